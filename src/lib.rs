@@ -1,0 +1,1 @@
+//! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.

@@ -1,0 +1,3 @@
+//! The `drover` command.
+
+fn main() {}
