@@ -1,1 +1,5 @@
 //! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.
+
+pub mod dialect;
+pub mod guard;
+pub mod turn;
