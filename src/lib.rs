@@ -1,5 +1,8 @@
 //! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.
 
+pub mod cli;
+pub mod config;
 pub mod dialect;
+pub mod exchange;
 pub mod guard;
 pub mod turn;

@@ -1,14 +1,16 @@
 //! One upstream request: open, wait for the head, convert the body as it comes.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::client::{Client, Downstream, Waited};
 use super::conversion::{Conversion, Progress};
 use super::{Connection, Connector, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead};
 use crate::dialect::llama::{Fault, Target, http_fault};
 use crate::fleet::Lease;
-use crate::telemetry::AbortCause;
+use crate::telemetry::labels::{AbortCause, Stage};
 use crate::turn::TurnError;
 
 /// Longest error body read from a backend.
@@ -19,12 +21,12 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 struct Deadline {
     at: Instant,
     stage: &'static str,
-    length: std::time::Duration,
+    length: Duration,
 }
 
 impl Deadline {
     /// `length` from now, or the end of the turn if that is sooner.
-    fn new(stage: &'static str, length: std::time::Duration, budget: &TurnBudget) -> Self {
+    fn new(stage: &'static str, length: Duration, budget: &TurnBudget) -> Self {
         let at = Instant::now() + length;
         if at <= budget.deadline() {
             Self { at, stage, length }
@@ -57,9 +59,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         timings_per_token: false,
     };
     let request = conversion.begin(target);
-    let own = encoding.elapsed();
-    outcome.overhead += own;
-    client.add_overhead(outcome.overhead.max(own));
+    client.add_overhead(Stage::Encode, encoding.elapsed());
 
     let first = Deadline::new("timeouts.first_event", exchange.timeouts.first_event, budget);
     let mut ping = |out: &mut BytesMut| conversion.ping(out);
@@ -74,7 +74,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         Waited::Gone => return Err(Stopped::Gone),
         Waited::Deadline => return Err(timed_out(lease, first, outcome)),
     };
-    let mut body = Body { exchange, lease, client, conversion, budget, outcome, deadline: first };
+    let mut body = Body { exchange, lease, client, conversion, budget, outcome, deadline: first, last_content: None };
     if head.status != 200 {
         let fault = body.error(&mut connection, &head).await?;
         connection.release().await;
@@ -117,6 +117,7 @@ struct Body<'a, 'e, C, D> {
     budget: &'a TurnBudget,
     outcome: &'a mut Outcome,
     deadline: Deadline,
+    last_content: Option<Instant>,
 }
 
 impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
@@ -151,32 +152,43 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     /// control: a slow client slows its backend, not our memory.
     async fn read(&mut self, connection: &mut C::Connection) -> Result<Ended, Stopped> {
         let mut out = BytesMut::new();
-        let mut complete = false;
-        while let Some(chunk) = self.chunk(connection).await? {
-            if complete {
-                continue;
-            }
+        loop {
+            let Some(chunk) = self.chunk(connection).await? else {
+                self.end(&mut out).await?;
+                return Ok(Ended::AtItsEnd);
+            };
             let progress = self.convert(&chunk, &mut out);
             // What was said before a fault has been said.
             self.client.send(out.split().freeze()).await?;
             match progress? {
                 Progress::Idle => {}
                 Progress::Content => self.content(),
-                Progress::Complete => complete = true,
+                Progress::Complete => {
+                    self.end(&mut out).await?;
+                    return Ok(Self::trailer(connection).await);
+                }
                 Progress::Cancel => {
                     self.end(&mut out).await?;
                     return Ok(Ended::Cancelled);
                 }
             }
         }
-        self.end(&mut out).await?;
-        Ok(Ended::AtItsEnd)
+    }
+
+    /// After the last event only the end of the chunked body is due, normally in the same packet.
+    /// Without it the connection cannot be used again.
+    async fn trailer(connection: &mut C::Connection) -> Ended {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        match timeout(PATIENCE, connection.chunk()).await {
+            Ok(Ok(None)) => Ended::AtItsEnd,
+            _ => Ended::Cancelled,
+        }
     }
 
     fn convert(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Stopped> {
         let converting = Instant::now();
         let progress = self.conversion.feed(chunk, out);
-        self.outcome.events += converting.elapsed();
+        self.client.add_overhead(Stage::Events, converting.elapsed());
         progress.map_err(|fault| {
             self.outcome.aborts.push(AbortCause::Invalid);
             observe(self.lease, fault)
@@ -186,11 +198,10 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     /// Only content counts as a sign of life: llama-server's own pings go on while it is wedged.
     fn content(&mut self) {
         let now = Instant::now();
-        match self.outcome.first_token {
-            None => self.outcome.first_token = Some(now),
-            Some(_) => self.outcome.gaps.push(now.duration_since(self.outcome.last_content(now))),
+        match self.last_content.replace(now) {
+            None => _ = self.outcome.first_token.get_or_insert(now),
+            Some(before) => self.exchange.gaps.observe(now.duration_since(before).as_secs_f64()),
         }
-        self.outcome.last = Some(now);
         self.deadline =
             Deadline::new("timeouts.inter_token", self.exchange.timeouts.inter_token, self.budget);
     }

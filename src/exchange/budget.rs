@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::config::TurnLimits;
 use crate::fleet::BackendId;
-use crate::telemetry::Why;
+use crate::telemetry::labels::Why;
 
 /// The next attempt of a turn. There is no other way to one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 
 use crate::config::Timeouts;
 use crate::dialect::{Dialect, error};
+use crate::telemetry::labels::Stage;
 use crate::turn::TurnError;
+
+use super::overhead::Overhead;
 
 /// The client closed its connection, or takes nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub struct Facts {
     /// Attempts so far.
     pub attempts: u32,
     /// Own time so far.
-    pub overhead: Duration,
+    pub overhead: Overhead,
 }
 
 /// A connection to a client whose request has been read completely.
@@ -66,15 +69,15 @@ pub struct Client<D> {
 }
 
 impl<D: Downstream> Client<D> {
-    /// A client whose request took `overhead` of own time up to here. Only a stream is pinged.
-    pub fn new(down: D, stream: bool, timeouts: &Timeouts, overhead: Duration) -> Self {
+    /// A client; only a stream is pinged.
+    pub fn new(down: D, stream: bool, timeouts: &Timeouts) -> Self {
         let pings = stream.then(|| {
             let mut pings =
                 interval_at(Instant::now() + timeouts.ping_first, timeouts.ping_every);
             pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
             pings
         });
-        Self { down, pings, committed: false, facts: Facts { overhead, ..Facts::default() } }
+        Self { down, pings, committed: false, facts: Facts::default() }
     }
 
     /// Whether status and headers have been sent.
@@ -82,23 +85,19 @@ impl<D: Downstream> Client<D> {
         self.committed
     }
 
-    /// Own time, as far as it is known: what the response header says if it is sent now.
-    pub fn overhead(&self) -> Duration {
+    /// Own time so far.
+    pub fn overhead(&self) -> Overhead {
         self.facts.overhead
     }
 
-    pub(super) fn set_backend(&mut self, name: &str) {
-        if self.facts.backend.as_deref() != Some(name) {
-            self.facts.backend = Some(name.to_owned());
-        }
+    pub(super) fn attempt_begins(&mut self, backend: &str) {
+        self.facts.attempts += 1;
+        self.facts.backend = Some(backend.to_owned());
     }
 
-    pub(super) fn set_attempts(&mut self, attempts: u32) {
-        self.facts.attempts = attempts;
-    }
-
-    pub(super) fn add_overhead(&mut self, own: Duration) {
-        self.facts.overhead += own;
+    /// Account for own time.
+    pub fn add_overhead(&mut self, stage: Stage, own: Duration) {
+        self.facts.overhead.add(stage, own);
     }
 
     /// Send part of a stream, its head first if that has not happened.

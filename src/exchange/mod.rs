@@ -10,6 +10,7 @@ mod chat;
 mod client;
 mod connector;
 mod conversion;
+mod overhead;
 mod relay;
 #[cfg(test)]
 mod tests;
@@ -18,19 +19,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use prometheus::Histogram;
 use tokio::time::Instant;
 
 use crate::config::{Timeouts, TurnLimits};
 use crate::dialect::llama::Fault;
 use crate::fleet::{Backend, Lease, Pool};
-use crate::telemetry::{AbortCause, Why};
+use crate::telemetry::labels::{AbortCause, Stage, Why};
 use crate::turn::TurnError;
 
 pub use budget::{BackendChoice, Continuation, TurnBudget};
 pub use chat::ChatConversion;
-pub use client::{Client, Downstream, Gone, Head};
+pub use client::{Client, Downstream, Facts, Gone, Head};
 pub use connector::PingoraConnector;
 pub use conversion::{Conversion, Progress, Report, UpstreamRequest};
+pub use overhead::Overhead;
 pub use relay::RelayConversion;
 
 /// A connection pool towards the backends.
@@ -77,6 +80,8 @@ pub struct Exchange<'a, C> {
     pub timeouts: &'a Timeouts,
     /// What the turn may spend.
     pub limits: &'a TurnLimits,
+    /// Receives the gaps between reads that brought content, in seconds.
+    pub gaps: &'a Histogram,
 }
 
 /// What happened, whatever the end.
@@ -84,20 +89,12 @@ pub struct Exchange<'a, C> {
 pub struct Outcome {
     /// How it ended.
     pub end: End,
-    /// Upstream requests made.
-    pub attempts: u32,
-    /// Why each was made.
-    pub reasons: Vec<Why>,
+    /// Why each upstream request was made.
+    pub attempts: Vec<Why>,
     /// Backend of the last attempt.
     pub backend: Option<Arc<Backend>>,
     /// When the first content event arrived.
     pub first_token: Option<Instant>,
-    /// Gaps between reads that brought content.
-    pub gaps: Vec<Duration>,
-    /// Own time before the first upstream byte was sent, this module's part.
-    pub overhead: Duration,
-    /// Own time spent on the answer's events.
-    pub events: Duration,
     /// Attempts given up by us, by cause.
     pub aborts: Vec<AbortCause>,
 }
@@ -164,12 +161,10 @@ async fn attempts<C: Connector, D: Downstream>(
     loop {
         let selecting = Instant::now();
         let lease = select(exchange.pool, &next, last_fault.as_ref())?;
-        client.set_backend(lease.name());
-        outcome.overhead += selecting.elapsed();
-        outcome.attempts += 1;
-        outcome.reasons.push(next.why);
-        outcome.backend = Some(Arc::clone(&lease));
-        client.set_attempts(outcome.attempts);
+        client.attempt_begins(lease.name());
+        client.add_overhead(Stage::Select, selecting.elapsed());
+        outcome.attempts.push(next.why);
+        outcome.backend = Some(Arc::clone(lease.backend()));
         let fault = match attempt::run(exchange, &lease, client, conversion, &budget, outcome).await {
             Ok(()) => {
                 lease.observe_success();
@@ -207,8 +202,12 @@ fn select(
 
 /// A client that does not stream gets its answer now; for a stream everything is said already.
 async fn deliver_whole<D: Downstream>(client: &mut Client<D>, conversion: &mut dyn Conversion) -> End {
+    let rendering = Instant::now();
     let sent = match conversion.whole() {
-        Some(body) => client.respond(200, body.freeze()).await,
+        Some(body) => {
+            client.add_overhead(Stage::Events, rendering.elapsed());
+            client.respond(200, body.freeze()).await
+        }
         None => client.finish().await,
     };
     match sent {
