@@ -1,2 +1,5 @@
 //! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.
+
+pub mod cli;
+pub mod config;
 pub mod telemetry;

@@ -1,0 +1,27 @@
+//! The configuration: one YAML file, `DROVER__SECTION__KEY` environment variables on top.
+//!
+//! [`load`] is the only way in: it parses, overlays, checks everything and resolves secrets, so that
+//! whoever holds a [`Config`] holds one that can be served. Nothing here opens a socket.
+
+mod docs;
+mod env;
+mod error;
+mod load;
+mod schema;
+mod secret;
+mod tree;
+mod units;
+mod validate;
+
+pub use docs::markdown;
+pub use error::{ConfigError, ConfigErrors, Position};
+pub use load::{load, parse};
+pub use schema::{
+    Admin, ApiKey, Auth, Backend, Config, Fleet, Health, KeySource, KvLayout, Limits, Listener,
+    LogFormat, Passthrough, PingoraSettings, Pool, SlotCount, Telemetry, Timeouts, Tls, TurnLimits,
+};
+pub use secret::{EnvSecret, REDACTED, Secret};
+pub use validate::SLOTS_EVERY_MIN;
+
+#[cfg(test)]
+mod tests;

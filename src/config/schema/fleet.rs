@@ -1,0 +1,232 @@
+//! The backends and how they are watched.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::config::{EnvSecret, Secret, units};
+
+/// The backends, grouped in pools.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fleet {
+    /// Further llama-server paths that are forwarded as they are. Everything not listed here and not
+    /// served by the gateway itself is answered 404.
+    pub passthrough: Vec<Passthrough>,
+    /// The pools. A client's `model` picks one: exact names win over globs, longer globs over shorter
+    /// ones, `*` comes last.
+    pub pools: Vec<Pool>,
+    /// How backends are checked.
+    pub health: Health,
+    /// How often hostnames of backends are resolved again.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub dns_refresh: Duration,
+}
+
+impl Default for Fleet {
+    /// One pool with one llama-server beside the gateway.
+    fn default() -> Self {
+        Self {
+            passthrough: Vec::new(),
+            pools: vec![Pool {
+                name: "default".to_owned(),
+                models: vec!["*".to_owned()],
+                backends: vec![Backend::at("http://127.0.0.1:8081")],
+            }],
+            health: Health::default(),
+            dns_refresh: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A llama-server path clients may use although the gateway does not understand it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Passthrough {
+    /// The path, exact (`/tokenize`) or a glob: `*` stays within one segment, `**` crosses them.
+    pub path: String,
+    /// Name of the pool that answers it.
+    pub pool: String,
+}
+
+/// Backends that serve the same model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Name in logs, metrics and `auth.keys[].pools`, unique.
+    pub name: String,
+    /// Model names clients may ask for, exact or globs (`qwen3-*`). The matched pattern is the model
+    /// label of metrics.
+    pub models: Vec<String>,
+    /// The backends, at least one.
+    pub backends: Vec<Backend>,
+}
+
+/// One llama-server, or one preset of a llama-server in router mode. Only `url` is required.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// Name in logs, metrics and response headers, unique in the fleet. Null: `host:port` of the url.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `http://host:port`, `https://…`, with a path when llama-server runs with `--api-prefix`.
+    pub url: String,
+    /// Model name sent to this backend, for presets in router mode. Null: the client's name is sent.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Speculative profile this server was started with (`none`, `ngram-mod`, …), shown in
+    /// `x-drover-spec`. Null: unknown.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// Environment variable that holds the server's `--api-key`; null when it has none.
+    #[serde(default)]
+    pub api_key_env: Option<EnvSecret>,
+    /// Parallel sequences of the server (`--parallel`): a number, or `auto` to ask the server.
+    #[serde(default)]
+    pub slots: SlotCount,
+    /// Whether slots share one KV cache (`unified`) or own a part each (`split`); `auto` asks the
+    /// server.
+    #[serde(default)]
+    pub kv: KvLayout,
+    /// Share of the load relative to the other backends of the pool, at least 1.
+    #[serde(default = "one")]
+    pub weight: NonZeroU32,
+}
+
+fn one() -> NonZeroU32 {
+    NonZeroU32::MIN
+}
+
+impl Backend {
+    /// A backend with nothing but an address.
+    pub fn at(url: &str) -> Self {
+        Self {
+            name: None,
+            url: url.to_owned(),
+            model: None,
+            profile: None,
+            api_key_env: None,
+            slots: SlotCount::Auto,
+            kv: KvLayout::Auto,
+            weight: one(),
+        }
+    }
+
+    /// The key the server asks for, if it asks for one.
+    pub fn api_key(&self) -> Option<&Secret> {
+        self.api_key_env.as_ref()?.value()
+    }
+}
+
+/// How many slots a backend has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlotCount {
+    /// `total_slots` of its `/props`.
+    #[default]
+    Auto,
+    /// This many.
+    Fixed(NonZeroU32),
+}
+
+impl Serialize for SlotCount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Fixed(count) => count.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SlotCount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = SlotCount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`auto` or a number of slots, at least 1")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<SlotCount, E> {
+                match text {
+                    "auto" => Ok(SlotCount::Auto),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<SlotCount, E> {
+                u32::try_from(count)
+                    .ok()
+                    .and_then(NonZeroU32::new)
+                    .map(SlotCount::Fixed)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(count), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for SlotCount {
+    fn schema_name() -> Cow<'static, str> {
+        "SlotCount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1 }] })
+    }
+}
+
+/// How the slots of a backend hold their KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KvLayout {
+    /// Found out from the server.
+    #[default]
+    Auto,
+    /// `--kv-unified`: one cache, shared by all slots.
+    Unified,
+    /// Each slot has its own part.
+    Split,
+}
+
+/// How backends are checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// Time between two checks of a backend.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub interval: Duration,
+    /// Longest wait for the answer to a check.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub timeout: Duration,
+    /// Failed checks in a row after which a backend is down, at least 1.
+    pub unhealthy_after: NonZeroU32,
+    /// Good checks in a row after which a backend that was down is used again, at least 1.
+    pub healthy_after: NonZeroU32,
+    /// Time between two reads of a backend's `/slots`. At least 1500ms: llama-server does not notice
+    /// that a client has gone while it is polled faster.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub slots_every: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
+            unhealthy_after: NonZeroU32::MIN.saturating_add(1),
+            healthy_after: NonZeroU32::MIN,
+            slots_every: Duration::from_secs(2),
+        }
+    }
+}

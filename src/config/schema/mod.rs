@@ -1,0 +1,61 @@
+//! What can be configured: one struct a section. Doc comments become `docs/configuration.md`, so the
+//! first thing each says is the meaning; types, units and defaults are taken from the schema.
+
+mod auth;
+mod fleet;
+mod limits;
+mod listen;
+mod operations;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use auth::{ApiKey, Auth, KeySource};
+pub use fleet::{Backend, Fleet, Health, KvLayout, Passthrough, Pool, SlotCount};
+pub use limits::{Limits, Timeouts, TurnLimits};
+pub use listen::{Admin, Listener, Tls};
+pub use operations::{LogFormat, PingoraSettings, Telemetry};
+
+/// The whole configuration. Every key is optional; unknown keys are errors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Addresses the gateway listens on for clients: `"addr:port"`, or a table with TLS. Listening
+    /// beyond loopback requires at least one key in `auth.keys`.
+    pub listen: Vec<Listener>,
+    /// The admin address: metrics, health of the gateway, admin API. Never serve it to clients.
+    pub admin: Admin,
+    /// Who may use the gateway.
+    pub auth: Auth,
+    /// Bounds on what one client request may be.
+    pub limits: Limits,
+    /// How long each part of a request may take.
+    pub timeouts: Timeouts,
+    /// What one turn may spend on further attempts (failover and re-asking).
+    pub turn: TurnLimits,
+    /// The backends, grouped in pools by the model they serve.
+    pub fleet: Fleet,
+    /// Logs.
+    pub telemetry: Telemetry,
+    /// Settings of the Pingora server underneath.
+    pub pingora: PingoraSettings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![Listener {
+                addr: "127.0.0.1:8080".to_owned(),
+                tls: None,
+            }],
+            admin: Admin::default(),
+            auth: Auth::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            turn: TurnLimits::default(),
+            fleet: Fleet::default(),
+            telemetry: Telemetry::default(),
+            pingora: PingoraSettings::default(),
+        }
+    }
+}

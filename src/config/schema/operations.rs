@@ -1,0 +1,59 @@
+//! Logs and the server underneath.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Logs, written to standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Form of the log.
+    pub log: LogFormat,
+    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as
+    /// `info,drover::fleet=debug`.
+    pub level: String,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            log: LogFormat::Json,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Settings of the Pingora server underneath.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PingoraSettings {
+    /// Threads that serve clients, at least 1.
+    pub threads: usize,
+    /// Whether an idle thread takes over work of a busy one.
+    pub work_stealing: bool,
+    /// Tasks that accept connections, for each address in `listen`, at least 1.
+    pub listener_tasks_per_fd: usize,
+    /// Idle connections kept open to backends, for each thread, at least 1.
+    pub upstream_keepalive_pool_size: usize,
+}
+
+impl Default for PingoraSettings {
+    fn default() -> Self {
+        Self {
+            threads: 2,
+            work_stealing: true,
+            listener_tasks_per_fd: 1,
+            upstream_keepalive_pool_size: 128,
+        }
+    }
+}

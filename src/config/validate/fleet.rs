@@ -1,0 +1,171 @@
+//! Pools and backends.
+
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use super::{Checker, Seen};
+use crate::config::schema::{Config, Health, Passthrough, Pool};
+
+/// Shortest time between two reads of `/slots`: polled faster, llama-server (seen with b11434) does
+/// not notice that a client has gone.
+pub const SLOTS_EVERY_MIN: Duration = Duration::from_millis(1500);
+
+impl Checker<'_> {
+    pub(super) fn fleet(&mut self, config: &mut Config) {
+        self.health(&config.fleet.health);
+        self.positive("fleet.dns_refresh", config.fleet.dns_refresh);
+        if config.fleet.pools.is_empty() {
+            self.error("fleet.pools", "needs at least one pool");
+        }
+        let mut names = Names::default();
+        for (n, pool) in config.fleet.pools.iter_mut().enumerate() {
+            self.pool(&format!("fleet.pools[{n}]"), pool, &mut names);
+        }
+        for (n, passthrough) in config.fleet.passthrough.iter().enumerate() {
+            let path = format!("fleet.passthrough[{n}]");
+            self.passthrough(&path, passthrough, &config.fleet.pools);
+        }
+    }
+
+    fn health(&mut self, health: &Health) {
+        self.positive("fleet.health.interval", health.interval);
+        self.positive("fleet.health.timeout", health.timeout);
+        if health.slots_every < SLOTS_EVERY_MIN {
+            self.error(
+                "fleet.health.slots_every",
+                "must be at least 1500ms: polled faster, llama-server does not notice that a \
+                 client has gone",
+            );
+        }
+    }
+
+    fn pool(&mut self, path: &str, pool: &mut Pool, names: &mut Names) {
+        let name_path = format!("{path}.name");
+        self.name(&name_path, &pool.name);
+        if let Some(first) = names.pools.before(pool.name.clone(), &name_path) {
+            self.error(
+                name_path,
+                format!("`{}` is the name of `{first}` too", pool.name),
+            );
+        }
+        if pool.models.is_empty() {
+            self.error(
+                format!("{path}.models"),
+                "is empty: no client could ever ask for this pool",
+            );
+        }
+        for (n, model) in pool.models.iter().enumerate() {
+            let path = format!("{path}.models[{n}]");
+            self.glob(&path, model);
+            if let Some(first) = names.models.before(model.clone(), &path) {
+                self.error(path, format!("`{model}` is listed by `{first}` too"));
+            }
+        }
+        self.backends(path, pool, names);
+    }
+
+    fn backends(&mut self, path: &str, pool: &mut Pool, names: &mut Names) {
+        if pool.backends.is_empty() {
+            self.error(format!("{path}.backends"), "needs at least one backend");
+        }
+        let mut targets = Seen::default();
+        for (n, backend) in pool.backends.iter_mut().enumerate() {
+            let path = format!("{path}.backends[{n}]");
+            let url = self.url(&format!("{path}.url"), &backend.url);
+            if let Some(url) = &url
+                && let Some(first) = targets.before((url.clone(), backend.model.clone()), &path)
+            {
+                self.error(
+                    format!("{path}.url"),
+                    format!("is the same server and model as `{first}`"),
+                );
+            }
+            let name_path = format!("{path}.name");
+            if let Some(name) = &backend.name {
+                self.name(&name_path, name);
+            }
+            let name = backend
+                .name
+                .clone()
+                .or_else(|| Some(host_port(url.as_ref()?)));
+            if let Some(name) = name
+                && let Some(first) = names.backends.before(name.clone(), &name_path)
+            {
+                self.error(
+                    name_path,
+                    format!("`{name}` is the name of `{first}` too; give each its own name"),
+                );
+            }
+            for (key, value) in [("model", &backend.model), ("profile", &backend.profile)] {
+                if value.as_deref().is_some_and(|v| v.trim().is_empty()) {
+                    self.error(format!("{path}.{key}"), "is empty; leave it out instead");
+                }
+            }
+            self.fill(&format!("{path}.api_key_env"), backend.api_key_env.as_mut());
+        }
+    }
+
+    fn url(&mut self, path: &str, text: &str) -> Option<Url> {
+        let url = match Url::parse(text) {
+            Ok(url) => url,
+            Err(error) => {
+                self.error(path, format!("`{text}` is no URL: {error}"));
+                return None;
+            }
+        };
+        let mistake = if !matches!(url.scheme(), "http" | "https") {
+            Some("only http and https backends exist")
+        } else if url.scheme() == "https" && cfg!(not(feature = "tls")) {
+            Some("this drover was built without TLS (cargo feature `tls`)")
+        } else if !url.username().is_empty() || url.password().is_some() {
+            Some("no credentials belong in the URL; name the server's key in `api_key_env`")
+        } else if url.query().is_some() || url.fragment().is_some() {
+            Some("a backend's URL has no query and no fragment")
+        } else if url.port() == Some(0) {
+            Some("port 0 cannot be connected to")
+        } else if matches!(url.host(), None | Some(Host::Domain(""))) {
+            Some("the host is missing")
+        } else {
+            None
+        };
+        match mistake {
+            Some(mistake) => {
+                self.error(path, mistake);
+                None
+            }
+            None => Some(url),
+        }
+    }
+
+    fn passthrough(&mut self, path: &str, passthrough: &Passthrough, pools: &[Pool]) {
+        let glob_path = format!("{path}.path");
+        if !passthrough.path.starts_with('/') {
+            self.error(&glob_path, "must start with `/`");
+        }
+        self.glob(&glob_path, &passthrough.path);
+        if !pools.iter().any(|pool| pool.name == passthrough.pool) {
+            self.error(
+                format!("{path}.pool"),
+                format!("there is no pool `{}`", passthrough.pool),
+            );
+        }
+    }
+}
+
+/// Names that must be unique in the whole fleet.
+#[derive(Default)]
+struct Names {
+    pools: Seen<String>,
+    models: Seen<String>,
+    backends: Seen<String>,
+}
+
+/// The name of a backend that was given none.
+fn host_port(url: &Url) -> String {
+    format!(
+        "{}:{}",
+        url.host_str().unwrap_or_default(),
+        url.port_or_known_default().unwrap_or_default()
+    )
+}
