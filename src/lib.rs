@@ -6,3 +6,4 @@ pub mod dialect;
 pub mod exchange;
 pub mod guard;
 pub mod turn;
+pub mod telemetry;
