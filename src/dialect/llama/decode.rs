@@ -126,6 +126,7 @@ impl ChunkDecoder {
         Self {
             open,
             usage: None,
+            prompt: None,
             timings: None,
             call_ids: CallIds {
                 seed: seed.to_owned(),
