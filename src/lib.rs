@@ -10,3 +10,4 @@ pub mod proxy;
 pub mod server;
 pub mod telemetry;
 pub mod turn;
+pub mod fleet;
