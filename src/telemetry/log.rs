@@ -18,20 +18,12 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::access_log;
+use crate::config::LogFormat;
 
 /// Environment variable that replaces `telemetry.level` with filter directives, for example
 /// `info,drover::fleet=debug`
 /// (<https://docs.rs/tracing-subscriber/0.3/tracing_subscriber/filter/struct.EnvFilter.html>).
 pub const ENV: &str = "DROVER_LOG";
-
-/// Shape of the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
 
 /// Why logging could not be set up.
 #[derive(Debug, Error)]
