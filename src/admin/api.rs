@@ -57,7 +57,7 @@ struct Readiness {
 
 fn ready(state: &State) -> Reply {
     let backends = state.fleet.backends();
-    let serving = backends.iter().filter(|b| b.serves()).count();
+    let serving = backends.iter().filter(|b| b.available).count();
     let reasons: Vec<_> = [
         (
             state.inflight.phase() == Phase::Draining,

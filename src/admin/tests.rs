@@ -21,7 +21,12 @@ impl FleetView for TwoBackends {
     fn set_draining(&self, id: &str, draining: bool) -> bool {
         let mut backends = self.backends.lock();
         let found = backends.iter_mut().find(|b| b.id == id);
-        found.map(|b| b.draining = draining).is_some()
+        found
+            .map(|b| {
+                b.draining = draining;
+                b.available = b.state == "ready" && !draining;
+            })
+            .is_some()
     }
 }
 
@@ -29,9 +34,11 @@ fn backend(id: &str, state: &'static str) -> BackendView {
     BackendView {
         id: id.to_owned(),
         pool: "default".to_owned(),
-        url: format!("http://{id}"),
+        address: id.to_owned(),
         state,
+        trouble: None,
         draining: false,
+        available: state == "ready",
         inflight: 0,
         weight: 1,
         profile: None,

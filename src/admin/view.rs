@@ -21,12 +21,16 @@ pub struct BackendView {
     pub id: String,
     /// The pool it belongs to.
     pub pool: String,
-    /// Its address.
-    pub url: String,
+    /// Its address, with the path when it has one.
+    pub address: String,
     /// `unknown`, `loading`, `ready` or `down`: what the last health checks and requests said.
     pub state: &'static str,
+    /// Why it is not ready.
+    pub trouble: Option<String>,
     /// Takes no new requests, by order of an operator.
     pub draining: bool,
+    /// New requests go to it.
+    pub available: bool,
     /// Requests in flight to it through this gateway.
     pub inflight: usize,
     /// Share of load relative to its pool.
@@ -43,12 +47,4 @@ pub struct BackendView {
     pub total_slots: Option<u32>,
     /// Slots without work at the last look.
     pub idle_slots: Option<u32>,
-}
-
-impl BackendView {
-    /// Whether new requests would go to it.
-    #[must_use]
-    pub fn serves(&self) -> bool {
-        self.state == "ready" && !self.draining
-    }
 }

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::apps::HttpServerOptions;
+use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora_core::prelude::background_service;
 use pingora_core::protocols::TcpKeepalive;
@@ -24,7 +24,6 @@ use pingora_core::services::listening::Service;
 use pingora_proxy::{ProxyHttp, ProxyServiceBuilder};
 use thiserror::Error;
 
-use crate::admin::Admin;
 use crate::config::{Config, Listener};
 
 use bind::{Bound, OnDrain, Prebound};
@@ -128,11 +127,11 @@ fn socket_options() -> TcpSocketOptions {
 }
 
 /// What the server is made of besides its sockets.
-pub struct Parts<P> {
+pub struct Parts<P, A> {
     /// Serves the client addresses.
     pub gateway: P,
     /// Serves the admin address.
-    pub admin: Admin,
+    pub admin: A,
     /// Runs beside them: health checks, DNS refresh. Each gets one thread.
     pub background: Vec<Box<dyn ServiceWithDependents>>,
     /// Counts the requests the gateway serves; a drain waits for them.
@@ -143,14 +142,22 @@ pub struct Parts<P> {
 /// process with code 0.
 ///
 /// `build` makes the parts from Pingora's settings, which the gateway needs for its connectors.
-pub fn run<P>(config: &Config, sockets: Sockets, build: impl FnOnce(&Arc<ServerConf>) -> Parts<P>)
+///
+/// # Errors
+/// Those of `build`; then nothing was started.
+pub fn run<P, A, E>(
+    config: &Config,
+    sockets: Sockets,
+    build: impl FnOnce(&ServerConf) -> Result<Parts<P, A>, E>,
+) -> Result<(), E>
 where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
+    A: ServerApp + Send + Sync + 'static,
 {
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf(config));
+    let parts = build(&server.configuration)?;
     server.bootstrap();
-    let parts = build(&server.configuration);
 
     let mut gateway = ProxyServiceBuilder::new(&server.configuration, parts.gateway)
         .name("gateway")
@@ -177,6 +184,7 @@ where
     server.run(RunArgs {
         shutdown_signal: Box::new(signals::Signals(parts.inflight)),
     });
+    Ok(())
 }
 
 fn server_options() -> HttpServerOptions {
@@ -187,8 +195,7 @@ fn server_options() -> HttpServerOptions {
 }
 
 /// Pingora's settings. They must be complete before the server is made: it keeps copies.
-#[must_use]
-pub fn pingora_conf(config: &Config) -> ServerConf {
+fn pingora_conf(config: &Config) -> ServerConf {
     // [`Drain`] leaves before this; it is only the net below it.
     let grace = config.timeouts.drain + Duration::from_secs(5);
     ServerConf {

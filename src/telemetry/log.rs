@@ -60,14 +60,6 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Installed)
 }
 
-/// Checks a level without installing anything.
-///
-/// # Errors
-/// When it does not parse.
-pub fn check_level(level: &str) -> Result<(), LogError> {
-    filter(level).map(drop)
-}
-
 fn filter(directives: &str) -> Result<EnvFilter, LogError> {
     let directives = directives.trim();
     let expanded = match directives.parse::<LevelFilter>() {
@@ -293,9 +285,9 @@ mod tests {
 
     #[test]
     fn a_bad_level_is_an_error_that_names_it() {
-        let error = check_level("drover=loud").unwrap_err().to_string();
+        let error = filter("drover=loud").unwrap_err().to_string();
         assert!(error.contains("drover=loud"), "{error}");
-        assert!(check_level("info").is_ok());
-        assert!(check_level("warn,drover::fleet=debug").is_ok());
+        assert!(filter("info").is_ok());
+        assert!(filter("warn,drover::fleet=debug").is_ok());
     }
 }
