@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod fleet;
 pub mod server;
 pub mod sim;
 pub mod telemetry;
