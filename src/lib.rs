@@ -1,5 +1,6 @@
 //! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dialect;
@@ -11,3 +12,6 @@ pub mod server;
 pub mod telemetry;
 pub mod turn;
 pub mod fleet;
+pub mod server;
+pub mod sim;
+pub mod telemetry;
