@@ -1,6 +1,7 @@
 # Shared by the scripts here: source it, don't run it.
 # shellcheck shell=bash
 
+# shellcheck disable=SC2034  # used by the scripts that source this
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${DROVER_CACHE:-$HOME/.cache/drover}
 
