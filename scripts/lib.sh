@@ -51,13 +51,14 @@ need_python() {
     python3 -c 'import pip, ensurepip' 2>/dev/null || die "please install: python3 python3-pip python3-venv"
 }
 
-# with_lock NAME COMMAND...: runs the command while holding an exclusive lock on NAME in the cache.
+# with_lock NAME COMMAND...: runs the command while holding an exclusive lock on NAME in the cache. (No subshell: the
+# caller's EXIT trap must still see what the command set up.)
 with_lock() {
     local name=$1
     shift
     mkdir -p "$CACHE"
-    (
-        flock -n 9 || { say "waiting for another run to finish with $name"; flock 9; }
-        "$@"
-    ) 9>"$CACHE/$name.lock"
+    exec 9>"$CACHE/$name.lock"
+    flock -n 9 || { say "waiting for another run to finish with $name"; flock 9; }
+    "$@"
+    exec 9>&-
 }

