@@ -12,6 +12,8 @@ mod connector;
 mod conversion;
 mod overhead;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
