@@ -3,7 +3,12 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod dialect;
+pub mod exchange;
 pub mod fleet;
+pub mod guard;
+pub mod proxy;
 pub mod server;
 pub mod sim;
 pub mod telemetry;
+pub mod turn;
