@@ -42,6 +42,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         inflight: 0,
         weight: 1,
         profile: None,
+        speculative: None,
         build: None,
         model: None,
         n_ctx: None,

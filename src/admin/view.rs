@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::fleet::{Backend, Fleet};
+
 /// The fleet as the admin address sees it.
 pub trait FleetView: Send + Sync {
     /// Every backend, in the order of the configuration.
@@ -37,6 +39,8 @@ pub struct BackendView {
     pub weight: u32,
     /// Configured speculative profile.
     pub profile: Option<String>,
+    /// Whether it really speculates, as it reports.
+    pub speculative: Option<bool>,
     /// llama.cpp build it reports.
     pub build: Option<String>,
     /// Model alias it reports.
@@ -47,4 +51,45 @@ pub struct BackendView {
     pub total_slots: Option<u32>,
     /// Slots without work at the last look.
     pub idle_slots: Option<u32>,
+}
+
+impl FleetView for Fleet {
+    fn backends(&self) -> Vec<BackendView> {
+        Fleet::backends(self).iter().map(|b| view(b)).collect()
+    }
+
+    fn checked_once(&self) -> bool {
+        Fleet::checked_once(self)
+    }
+
+    fn set_draining(&self, id: &str, draining: bool) -> bool {
+        match self.backend(id) {
+            Some(backend) if draining => backend.drain(),
+            Some(backend) => backend.undrain(),
+            None => return false,
+        }
+        true
+    }
+}
+
+fn view(backend: &Backend) -> BackendView {
+    let facts = backend.facts();
+    BackendView {
+        id: backend.id().to_string(),
+        pool: backend.pool().to_owned(),
+        address: format!("{}{}", backend.host_header(), backend.base_path()),
+        state: backend.state().as_str(),
+        trouble: backend.trouble(),
+        draining: backend.draining(),
+        available: backend.available(),
+        inflight: backend.inflight(),
+        weight: backend.weight().get(),
+        profile: backend.profile().map(str::to_owned),
+        speculative: facts.speculative,
+        build: facts.build.clone(),
+        model: facts.model_alias.clone(),
+        n_ctx: facts.n_ctx,
+        total_slots: backend.slots(),
+        idle_slots: facts.idle_slots,
+    }
 }
