@@ -16,14 +16,15 @@ use tokio::{
 };
 
 use super::{
-    answer::Timings,
     cache::{Slots, Task},
     config::{SimConfig, Speculation},
     control::{Recorded, Requests},
     errors::ApiError,
     metrics::{Metrics, Passes},
     rng::Rng,
-    script::{ErrorStep, Scripts},
+    script::Scripts,
+    step::ErrorStep,
+    timings::Timings,
     tokens::Token,
 };
 
