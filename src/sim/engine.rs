@@ -266,6 +266,11 @@ impl SlotLease {
         })
     }
 
+    /// Tokens of the prompt.
+    pub(crate) fn prompt_len(&self) -> usize {
+        self.prompt.len()
+    }
+
     /// Shows progress in `/slots`.
     pub(crate) fn show(&self) {
         let mut slots = self.sim.slots.lock();

@@ -14,7 +14,6 @@ use super::{
     info,
     plan::{Beat, Emit, TokenBeat},
     request::{Kind, Request},
-    tokens,
 };
 
 /// Time of a decode step, and of a prompt token, in `timings` when speed is unlimited.
@@ -124,7 +123,7 @@ impl<'a> Session<'a> {
         let Some(first) = runs.first() else {
             return Ok(());
         };
-        let total = tokens::count(&self.request.prompt);
+        let total = first.lease.prompt_len();
         let todo = total - first.lease.timings.cache_n;
         let mut deadline = Instant::now();
         loop {
