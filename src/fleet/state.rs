@@ -25,7 +25,7 @@ impl BackendState {
     pub const ALL: [Self; 4] = [Self::Unknown, Self::Loading, Self::Ready, Self::Down];
 
     /// The metric label.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
             Self::Loading => "loading",

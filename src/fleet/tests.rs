@@ -13,7 +13,7 @@ fn fleet() -> Arc<Fleet> {
     )
 }
 
-pub(super) fn fleet_of(backends: &str) -> Arc<Fleet> {
+pub(crate) fn fleet_of(backends: &str) -> Arc<Fleet> {
     let text = format!(
         "fleet: {{passthrough: [{{path: /tokenize, pool: p}}, {{path: '/x/*/y', pool: p}}], \
          pools: [{{name: p, models: [m, 'm-*'], backends: [{backends}]}}]}}"
@@ -22,7 +22,7 @@ pub(super) fn fleet_of(backends: &str) -> Arc<Fleet> {
     Fleet::new(&config).unwrap()
 }
 
-fn ready(fleet: &Fleet) {
+pub(crate) fn ready(fleet: &Fleet) {
     for backend in fleet.backends() {
         backend.observe(Observation::Well, "");
         backend.set_checked();

@@ -1,0 +1,133 @@
+//! Errors in the words and shapes each client understands: the only place that writes them.
+
+use bytes::BytesMut;
+use serde::Serialize;
+
+use super::{Dialect, json, sse};
+use crate::turn::TurnError;
+
+/// The JSON body of an error response.
+pub fn body(dialect: Dialect, error: &TurnError) -> BytesMut {
+    let mut out = BytesMut::with_capacity(256);
+    match dialect {
+        Dialect::OpenAi => json::write(&mut out, &OpenAiEnvelope::new(error)),
+    }
+    out
+}
+
+/// Append the error as the last event of a stream that has already begun. No terminator follows:
+/// an answer that broke off must not look complete.
+pub fn stream_event(dialect: Dialect, error: &TurnError, out: &mut BytesMut) {
+    match dialect {
+        Dialect::OpenAi => sse::write_data(out, &OpenAiEnvelope::new(error)),
+    }
+}
+
+/// <https://platform.openai.com/docs/guides/error-codes>; `code` inside streams is what SDKs log.
+#[derive(Serialize)]
+struct OpenAiEnvelope<'a> {
+    error: OpenAiError<'a>,
+}
+
+#[derive(Serialize)]
+struct OpenAiError<'a> {
+    message: String,
+    r#type: &'static str,
+    param: Option<&'a str>,
+    code: Option<&'static str>,
+}
+
+impl<'a> OpenAiEnvelope<'a> {
+    fn new(error: &'a TurnError) -> Self {
+        let param = match error {
+            TurnError::BadRequest { param, .. } => param.as_deref(),
+            TurnError::ContextOverflow { .. } => Some("messages"),
+            TurnError::UnknownModel(_) => Some("model"),
+            _ => None,
+        };
+        let (r#type, code) = openai_type(error);
+        Self {
+            error: OpenAiError {
+                message: message(error),
+                r#type,
+                param,
+                code,
+            },
+        }
+    }
+}
+
+fn openai_type(error: &TurnError) -> (&'static str, Option<&'static str>) {
+    const INVALID: &str = "invalid_request_error";
+    match error {
+        TurnError::ContextOverflow { .. } => (INVALID, Some("context_length_exceeded")),
+        TurnError::UnknownModel(_) => (INVALID, Some("model_not_found")),
+        TurnError::UnknownPath(_) => (INVALID, Some("unknown_url")),
+        TurnError::BadRequest { .. } => (INVALID, None),
+        TurnError::Template(_) => (INVALID, Some("chat_template_error")),
+        TurnError::BodyTooLarge { .. } | TurnError::HeaderTooLarge { .. } => {
+            (INVALID, Some("request_too_large"))
+        }
+        TurnError::BodyTimeout => (INVALID, Some("request_timeout")),
+        TurnError::Unauthorized => (INVALID, Some("invalid_api_key")),
+        TurnError::Forbidden(_) => ("permission_error", Some("forbidden")),
+        TurnError::Unsupported(_) => ("not_supported_error", Some("not_supported")),
+        TurnError::Loading { .. } => ("server_error", Some("model_loading")),
+        TurnError::NoBackend { .. } => ("server_error", Some("no_backend")),
+        TurnError::Draining => ("server_error", Some("shutting_down")),
+        TurnError::Upstream(_) => ("server_error", Some("upstream_error")),
+        TurnError::Timeout { .. } => ("server_error", Some("timeout")),
+        TurnError::Internal(_) => ("server_error", Some("internal_error")),
+    }
+}
+
+/// Clients compact their conversation only when an overflow is worded as they know it: Anthropic's
+/// "prompt is too long: N tokens > M maximum" or llama.cpp's "exceeds the available context size".
+fn message(error: &TurnError) -> String {
+    match error {
+        TurnError::ContextOverflow { prompt, limit } => format!(
+            "{error}: the request ({prompt} tokens) exceeds the available context size ({limit} tokens)"
+        ),
+        error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openai_errors_have_the_shape_the_sdks_read() {
+        let error = TurnError::bad_field("n", "`n` must be 1 to 128");
+        let text = body(Dialect::OpenAi, &error);
+        assert_eq!(
+            std::str::from_utf8(&text).unwrap(),
+            r#"{"error":{"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","code":null}}"#
+        );
+    }
+
+    #[test]
+    fn overflow_is_worded_so_that_clients_compact() {
+        let error = TurnError::ContextOverflow {
+            prompt: 931,
+            limit: 512,
+        };
+        let text = String::from_utf8(body(Dialect::OpenAi, &error).to_vec()).unwrap();
+        assert!(text.contains("prompt is too long: 931 tokens > 512 maximum"));
+        assert!(text.contains("exceeds the available context size"));
+        assert!(text.contains("context_length_exceeded"));
+    }
+
+    #[test]
+    fn a_failed_stream_ends_with_an_error_and_no_terminator() {
+        let mut out = BytesMut::new();
+        stream_event(
+            Dialect::OpenAi,
+            &TurnError::Upstream("gone".into()),
+            &mut out,
+        );
+        let text = std::str::from_utf8(&out).unwrap();
+        assert!(text.starts_with("data: {\"error\":") && text.ends_with("\n\n"));
+        assert!(!text.contains("[DONE]"));
+    }
+}

@@ -1,0 +1,219 @@
+//! What llama-server's errors mean.
+//!
+//! Statuses alone do not tell: a template that rejects the conversation is a 500 like a crashed
+//! decode, and only one of them is worth another attempt.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::turn::TurnError;
+
+/// How an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// This request would fail on every backend of the pool.
+    Permanent(TurnError),
+    /// Another backend, or the same one later, may answer it.
+    Transient(TurnError),
+}
+
+impl Fault {
+    /// The error inside.
+    pub fn into_error(self) -> TurnError {
+        match self {
+            Self::Permanent(error) | Self::Transient(error) => error,
+        }
+    }
+}
+
+/// llama-server's error object (`format_error_response`, `server-common.cpp`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireError {
+    pub(super) message: String,
+    r#type: String,
+    n_prompt_tokens: Option<u64>,
+    n_ctx: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    error: WireError,
+}
+
+/// Texts of 500s that no retry can cure: the chat template's own exceptions.
+const TEMPLATE: &[&str] = &[
+    "Jinja Exception",
+    "While executing",
+    "Unable to generate parser",
+];
+
+/// Texts of 500s that blame the request.
+const REQUEST: &[&str] = &[
+    "is not supported - hint",
+    "does not support multimodal",
+    "Failed to load image",
+    "Invalid base64",
+    "Failed to tokenize",
+    "Cannot use both",
+    "Unsupported param",
+    "Only no echo",
+    "is required",
+    "must be",
+    "failed to parse grammar",
+    "Failed to parse grammar",
+    "JSON schema conversion failed",
+];
+
+/// An error answer that came instead of a stream.
+pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fault {
+    let wire = serde_json::from_slice::<Envelope>(body)
+        .map(|e| e.error)
+        .unwrap_or_default();
+    let told = |fallback: &str| {
+        if wire.message.is_empty() {
+            fallback.to_owned()
+        } else {
+            clip(&wire.message)
+        }
+    };
+    match status {
+        400 | 422 => wire.client_fault().unwrap_or_else(|| {
+            Fault::Permanent(TurnError::bad_request(told(
+                "the backend rejects the request",
+            )))
+        }),
+        401 | 403 => Fault::Transient(TurnError::Upstream(
+            "the backend refuses the gateway's credentials (see `api_key_env` of the backend)"
+                .into(),
+        )),
+        404 => Fault::Transient(TurnError::Upstream(told(
+            "the backend does not know this path",
+        ))),
+        413 => Fault::Permanent(TurnError::BodyTooLarge { limit: 100 << 20 }),
+        501 => Fault::Permanent(TurnError::Unsupported(told(
+            "the backend does not support this",
+        ))),
+        503 => Fault::Transient(TurnError::Loading {
+            retry_after: retry_after.unwrap_or(Duration::from_secs(2)),
+        }),
+        500 => wire
+            .client_fault()
+            .unwrap_or_else(|| Fault::Transient(TurnError::Upstream(told("the backend failed")))),
+        status => Fault::Transient(TurnError::Upstream(told(&format!(
+            "the backend answered {status}"
+        )))),
+    }
+}
+
+/// An error event inside an open stream: `{"error": …}` already unwrapped.
+pub(super) fn event_fault(wire: &WireError) -> Fault {
+    wire.client_fault().unwrap_or_else(|| {
+        let message = if wire.message.is_empty() {
+            "the backend failed"
+        } else {
+            &wire.message
+        };
+        Fault::Transient(TurnError::Upstream(clip(message)))
+    })
+}
+
+/// A stream that broke its own protocol.
+pub fn stream_fault(what: &str) -> Fault {
+    Fault::Transient(TurnError::Upstream(what.to_owned()))
+}
+
+impl WireError {
+    fn client_fault(&self) -> Option<Fault> {
+        if self.r#type == "exceed_context_size_error" {
+            return Some(Fault::Permanent(TurnError::ContextOverflow {
+                prompt: self.n_prompt_tokens.unwrap_or(0),
+                limit: self.n_ctx.unwrap_or(0),
+            }));
+        }
+        let says = |texts: &[&str]| texts.iter().any(|text| self.message.contains(text));
+        if says(TEMPLATE) {
+            return Some(Fault::Permanent(TurnError::Template(template_reason(
+                &self.message,
+            ))));
+        }
+        says(REQUEST).then(|| Fault::Permanent(TurnError::bad_request(clip(&self.message))))
+    }
+}
+
+/// The last line of a Jinja trace is the template author's message.
+fn template_reason(message: &str) -> String {
+    let reason = message
+        .rsplit("Jinja Exception:")
+        .next()
+        .unwrap_or(message)
+        .trim();
+    clip(reason.lines().next_back().unwrap_or(reason))
+}
+
+/// Backends put prompts and templates into messages; clients get the beginning only.
+fn clip(message: &str) -> String {
+    const LONGEST: usize = 500;
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overflow_carries_its_numbers() {
+        let body = br#"{"error":{"code":400,"message":"request (931 tokens) exceeds the available context size (512 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":931,"n_ctx":512}}"#;
+        let expected = TurnError::ContextOverflow {
+            prompt: 931,
+            limit: 512,
+        };
+        assert_eq!(http_fault(400, body, None), Fault::Permanent(expected));
+    }
+
+    #[test]
+    fn a_template_exception_is_permanent_and_told_in_one_line() {
+        let body = br#"{"error":{"code":500,"message":"\n------------\nWhile executing CallExpression at line 85, column 32 in source:\n...\nError: Jinja Exception: System message must be at the beginning.","type":"server_error"}}"#;
+        let expected = TurnError::Template("System message must be at the beginning.".into());
+        assert_eq!(http_fault(500, body, None), Fault::Permanent(expected));
+    }
+
+    #[test]
+    fn faults_of_the_backend_are_transient() {
+        for (status, message) in [
+            (500, "Compute error."),
+            (500, "Context size has been exceeded."),
+            (502, "x"),
+            (404, "File Not Found"),
+        ] {
+            let body = format!(r#"{{"error":{{"message":"{message}","type":"server_error"}}}}"#);
+            let fault = http_fault(status, body.as_bytes(), None);
+            assert!(
+                matches!(fault, Fault::Transient(TurnError::Upstream(_))),
+                "{message}: {fault:?}"
+            );
+        }
+        let loading =
+            br#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#;
+        assert!(matches!(
+            http_fault(503, loading, None),
+            Fault::Transient(TurnError::Loading { .. })
+        ));
+    }
+
+    #[test]
+    fn bodies_that_are_no_json_still_have_a_meaning() {
+        assert!(matches!(
+            http_fault(400, b"", None),
+            Fault::Permanent(TurnError::BadRequest { .. })
+        ));
+        assert!(matches!(
+            http_fault(500, b"<html>", None),
+            Fault::Transient(_)
+        ));
+    }
+}

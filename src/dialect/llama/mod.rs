@@ -1,0 +1,13 @@
+//! The upstream dialect: what llama-server is sent and what it answers.
+//!
+//! Facts are those of llama.cpp b11434 (`tools/server`), observed on the running server.
+
+mod decode;
+mod encode;
+mod fault;
+mod fields;
+
+pub use decode::{ChunkDecoder, Upstream};
+pub use encode::{Target, chat_body};
+pub use fault::{Fault, http_fault, stream_fault};
+pub use fields::is_forwardable;

@@ -1,0 +1,305 @@
+//! OpenAI messages.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult, TurnError};
+
+/// Decode the `messages` array.
+pub(super) fn decode(messages: &RawValue) -> Result<Vec<Message>, TurnError> {
+    let raw: Vec<&RawValue> = serde_json::from_str(messages.get())
+        .map_err(|error| TurnError::bad_field("messages", format!("`messages`: {error}")))?;
+    if raw.is_empty() {
+        return Err(TurnError::bad_field(
+            "messages",
+            "`messages` must not be empty",
+        ));
+    }
+    raw.into_iter()
+        .enumerate()
+        .map(|(position, raw)| decode_one(position, raw))
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    role: Cow<'a, str>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    reasoning_content: Option<String>,
+    tool_calls: Option<Vec<WireCall>>,
+    tool_call_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireCall {
+    #[serde(default)]
+    id: Option<String>,
+    r#type: Option<String>,
+    function: WireFunction,
+}
+
+#[derive(Deserialize)]
+struct WireFunction {
+    name: String,
+    /// JSON text, as the API has it, or the object itself, as some clients send it back.
+    arguments: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct WirePart<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    text: Option<String>,
+    refusal: Option<String>,
+    image_url: Option<WireImage>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WireImage {
+    Url(String),
+    Object { url: String, detail: Option<String> },
+}
+
+/// Collects what a message says, and whether llama-server would understand the original as it is.
+struct Reader {
+    position: usize,
+    as_is: bool,
+}
+
+fn decode_one(position: usize, raw: &RawValue) -> Result<Message, TurnError> {
+    let mut reader = Reader {
+        position,
+        as_is: true,
+    };
+    let wire: Wire<'_> = serde_json::from_str(raw.get()).map_err(|error| reader.error(&error))?;
+    let role = reader.role(&wire.role)?;
+    let content = reader.content(wire.content)?;
+    let mut parts = match role {
+        Role::Tool => vec![reader.result(wire.tool_call_id, content)],
+        _ => content,
+    };
+    if let Some(thinking) = wire.reasoning_content.filter(|text| !text.is_empty()) {
+        parts.insert(0, Part::Thinking(thinking));
+    }
+    let calls = wire.tool_calls.unwrap_or_default();
+    // Without content a message is only valid upstream if an assistant calls tools in it.
+    let has_content = wire.content.is_some_and(|content| content.get() != "null");
+    reader.as_is &= has_content || (role == Role::Assistant && !calls.is_empty());
+    parts.extend(
+        calls
+            .into_iter()
+            .map(|call| Part::ToolCall(reader.call(call))),
+    );
+    Ok(if reader.as_is {
+        Message::with_verbatim(role, parts, raw.to_owned())
+    } else {
+        Message::new(role, parts)
+    })
+}
+
+impl Reader {
+    fn error(&self, what: &dyn std::fmt::Display) -> TurnError {
+        let field = format!("messages[{}]", self.position);
+        TurnError::bad_field(&field, format!("`{field}`: {what}"))
+    }
+
+    fn role(&mut self, name: &str) -> Result<Role, TurnError> {
+        Ok(match name {
+            "system" => Role::System,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "tool" => Role::Tool,
+            // Templates know neither name.
+            "developer" | "function" => {
+                self.as_is = false;
+                if name == "developer" {
+                    Role::System
+                } else {
+                    Role::Tool
+                }
+            }
+            other => return Err(self.error(&format!("unknown role `{other}`"))),
+        })
+    }
+
+    fn content(&mut self, raw: Option<&RawValue>) -> Result<Vec<Part>, TurnError> {
+        let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+            return Ok(Vec::new());
+        };
+        if raw.get().starts_with('"') {
+            let text: String = serde_json::from_str(raw.get()).map_err(|e| self.error(&e))?;
+            return Ok(vec![Part::Text(text)]);
+        }
+        let parts: Vec<&RawValue> = serde_json::from_str(raw.get())
+            .map_err(|_| self.error(&"`content` must be a string or an array of parts"))?;
+        parts.into_iter().map(|part| self.part(part)).collect()
+    }
+
+    fn part(&mut self, raw: &RawValue) -> Result<Part, TurnError> {
+        let wire: WirePart<'_> = serde_json::from_str(raw.get()).map_err(|e| self.error(&e))?;
+        Ok(
+            match (
+                wire.r#type.as_ref(),
+                wire.text,
+                wire.refusal,
+                wire.image_url,
+            ) {
+                ("text", Some(text), ..) => Part::Text(text),
+                (_, Some(text), ..) | (_, None, Some(text), _) => {
+                    self.as_is = false;
+                    Part::Text(text)
+                }
+                (_, None, None, Some(image)) => Part::Image(self.image(image)?),
+                // Audio and the like: the backend knows whether its model takes them.
+                _ => Part::Other(raw.get().to_owned()),
+            },
+        )
+    }
+
+    fn image(&mut self, wire: WireImage) -> Result<Image, TurnError> {
+        let (data_url, detail) = match wire {
+            WireImage::Object { url, detail } => (url, detail),
+            WireImage::Url(url) => {
+                self.as_is = false;
+                (url, None)
+            }
+        };
+        if !data_url
+            .get(..5)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+        {
+            return Err(self.error(
+                &"images must be sent inline as `data:` URLs; the gateway does not let the backend fetch remote addresses",
+            ));
+        }
+        Ok(Image { data_url, detail })
+    }
+
+    fn result(&mut self, call_id: Option<String>, content: Vec<Part>) -> Part {
+        let content = content
+            .into_iter()
+            .map(|part| match part {
+                Part::Image(image) => Content::Image(image),
+                Part::Text(text) | Part::Other(text) | Part::Thinking(text) => Content::Text(text),
+                Part::ToolCall(_) | Part::ToolResult(_) => Content::Text(String::new()),
+            })
+            .collect();
+        Part::ToolResult(ToolResult {
+            call_id: call_id.unwrap_or_default(),
+            content,
+            is_error: false,
+        })
+    }
+
+    fn call(&mut self, wire: WireCall) -> ToolCall {
+        self.as_is &= wire.r#type.as_deref() == Some("function");
+        let arguments = match wire.function.arguments {
+            Some(raw) if raw.get().starts_with('"') => {
+                serde_json::from_str(raw.get()).unwrap_or_default()
+            }
+            other => {
+                self.as_is = false;
+                other.map_or_else(|| "{}".to_owned(), |raw| raw.get().to_owned())
+            }
+        };
+        ToolCall {
+            id: wire.id.unwrap_or_default(),
+            name: wire.function.name,
+            arguments,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(message: &str) -> Result<Message, TurnError> {
+        let raw = RawValue::from_string(format!("[{message}]")).unwrap();
+        decode(&raw).map(|mut messages| messages.remove(0))
+    }
+
+    #[test]
+    fn a_plain_message_keeps_its_bytes_and_unknown_fields() {
+        let text = r#"{"role":"user", "content":"h\u0069", "cache_control":{"type":"ephemeral"}}"#;
+        let message = one(text).unwrap();
+        assert_eq!(message.verbatim().unwrap().get(), text);
+        assert_eq!(message.parts(), [Part::Text("hi".into())]);
+    }
+
+    #[test]
+    fn what_llama_server_would_refuse_is_written_anew() {
+        for text in [
+            r#"{"role":"developer","content":"x"}"#,
+            r#"{"role":"user","content":null}"#,
+            r#"{"role":"assistant","content":[{"type":"refusal","refusal":"no"}]}"#,
+            r#"{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f","arguments":{"a":1}}}]}"#,
+        ] {
+            assert!(one(text).unwrap().verbatim().is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn calls_and_results_are_typed() {
+        let call = one(
+            r#"{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]}"#,
+        )
+        .unwrap();
+        assert!(call.verbatim().is_some());
+        assert_eq!(call.tool_calls().next().unwrap().arguments, r#"{"a":1}"#);
+        let result = one(
+            r#"{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#,
+        )
+        .unwrap();
+        let [Part::ToolResult(result)] = result.parts() else {
+            panic!("{result:?}")
+        };
+        assert_eq!(
+            (result.call_id.as_str(), result.text().as_str()),
+            ("1", "a\nb")
+        );
+    }
+
+    #[test]
+    fn remote_images_are_refused_and_inline_ones_pass() {
+        let image = |url: &str| {
+            one(&format!(
+                r#"{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}"#
+            ))
+        };
+        for url in [
+            "http://169.254.169.254/",
+            "HTTPS://a/b.png",
+            "file:///etc/passwd",
+            "",
+        ] {
+            assert!(image(url).is_err(), "{url}");
+        }
+        assert!(
+            image("data:image/png;base64,AA==")
+                .unwrap()
+                .verbatim()
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn errors_say_where() {
+        for text in [
+            r#"{"content":"x"}"#,
+            r#"{"role":"boss","content":"x"}"#,
+            r#"{"role":"user","content":7}"#,
+            "7",
+        ] {
+            let Err(TurnError::BadRequest { param, .. }) = one(text) else {
+                panic!("{text}")
+            };
+            assert_eq!(param.as_deref(), Some("messages[0]"));
+        }
+    }
+}

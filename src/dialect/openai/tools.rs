@@ -1,0 +1,162 @@
+//! OpenAI tool definitions and choices.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::dialect::json;
+use crate::turn::{Tool, ToolChoice, TurnError};
+
+#[derive(Deserialize)]
+struct WireTool<'a> {
+    #[serde(borrow)]
+    r#type: Option<Cow<'a, str>>,
+    function: Option<WireFunction>,
+}
+
+#[derive(Deserialize)]
+struct WireFunction {
+    name: String,
+    parameters: Option<Box<RawValue>>,
+}
+
+/// Decode `tools`. A kind that llama-server does not know (it would refuse the whole request) is
+/// left out: the model cannot call it, and everything else works.
+pub(super) fn decode(tools: &RawValue) -> Result<Vec<Tool>, TurnError> {
+    let raw: Vec<&RawValue> = serde_json::from_str(tools.get())
+        .map_err(|error| TurnError::bad_field("tools", format!("`tools`: {error}")))?;
+    let mut decoded = Vec::with_capacity(raw.len());
+    for (position, raw) in raw.into_iter().enumerate() {
+        let wire: WireTool<'_> = serde_json::from_str(raw.get()).map_err(|error| {
+            let field = format!("tools[{position}]");
+            TurnError::bad_field(&field, format!("`{field}`: {error}"))
+        })?;
+        if let ("function", Some(function)) =
+            (wire.r#type.as_deref().unwrap_or("function"), wire.function)
+        {
+            let upstream = match wire.r#type {
+                Some(_) => raw.to_owned(),
+                None => with_type(raw),
+            };
+            let WireFunction { name, parameters } = function;
+            decoded.push(Tool {
+                name,
+                parameters,
+                upstream,
+            });
+        }
+    }
+    Ok(decoded)
+}
+
+/// The same definition with the `type` that llama-server insists on.
+fn with_type(tool: &RawValue) -> Box<RawValue> {
+    #[derive(serde::Serialize)]
+    struct Typed<'a> {
+        r#type: &'static str,
+        function: &'a RawValue,
+    }
+    let members: Option<json::Members<'_>> = serde_json::from_str(tool.get()).ok();
+    match members.as_ref().and_then(|members| members.get("function")) {
+        Some(function) => json::raw(&Typed {
+            r#type: "function",
+            function,
+        }),
+        None => tool.to_owned(),
+    }
+}
+
+#[derive(Deserialize)]
+struct ChoiceObject {
+    r#type: Option<String>,
+    function: Option<ChoiceFunction>,
+    allowed_tools: Option<AllowedTools>,
+}
+
+#[derive(Deserialize)]
+struct ChoiceFunction {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct AllowedTools {
+    mode: Option<String>,
+}
+
+/// Decode `tool_choice`, a word or an object.
+pub(super) fn decode_choice(choice: &RawValue, tools: &[Tool]) -> Result<ToolChoice, TurnError> {
+    let error = |message: String| TurnError::bad_field("tool_choice", message);
+    if let Ok(word) = serde_json::from_str::<String>(choice.get()) {
+        return by_word(&word).ok_or_else(|| error(format!("unknown `tool_choice` `{word}`")));
+    }
+    let object: ChoiceObject = serde_json::from_str(choice.get())
+        .map_err(|cause| error(format!("`tool_choice`: {cause}")))?;
+    match (object.function, object.allowed_tools) {
+        (Some(ChoiceFunction { name }), _) if tools.iter().any(|tool| tool.name == name) => {
+            Ok(ToolChoice::Named(name))
+        }
+        (Some(ChoiceFunction { name }), _) => Err(error(format!(
+            "`tool_choice` names `{name}`, which is not among the tools"
+        ))),
+        (None, Some(allowed)) => {
+            let mode = allowed.mode.as_deref().unwrap_or("auto");
+            by_word(mode).ok_or_else(|| error(format!("unknown mode `{mode}`")))
+        }
+        (None, None) => {
+            let word = object.r#type.unwrap_or_default();
+            by_word(&word).ok_or_else(|| error(format!("unknown `tool_choice` type `{word}`")))
+        }
+    }
+}
+
+fn by_word(word: &str) -> Option<ToolChoice> {
+    match word {
+        "auto" => Some(ToolChoice::Auto),
+        "none" => Some(ToolChoice::None),
+        "required" | "any" => Some(ToolChoice::Required),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.into()).unwrap()
+    }
+
+    #[test]
+    fn definitions_keep_their_bytes_and_unknown_kinds_are_left_out() {
+        let f = r#"{"type":"function","function":{"name":"f","parameters":{"type":"object"},"strict":true},"defer_loading":true}"#;
+        let tools = decode(&raw(&format!(
+            r#"[{f},{{"type":"web_search"}},{{"function":{{"name":"g"}}}}]"#
+        )))
+        .unwrap();
+        assert_eq!(tools.len(), 2);
+        assert_eq!(tools[0].upstream.get(), f);
+        assert_eq!(
+            tools[0].parameters.as_ref().unwrap().get(),
+            r#"{"type":"object"}"#
+        );
+        assert_eq!(
+            tools[1].upstream.get(),
+            r#"{"type":"function","function":{"name":"g"}}"#
+        );
+    }
+
+    #[test]
+    fn choices() {
+        let tools = decode(&raw(r#"[{"type":"function","function":{"name":"f"}}]"#)).unwrap();
+        let choice = |text: &str| decode_choice(&raw(text), &tools);
+        assert_eq!(choice(r#""required""#), Ok(ToolChoice::Required));
+        assert_eq!(choice(r#""none""#), Ok(ToolChoice::None));
+        let named = r#"{"type":"function","function":{"name":"f"}}"#;
+        assert_eq!(choice(named), Ok(ToolChoice::Named("f".into())));
+        let allowed = r#"{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[]}}"#;
+        assert_eq!(choice(allowed), Ok(ToolChoice::Required));
+        assert!(choice(r#"{"type":"function","function":{"name":"g"}}"#).is_err());
+        assert!(choice(r#""maybe""#).is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! One upstream request: open, wait for the head, convert the body as it comes.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout};
+
+use super::client::{Client, Downstream, Waited};
+use super::conversion::{Conversion, Progress};
+use super::{Connection, Connector, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead};
+use crate::dialect::llama::{Fault, Target, http_fault};
+use crate::fleet::{Failure, Lease};
+use crate::telemetry::labels::{AbortCause, Stage};
+use crate::turn::TurnError;
+
+/// Longest error body read from a backend.
+const MAX_ERROR_BODY: usize = 64 << 10;
+
+/// A deadline and what it means when it passes.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    stage: &'static str,
+    length: Duration,
+}
+
+impl Deadline {
+    /// `length` from now, or the end of the turn if that is sooner.
+    fn new(stage: &'static str, length: Duration, budget: &TurnBudget) -> Self {
+        let at = Instant::now() + length;
+        if at <= budget.deadline() {
+            Self { at, stage, length }
+        } else {
+            Self {
+                at: budget.deadline(),
+                stage: "timeouts.total",
+                length: budget.total(),
+            }
+        }
+    }
+
+    /// The end of the turn cannot be cured by another attempt.
+    fn fault(self) -> Fault {
+        let error = TurnError::Timeout {
+            stage: self.stage,
+            after: self.length,
+        };
+        if self.stage == "timeouts.total" {
+            Fault::Permanent(error)
+        } else {
+            Fault::Transient(error)
+        }
+    }
+}
+
+/// Run one attempt to its end.
+pub(super) async fn run<C: Connector, D: Downstream>(
+    exchange: &Exchange<'_, C>,
+    lease: &Lease,
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+    budget: &TurnBudget,
+    outcome: &mut Outcome,
+) -> Result<(), Stopped> {
+    let encoding = Instant::now();
+    let facts = lease.facts();
+    let target = Target {
+        model: lease.upstream_model(),
+        n_ctx: facts.n_ctx,
+        timings_per_token: false,
+    };
+    let request = conversion.begin(target);
+    client.add_overhead(Stage::Encode, encoding.elapsed());
+
+    let first = Deadline::new(
+        "timeouts.first_event",
+        exchange.timeouts.first_event,
+        budget,
+    );
+    let mut ping = |out: &mut BytesMut| conversion.ping(out);
+    let opening = exchange.connector.open(lease, &request);
+    let mut connection = match client.wait(first.at, opening, &mut ping).await {
+        Waited::Ready(opened) => opened.map_err(|fault| failed(lease, Failure::Connect, fault))?,
+        Waited::Gone => return Err(Stopped::Gone),
+        Waited::Deadline => return Err(timed_out(lease, first, outcome)),
+    };
+    let head = match client.wait(first.at, connection.head(), &mut ping).await {
+        Waited::Ready(head) => head.map_err(|fault| failed(lease, Failure::Broken, fault))?,
+        Waited::Gone => return Err(Stopped::Gone),
+        Waited::Deadline => return Err(timed_out(lease, first, outcome)),
+    };
+    let mut body = Body {
+        exchange,
+        lease,
+        client,
+        conversion,
+        budget,
+        outcome,
+        deadline: first,
+        last_content: None,
+    };
+    if head.status != 200 {
+        let fault = body.error(&mut connection, &head).await?;
+        connection.release().await;
+        return Err(match fault {
+            Fault::Transient(TurnError::Loading { .. }) => failed(lease, Failure::Loading, fault),
+            fault => Stopped::Fault(fault),
+        });
+    }
+    match body.read(&mut connection).await? {
+        Ended::AtItsEnd => connection.release().await,
+        Ended::Cancelled => drop(connection),
+    }
+    Ok(())
+}
+
+/// An attempt stopped by something that the backend's health should know.
+fn failed(lease: &Lease, failure: Failure, fault: Fault) -> Stopped {
+    if let Fault::Transient(_) = fault {
+        lease.observe_failure(failure);
+    }
+    Stopped::Fault(fault)
+}
+
+fn timed_out(lease: &Lease, deadline: Deadline, outcome: &mut Outcome) -> Stopped {
+    outcome.aborts.push(AbortCause::Timeout);
+    failed(lease, Failure::Broken, deadline.fault())
+}
+
+/// How a body was left.
+enum Ended {
+    /// Read to its end: the connection can serve again.
+    AtItsEnd,
+    /// Nothing more was wanted of it.
+    Cancelled,
+}
+
+/// Reading a response body.
+struct Body<'a, 'e, C, D> {
+    exchange: &'a Exchange<'e, C>,
+    lease: &'a Lease,
+    client: &'a mut Client<D>,
+    conversion: &'a mut dyn Conversion,
+    budget: &'a TurnBudget,
+    outcome: &'a mut Outcome,
+    deadline: Deadline,
+    last_content: Option<Instant>,
+}
+
+impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
+    async fn chunk(&mut self, connection: &mut C::Connection) -> Result<Option<Bytes>, Stopped> {
+        let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
+        match self
+            .client
+            .wait(self.deadline.at, connection.chunk(), &mut ping)
+            .await
+        {
+            Waited::Ready(chunk) => {
+                chunk.map_err(|fault| failed(self.lease, Failure::Broken, fault))
+            }
+            Waited::Gone => Err(Stopped::Gone),
+            Waited::Deadline => Err(timed_out(self.lease, self.deadline, self.outcome)),
+        }
+    }
+
+    /// An answer with another status than 200 is an error with a short body.
+    async fn error(
+        &mut self,
+        connection: &mut C::Connection,
+        head: &UpstreamHead,
+    ) -> Result<Fault, Stopped> {
+        let mut body = BytesMut::new();
+        while body.len() < MAX_ERROR_BODY {
+            match self.chunk(connection).await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Err(Stopped::Gone) => return Err(Stopped::Gone),
+                // The status alone says enough.
+                Ok(None) | Err(Stopped::Fault(_)) => break,
+            }
+        }
+        Ok(http_fault(head.status, &body, head.retry_after))
+    }
+
+    /// Convert the answer piece by piece. Awaiting each write before the next read is the flow
+    /// control: a slow client slows its backend, not our memory.
+    async fn read(&mut self, connection: &mut C::Connection) -> Result<Ended, Stopped> {
+        let mut out = BytesMut::new();
+        loop {
+            let Some(chunk) = self.chunk(connection).await? else {
+                self.end(&mut out).await?;
+                return Ok(Ended::AtItsEnd);
+            };
+            let progress = self.convert(&chunk, &mut out);
+            // What was said before a fault has been said.
+            self.client.send(out.split().freeze()).await?;
+            match progress? {
+                Progress::Idle => {}
+                Progress::Alive => self.alive(),
+                Progress::Content => self.content(),
+                Progress::Complete => {
+                    self.end(&mut out).await?;
+                    return Ok(Self::trailer(connection).await);
+                }
+                Progress::Cancel => {
+                    self.end(&mut out).await?;
+                    return Ok(Ended::Cancelled);
+                }
+            }
+        }
+    }
+
+    /// After the last event only the end of the chunked body is due, normally in the same packet.
+    /// Without it the connection cannot be used again.
+    async fn trailer(connection: &mut C::Connection) -> Ended {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        match timeout(PATIENCE, connection.chunk()).await {
+            Ok(Ok(None)) => Ended::AtItsEnd,
+            _ => Ended::Cancelled,
+        }
+    }
+
+    fn convert(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Stopped> {
+        let converting = Instant::now();
+        let progress = self.conversion.feed(chunk, out);
+        self.client
+            .add_overhead(Stage::Events, converting.elapsed());
+        progress.map_err(|fault| {
+            self.outcome.aborts.push(AbortCause::Invalid);
+            Stopped::Fault(fault)
+        })
+    }
+
+    fn content(&mut self) {
+        let now = Instant::now();
+        match self.last_content.replace(now) {
+            None => _ = self.outcome.first_token.get_or_insert(now),
+            Some(before) => self
+                .exchange
+                .gaps
+                .observe(now.duration_since(before).as_secs_f64()),
+        }
+        self.alive();
+    }
+
+    /// Tokens and prompt progress are signs of life; llama-server's own pings are none: they go on
+    /// while it is wedged.
+    fn alive(&mut self) {
+        self.deadline = Deadline::new(
+            "timeouts.inter_token",
+            self.exchange.timeouts.inter_token,
+            self.budget,
+        );
+    }
+
+    async fn end(&mut self, out: &mut BytesMut) -> Result<(), Stopped> {
+        self.conversion.end(out).map_err(Stopped::Fault)?;
+        self.client.send(out.split().freeze()).await?;
+        Ok(())
+    }
+}

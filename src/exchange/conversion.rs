@@ -1,0 +1,78 @@
+//! The pure half of an exchange.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::dialect::Dialect;
+use crate::dialect::llama::{Fault, Target};
+use crate::turn::{Stop, Timings, TurnError, Usage};
+
+/// A request as a backend gets it.
+#[derive(Clone, Debug)]
+pub struct UpstreamRequest {
+    /// Path on the backend.
+    pub path: &'static str,
+    /// JSON body.
+    pub body: Bytes,
+}
+
+/// What a piece of the upstream's body meant for the attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// Nothing new: comments, or half an event.
+    Idle,
+    /// The backend is at work, without an answer yet.
+    Alive,
+    /// Part of the answer arrived.
+    Content,
+    /// The answer is complete; the rest of the body is only its end.
+    Complete,
+    /// The answer is complete though the backend would go on: cancel it.
+    Cancel,
+}
+
+/// What an exchange amounted to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Tokens, as the backend counted them.
+    pub usage: Usage,
+    /// Why the (first) choice ended.
+    pub stop: Option<Stop>,
+    /// Timings of the last attempt.
+    pub timings: Option<Timings>,
+}
+
+/// Turns what a backend says into what the client gets. No clocks, no sockets.
+pub trait Conversion: Send {
+    /// The client's dialect.
+    fn dialect(&self) -> Dialect;
+
+    /// Begin an attempt on a backend; whatever an earlier one left half-said upstream is forgotten.
+    fn begin(&mut self, target: Target<'_>) -> UpstreamRequest;
+
+    /// Take in bytes of the upstream's body; append what the client gets.
+    ///
+    /// # Errors
+    /// [`Fault`] when the backend reports one or breaks the protocol.
+    fn feed(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault>;
+
+    /// The upstream's body has ended properly; append what ends the client's stream.
+    ///
+    /// # Errors
+    /// [`Fault`] when the answer was not complete.
+    fn end(&mut self, out: &mut BytesMut) -> Result<(), Fault>;
+
+    /// Append an event that says nothing but "still working".
+    fn ping(&mut self, out: &mut BytesMut);
+
+    /// Append the event that ends a begun stream with an error.
+    fn fail(&mut self, error: &TurnError, out: &mut BytesMut);
+
+    /// Whether the client has received part of the answer; pings and start events do not count.
+    fn delivered(&self) -> bool;
+
+    /// The whole answer, for a client that does not stream.
+    fn whole(&mut self) -> Option<BytesMut>;
+
+    /// What it amounted to, so far.
+    fn report(&self) -> Report;
+}

@@ -1,0 +1,260 @@
+//! The turn loop: one client request, served by one or more attempts on backends.
+//!
+//! What is said is decided by a pure [`Conversion`]; this module moves bytes, watches the clock and
+//! the client, and decides about further attempts. A [`Continuation`] is the only way to one, and
+//! every attempt is charged to one [`TurnBudget`].
+
+mod attempt;
+mod budget;
+mod chat;
+mod client;
+mod connector;
+mod conversion;
+mod overhead;
+mod relay;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use prometheus::Histogram;
+use tokio::time::Instant;
+
+use crate::config::{Timeouts, TurnLimits};
+use crate::dialect::llama::Fault;
+use crate::fleet::{Backend, Lease, Pool, Unavailable};
+use crate::telemetry::labels::{AbortCause, Stage, Why};
+use crate::turn::TurnError;
+
+pub use budget::{BackendChoice, Continuation, TurnBudget};
+pub use chat::ChatConversion;
+pub use client::{Client, Downstream, Facts, Gone, Head};
+pub use connector::PingoraConnector;
+pub use conversion::{Conversion, Progress, Report, UpstreamRequest};
+pub use overhead::Overhead;
+pub use relay::RelayConversion;
+
+/// A connection pool towards the backends.
+pub trait Connector: Send + Sync {
+    /// One request's connection.
+    type Connection: Connection;
+
+    /// Send `request` to `backend`, on a kept-alive connection if there is one that still works.
+    fn open(
+        &self,
+        backend: &Backend,
+        request: &UpstreamRequest,
+    ) -> impl Future<Output = Result<Self::Connection, Fault>> + Send;
+}
+
+/// A request that has been sent. Dropping it closes the connection, which cancels the generation.
+pub trait Connection: Send {
+    /// Wait for status and headers.
+    fn head(&mut self) -> impl Future<Output = Result<UpstreamHead, Fault>> + Send;
+
+    /// The next piece of the body; none at its proper end. Cancel-safe.
+    fn chunk(&mut self) -> impl Future<Output = Result<Option<bytes::Bytes>, Fault>> + Send;
+
+    /// The body was read to its end: keep the connection for the next request.
+    fn release(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Beginning of an upstream response.
+#[derive(Clone, Debug)]
+pub struct UpstreamHead {
+    /// HTTP status.
+    pub status: u16,
+    /// `Retry-After` in seconds, when given so.
+    pub retry_after: Option<Duration>,
+}
+
+/// What an exchange needs besides the client and the conversion.
+pub struct Exchange<'a, C> {
+    /// Towards the backends.
+    pub connector: &'a C,
+    /// Backends that serve the model.
+    pub pool: &'a Pool,
+    /// Deadlines.
+    pub timeouts: &'a Timeouts,
+    /// What the turn may spend.
+    pub limits: &'a TurnLimits,
+    /// Receives the gaps between reads that brought content, in seconds.
+    pub gaps: &'a Histogram,
+}
+
+/// What happened, whatever the end.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// Why each upstream request was made.
+    pub attempts: Vec<Why>,
+    /// Backend of the last attempt.
+    pub backend: Option<Arc<Backend>>,
+    /// When the first content event arrived.
+    pub first_token: Option<Instant>,
+    /// Attempts given up by us, by cause.
+    pub aborts: Vec<AbortCause>,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// The client has the whole answer.
+    Complete,
+    /// The client left.
+    #[default]
+    ClientGone,
+    /// It has an error answer: as status and body, or inside the stream it had begun to read.
+    Failed {
+        /// What was told.
+        error: TurnError,
+        /// Whether the stream had begun.
+        committed: bool,
+    },
+}
+
+/// Why an attempt stopped early.
+enum Stopped {
+    Gone,
+    Fault(Fault),
+}
+
+impl From<Gone> for Stopped {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// Serve one turn.
+pub async fn run<C: Connector, D: Downstream>(
+    exchange: &Exchange<'_, C>,
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let budget = TurnBudget::new(exchange.limits, exchange.timeouts.total);
+    let end = match attempts(exchange, client, conversion, budget, &mut outcome).await {
+        Ok(()) => deliver_whole(client, conversion).await,
+        Err(Stopped::Gone) => {
+            outcome.aborts.push(AbortCause::ClientGone);
+            End::ClientGone
+        }
+        Err(Stopped::Fault(fault)) => fail(client, conversion, fault.into_error()).await,
+    };
+    outcome.end = end;
+    outcome
+}
+
+/// Attempt after attempt, until one succeeds or none is left.
+async fn attempts<C: Connector, D: Downstream>(
+    exchange: &Exchange<'_, C>,
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+    mut budget: TurnBudget,
+    outcome: &mut Outcome,
+) -> Result<(), Stopped> {
+    let mut next = Continuation::first();
+    let mut last_fault: Option<TurnError> = None;
+    loop {
+        let selecting = Instant::now();
+        let lease = select(exchange.pool, &next, last_fault.as_ref())?;
+        client.attempt_begins(lease.id().as_str());
+        client.add_overhead(Stage::Select, selecting.elapsed());
+        outcome.attempts.push(next.why);
+        outcome.backend = Some(Arc::clone(&lease));
+        let fault = match attempt::run(exchange, &lease, client, conversion, &budget, outcome).await
+        {
+            Ok(()) => {
+                lease.observe_success();
+                return Ok(());
+            }
+            Err(Stopped::Fault(Fault::Transient(error))) => error,
+            Err(stopped) => return Err(stopped),
+        };
+        let failed = lease.id().clone();
+        drop(lease);
+        budget.hidden(conversion.report().usage.completion);
+        next = match conversion.delivered() {
+            false => next.failover(failed),
+            true => return Err(Stopped::Fault(Fault::Transient(fault))),
+        };
+        if !budget.charge() {
+            return Err(Stopped::Fault(Fault::Transient(fault)));
+        }
+        last_fault = Some(fault);
+    }
+}
+
+/// A backend for the attempt. When none is left, what the last one said explains most.
+fn select(
+    pool: &Pool,
+    next: &Continuation,
+    last_fault: Option<&TurnError>,
+) -> Result<Lease, Stopped> {
+    let BackendChoice::Any { except } = &next.backend;
+    pool.select(except).map_err(|unavailable| {
+        let error = last_fault
+            .cloned()
+            .unwrap_or_else(|| no_backend(pool.name(), unavailable));
+        Stopped::Fault(Fault::Transient(error))
+    })
+}
+
+/// Why a pool has no backend, as an error of the turn.
+pub fn no_backend(pool: &str, unavailable: Unavailable) -> TurnError {
+    let retry_after = match unavailable {
+        Unavailable::Loading { retry_after } => return TurnError::Loading { retry_after },
+        Unavailable::AllDown { retry_after } => retry_after,
+        Unavailable::Draining | Unavailable::NoneLeft => Duration::from_secs(5),
+    };
+    TurnError::NoBackend {
+        pool: pool.to_owned(),
+        detail: unavailable.to_string(),
+        retry_after,
+    }
+}
+
+/// A client that does not stream gets its answer now; for a stream everything is said already.
+async fn deliver_whole<D: Downstream>(
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+) -> End {
+    let rendering = Instant::now();
+    let sent = match conversion.whole() {
+        Some(body) => {
+            client.add_overhead(Stage::Events, rendering.elapsed());
+            client.respond(200, body.freeze()).await
+        }
+        None => client.finish().await,
+    };
+    match sent {
+        Ok(()) => End::Complete,
+        Err(Gone) => End::ClientGone,
+    }
+}
+
+/// Tell the client, as a status while that is possible, else inside its stream.
+async fn fail<D: Downstream>(
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+    error: TurnError,
+) -> End {
+    let committed = client.is_committed();
+    if committed {
+        let mut out = BytesMut::new();
+        conversion.fail(&error, &mut out);
+        if client.send(out.freeze()).await.is_err() || client.finish().await.is_err() {
+            return End::ClientGone;
+        }
+    } else if client
+        .respond_error(conversion.dialect(), &error)
+        .await
+        .is_err()
+    {
+        return End::ClientGone;
+    }
+    End::Failed { error, committed }
+}

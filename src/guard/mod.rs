@@ -1,0 +1,3 @@
+//! Guards: pure code that judges or shapes a turn.
+
+pub mod stop_sequences;

@@ -1,0 +1,364 @@
+//! The access log: one line a request, a stable schema.
+//!
+//! Lines go through `tracing` with target [`TARGET`]; as JSON they are exactly a serialised
+//! [`Record`], as text the same fields in the order that reads best. Fields are only ever added.
+//! There is no field for prompts, generated text, header values other than the client's name, or
+//! credentials.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+
+use super::labels::{Dialect, Outcome};
+
+/// The `tracing` target of access lines.
+pub const TARGET: &str = "access";
+
+/// Longest text a client can put into one field, in characters.
+const MAX_CLIENT_TEXT: usize = 128;
+
+/// What happened in one request.
+///
+/// Absent values are left out of the line. Times are whole numbers in the unit of the name.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// When the request header was complete: RFC 3339, UTC, milliseconds.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    /// The value of `x-request-id`.
+    pub request_id: String,
+    /// Request method.
+    pub method: ClientText,
+    /// Path without the query, which may carry credentials.
+    pub path: ClientText,
+    /// How the client spoke to us.
+    pub dialect: Dialect,
+    /// The client's `User-Agent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientText>,
+    /// Name of the API key used, from the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The derived session key (a hash), not a client's header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The model the client asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<ClientText>,
+    /// Name of the pool that served it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Name of the backend of the last attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// HTTP status sent; 0 when the client left before one was sent.
+    pub status: u16,
+    /// How the request ended, the label of `drover_requests_total`.
+    pub outcome: Outcome,
+    /// Why generation stopped, in the words of the turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<&'static str>,
+    /// Upstream requests made.
+    pub attempts: u32,
+    /// Prompt tokens, cached ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_in: Option<u64>,
+    /// Prompt tokens found in the prefix cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_cached: Option<u64>,
+    /// Generated tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_out: Option<u64>,
+    /// Milliseconds to the first content event.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "opt_millis",
+        rename = "ttft_ms"
+    )]
+    pub ttft: Option<Duration>,
+    /// Milliseconds to the end of the request.
+    #[serde(serialize_with = "millis", rename = "total_ms")]
+    pub total: Duration,
+    /// Microseconds of own time, the value of `x-drover-overhead-us`.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "opt_micros",
+        rename = "overhead_us"
+    )]
+    pub overhead: Option<Duration>,
+    /// What guards changed, by kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interventions: Vec<&'static str>,
+    /// Kind of the error, when there was one: a fixed word, never a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'static str>,
+    /// Request body bytes read.
+    pub bytes_in: u64,
+    /// Response body bytes sent.
+    pub bytes_out: u64,
+}
+
+impl Record {
+    /// A record of a request that has just begun; the other fields are filled in as they become
+    /// known.
+    #[must_use]
+    pub fn new(request_id: String, method: &str, path: &str, dialect: Dialect) -> Self {
+        Self {
+            time: SystemTime::now(),
+            request_id,
+            method: ClientText::new(method),
+            path: ClientText::new(path.split('?').next().unwrap_or_default()),
+            dialect,
+            client: None,
+            principal: None,
+            session: None,
+            model: None,
+            pool: None,
+            backend: None,
+            stream: false,
+            status: 0,
+            outcome: Outcome::Internal,
+            stop_reason: None,
+            attempts: 0,
+            tokens_in: None,
+            tokens_cached: None,
+            tokens_out: None,
+            ttft: None,
+            total: Duration::ZERO,
+            overhead: None,
+            interventions: Vec::new(),
+            error: None,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// Writes the line.
+    pub fn emit(&self) {
+        tracing::info!(target: TARGET, record = %self);
+    }
+}
+
+/// JSON; the alternate form (`{:#}`) is the text line. `tracing` passes its formatter's flags on,
+/// which lets the log's format choose (see [`super::log`]).
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            self.fmt_text(f)
+        } else {
+            f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+        }
+    }
+}
+
+impl Record {
+    fn fmt_text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} {} {} {} {}ms",
+            humantime::format_rfc3339_millis(self.time),
+            self.method,
+            self.path,
+            self.status,
+            self.outcome.as_str(),
+            self.total.as_millis(),
+        )?;
+        let mut pair = |name: &str, value: Option<&dyn fmt::Display>| match value {
+            Some(value) => write!(f, " {name}={value}"),
+            None => Ok(()),
+        };
+        pair(
+            "ttft_ms",
+            self.ttft.map(|t| t.as_millis()).as_ref().map(display),
+        )?;
+        pair("model", self.model.as_ref().map(display))?;
+        pair("pool", self.pool.as_ref().map(display))?;
+        pair("backend", self.backend.as_ref().map(display))?;
+        pair(
+            "attempts",
+            (self.attempts > 1).then_some(&self.attempts).map(display),
+        )?;
+        pair("tokens_in", self.tokens_in.as_ref().map(display))?;
+        pair("tokens_cached", self.tokens_cached.as_ref().map(display))?;
+        pair("tokens_out", self.tokens_out.as_ref().map(display))?;
+        pair("stop", self.stop_reason.as_ref().map(display))?;
+        pair("error", self.error.as_ref().map(display))?;
+        let interventions = self.interventions.join(",");
+        pair(
+            "interventions",
+            (!interventions.is_empty())
+                .then_some(&interventions)
+                .map(display),
+        )?;
+        pair(
+            "overhead_us",
+            self.overhead.map(|t| t.as_micros()).as_ref().map(display),
+        )?;
+        pair("principal", self.principal.as_ref().map(display))?;
+        pair("session", self.session.as_ref().map(display))?;
+        write!(f, " request_id={}", self.request_id)
+    }
+}
+
+fn display<T: fmt::Display>(value: &T) -> &dyn fmt::Display {
+    value
+}
+
+/// Text chosen by a client, made safe for a log: at most 128 characters, without control
+/// characters, which could fake lines or drive a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ClientText(String);
+
+impl ClientText {
+    /// Cleans and cuts `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let mut clean: String = text
+            .chars()
+            .take(MAX_CLIENT_TEXT)
+            .map(|c| if is_unsafe(c) { '\u{fffd}' } else { c })
+            .collect();
+        if text.chars().nth(MAX_CLIENT_TEXT).is_some() {
+            clean.push('…');
+        }
+        Self(clean)
+    }
+
+    /// Cleans and cuts a header value, which need not be UTF-8.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        // No more than the longest kept text in its widest encoding has to be decoded.
+        let cut = bytes.len().min((MAX_CLIENT_TEXT + 1) * 4);
+        Self::new(&String::from_utf8_lossy(&bytes[..cut]))
+    }
+
+    /// The cleaned text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientText {
+    /// Quoted when it would not read as one word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() || self.0.contains([' ', '"', '=']) {
+            write!(f, "{:?}", self.0)
+        } else {
+            f.write_str(&self.0)
+        }
+    }
+}
+
+/// Control characters, and the Unicode marks that reorder or hide text in a terminal
+/// (<https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing>).
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
+fn millis<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn opt_millis<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    millis(&took.unwrap_or_default(), serializer)
+}
+
+fn opt_micros<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    let micros = took.unwrap_or_default().as_micros();
+    serializer.serialize_u64(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let mut record = Record::new(
+            "01J".to_owned(),
+            "POST",
+            "/v1/chat/completions?api_key=sk-secret",
+            Dialect::OpenAi,
+        );
+        record.time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        record.client = Some(ClientText::new("OpenAI/Python 1.0"));
+        record.model = Some(ClientText::new("qwen"));
+        record.pool = Some("default".to_owned());
+        record.backend = Some("gpu0".to_owned());
+        record.stream = true;
+        record.status = 200;
+        record.outcome = Outcome::Ok;
+        record.stop_reason = Some("stop");
+        record.attempts = 2;
+        record.tokens_in = Some(100);
+        record.tokens_cached = Some(60);
+        record.tokens_out = Some(7);
+        record.ttft = Some(Duration::from_millis(42));
+        record.total = Duration::from_millis(310);
+        record.overhead = Some(Duration::from_micros(180));
+        record.bytes_in = 2048;
+        record.bytes_out = 900;
+        record
+    }
+
+    #[test]
+    fn json_schema_is_stable() {
+        assert_eq!(
+            record().to_string(),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.123Z","request_id":"01J","method":"POST","#,
+                r#""path":"/v1/chat/completions","dialect":"openai","client":"OpenAI/Python 1.0","#,
+                r#""model":"qwen","pool":"default","backend":"gpu0","stream":true,"status":200,"#,
+                r#""outcome":"ok","stop_reason":"stop","attempts":2,"tokens_in":100,"#,
+                r#""tokens_cached":60,"tokens_out":7,"ttft_ms":42,"total_ms":310,"#,
+                r#""overhead_us":180,"bytes_in":2048,"bytes_out":900}"#
+            )
+        );
+    }
+
+    #[test]
+    fn text_form_is_one_readable_line() {
+        assert_eq!(
+            format!("{:#}", record()),
+            "2023-11-14T22:13:20.123Z POST /v1/chat/completions 200 ok 310ms ttft_ms=42 model=qwen \
+             pool=default backend=gpu0 attempts=2 tokens_in=100 tokens_cached=60 tokens_out=7 \
+             stop=stop overhead_us=180 request_id=01J"
+        );
+    }
+
+    #[test]
+    fn a_query_never_reaches_the_log() {
+        assert!(!record().to_string().contains("sk-secret"));
+        assert!(!format!("{:#}", record()).contains("sk-secret"));
+    }
+
+    #[test]
+    fn client_text_is_bounded_and_cannot_fake_a_line() {
+        let text = ClientText::new(&"é".repeat(1000));
+        assert_eq!(text.as_str().chars().count(), MAX_CLIENT_TEXT + 1);
+        let text = ClientText::new("a\r\nb\u{1b}[31m\u{202e}c");
+        assert!(!text.as_str().chars().any(is_unsafe), "{text:?}");
+        assert_eq!(ClientText::from_bytes(b"ok\xff").as_str(), "ok\u{fffd}");
+        assert_eq!(ClientText::new("two words").to_string(), "\"two words\"");
+    }
+
+    #[test]
+    fn an_unfinished_record_says_so() {
+        let record = Record::new("r".into(), "GET", "/health", Dialect::Native);
+        assert_eq!(
+            record.outcome,
+            Outcome::Internal,
+            "an early drop must not look like success"
+        );
+        assert_eq!(record.status, 0);
+    }
+}

@@ -1,0 +1,187 @@
+//! Label values of the metrics.
+//!
+//! Every label is one of these types, so that a string from the wire cannot become a label and
+//! the number of series stays bounded by the configuration.
+
+use serde::{Serialize, Serializer};
+
+/// Declares a closed set of label values: the enum, `as_str`, `ALL` and serialisation by name.
+macro_rules! label {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vmeta])* $variant,)+ }
+
+        impl $name {
+            /// Every value of this label.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The text that appears in metrics and in the access log.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+label! {
+    /// How the client spoke to us.
+    Dialect {
+        /// OpenAI Chat Completions.
+        OpenAi = "openai",
+        /// OpenAI-shaped requests that are relayed with deadlines and accounting only:
+        /// completions and embeddings.
+        Relay = "relay",
+        /// Everything of the native lane: model lists, health, pass-through paths.
+        Native = "native",
+    }
+}
+
+label! {
+    /// How a request ended. One value a request, the first that applies in this order.
+    Outcome {
+        /// The client received a complete answer.
+        Ok = "ok",
+        /// The client closed before its answer was complete.
+        ClientGone = "client_gone",
+        /// No or a wrong credential, or a pool the key may not use (401, 403).
+        Denied = "denied",
+        /// The client's request could not be served as sent (any other 4xx).
+        ClientError = "client_error",
+        /// No backend could take the request: down, loading, draining, busy (429, 503).
+        Unavailable = "unavailable",
+        /// A deadline passed before or during the answer (504).
+        Timeout = "timeout",
+        /// The answer began and its backend failed: the stream ended with a protocol error.
+        Cut = "cut",
+        /// A backend failed or answered with something unusable, nothing was delivered (502).
+        UpstreamError = "upstream_error",
+        /// A defect of the gateway itself (500).
+        Internal = "internal",
+    }
+}
+
+label! {
+    /// Why an upstream request was made.
+    Why {
+        /// The first attempt of a turn.
+        First = "first",
+        /// Another backend after one failed before the first byte.
+        Failover = "failover",
+        /// The same attempt once more, because a pooled connection turned out to be closed.
+        Stale = "stale",
+    }
+}
+
+label! {
+    /// Whose tokens are counted.
+    TokenKind {
+        /// Prompt tokens the backend had to evaluate.
+        Input = "input",
+        /// Prompt tokens found in the backend's prefix cache.
+        Cached = "cached",
+        /// Generated tokens delivered to the client.
+        Output = "output",
+        /// Generated tokens the client never saw (abandoned attempts).
+        Hidden = "hidden",
+    }
+}
+
+label! {
+    /// Part of the gateway's own time in a turn.
+    Stage {
+        /// From the complete request body to the typed turn.
+        Decode = "decode",
+        /// From the typed turn to the upstream body.
+        Encode = "encode",
+        /// Choosing a backend (without waiting for one).
+        Select = "select",
+        /// All own work between the last request byte and the first upstream byte sent: the value
+        /// of `x-drover-overhead-us`.
+        Total = "total",
+        /// All decoding and encoding of stream events of one turn together.
+        Events = "events",
+    }
+}
+
+label! {
+    /// Why an upstream request was closed before its end.
+    AbortCause {
+        /// The client went away.
+        ClientGone = "client_gone",
+        /// A deadline passed.
+        Timeout = "timeout",
+        /// The answer was garbage and reading on made no sense.
+        Invalid = "invalid",
+    }
+}
+
+/// A label value that comes from the configuration: the name of a pool or of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Configured<'a>(&'a str);
+
+impl<'a> Configured<'a> {
+    /// Stands for "no pool": the request ended before its model was resolved.
+    pub const NONE: Configured<'static> = Configured("");
+
+    /// `name` must have been read from the configuration; a name from a request would let a client
+    /// create series without bound.
+    #[must_use]
+    pub const fn name(name: &'a str) -> Self {
+        Self(name)
+    }
+
+    /// The label's text.
+    #[must_use]
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn assert_label_texts(texts: &[&str]) {
+        let distinct: HashSet<_> = texts.iter().collect();
+        assert_eq!(
+            distinct.len(),
+            texts.len(),
+            "two values share a text: {texts:?}"
+        );
+        for text in texts {
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{text:?} is not snake case"
+            );
+        }
+    }
+
+    #[test]
+    fn label_texts_are_distinct_snake_case() {
+        assert_label_texts(&Dialect::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
+        assert_label_texts(&Outcome::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
+        assert_label_texts(&Why::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
+        assert_label_texts(
+            &TokenKind::ALL
+                .iter()
+                .map(|v| v.as_str())
+                .collect::<Vec<_>>(),
+        );
+        assert_label_texts(&Stage::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
+        assert_label_texts(
+            &AbortCause::ALL
+                .iter()
+                .map(|v| v.as_str())
+                .collect::<Vec<_>>(),
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! A client's request that generates.
+
+use serde_json::value::RawValue;
+
+use super::Message;
+
+/// Fields this gateway does not interpret, in the client's order and bytes.
+pub type Extra = Vec<(String, Box<RawValue>)>;
+
+/// One client request that generates an answer.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Model name as the client asked for it.
+    pub model: String,
+    /// The conversation so far, leading instructions included.
+    pub messages: Vec<Message>,
+    /// Tools on offer, in the client's order.
+    pub tools: Vec<Tool>,
+    /// What the client allows the model to do with them.
+    pub tool_choice: ToolChoice,
+    /// Whether the client wants the answer as a stream.
+    pub stream: bool,
+    /// Whether a streaming client asked for a usage report at the end.
+    pub include_usage: bool,
+    /// Texts that end the answer and are not part of it.
+    pub stop: Vec<String>,
+    /// Upper bound of generated tokens.
+    pub max_tokens: Option<u64>,
+    /// How many independent answers are wanted; at least 1.
+    pub choices: u32,
+    /// Everything else that is safe to hand on (temperature, seed, response_format, …).
+    pub extra: Extra,
+}
+
+impl Turn {
+    /// A *tool turn* offers tools and lets the model call them.
+    pub fn is_tool_turn(&self) -> bool {
+        !self.tools.is_empty() && self.tool_choice != ToolChoice::None
+    }
+
+    /// An uninterpreted field by name.
+    pub fn extra(&self, name: &str) -> Option<&RawValue> {
+        self.extra
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| &**value)
+    }
+}
+
+/// A tool on offer.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    /// Name the model calls it by.
+    pub name: String,
+    /// JSON Schema of its arguments, where the client gave one.
+    pub parameters: Option<Box<RawValue>>,
+    /// The whole definition as llama-server takes it.
+    pub upstream: Box<RawValue>,
+}
+
+/// What the client allows the model to do with the tools.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum ToolChoice {
+    /// The model decides.
+    #[default]
+    Auto,
+    /// No call.
+    None,
+    /// At least one call.
+    Required,
+    /// A call of this tool.
+    Named(String),
+}
