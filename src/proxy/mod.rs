@@ -12,6 +12,7 @@ mod exchange_lane;
 mod headers;
 mod local;
 mod logging;
+mod models;
 mod native_lane;
 mod route;
 mod shared;
@@ -142,7 +143,7 @@ impl Gateway {
         let config = self.shared.config();
         let request = session.req_header();
         let route = route::route(&request.method, request.uri.path(), &self.shared)?;
-        ctx.set_dialect(route.dialect());
+        ctx.set_label(route.label());
         if !route.is_public() {
             ctx.principal = auth::principal(&config.auth, request)?;
         }

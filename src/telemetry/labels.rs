@@ -36,8 +36,10 @@ label! {
     Dialect {
         /// OpenAI Chat Completions.
         OpenAi = "openai",
+        /// Anthropic Messages.
+        Anthropic = "anthropic",
         /// OpenAI-shaped requests that are relayed with deadlines and accounting only:
-        /// completions and embeddings.
+        /// completions, embeddings and token counts.
         Relay = "relay",
         /// Everything of the native lane: model lists, health, pass-through paths.
         Native = "native",
