@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora_core::prelude::background_service;
 use pingora_core::protocols::TcpKeepalive;
@@ -89,11 +90,6 @@ impl Sockets {
         self.admin.local()
     }
 }
-
-#[cfg(feature = "tls")]
-type TlsSettings = pingora_core::listeners::tls::TlsSettings;
-#[cfg(not(feature = "tls"))]
-type TlsSettings = std::convert::Infallible;
 
 #[cfg(feature = "tls")]
 fn tls_settings(listener: &Listener) -> Result<Option<TlsSettings>, ServeError> {
