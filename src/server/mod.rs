@@ -5,6 +5,7 @@
 
 mod bind;
 pub mod drain;
+mod negotiate;
 mod signals;
 #[cfg(feature = "tls")]
 mod tls;
@@ -22,13 +23,14 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::ServiceWithDependents;
 use pingora_core::services::listening::Service;
-use pingora_proxy::{ProxyHttp, ProxyServiceBuilder};
+use pingora_proxy::{ProxyHttp, http_proxy};
 use thiserror::Error;
 
 use crate::config::{Config, Listener};
 
 use bind::{Bound, OnDrain, Prebound};
 use drain::{Drain, Inflight};
+use negotiate::Negotiate;
 
 pub use bind::BindError;
 
@@ -155,10 +157,9 @@ where
     let parts = build(&server.configuration)?;
     server.bootstrap();
 
-    let mut gateway = ProxyServiceBuilder::new(&server.configuration, parts.gateway)
-        .name("gateway")
-        .server_options(server_options())
-        .build();
+    let mut proxy = http_proxy(&server.configuration, parts.gateway);
+    proxy.server_options = Some(server_options());
+    let mut gateway = Service::new("gateway".to_owned(), Negotiate::new(proxy));
     let mut bound = Vec::with_capacity(sockets.clients.len());
     for (endpoint, socket) in sockets.clients {
         gateway.add_listener(endpoint);
