@@ -105,8 +105,8 @@ label! {
         Encode = "encode",
         /// Choosing a backend (without waiting for one).
         Select = "select",
-        /// All own work between the last request byte and the first upstream byte sent: the value
-        /// of `x-drover-overhead-us`.
+        /// All stages together: the value of `x-drover-overhead-us`, as far as it is known when the
+        /// header is sent.
         Total = "total",
         /// All decoding and encoding of stream events of one turn together.
         Events = "events",
