@@ -66,8 +66,7 @@ impl Context {
         }
     }
 
-    /// The request's header is complete. On a kept-alive connection the context was made when the
-    /// connection went idle, so time starts here.
+    /// The request's header is complete.
     pub(super) fn begin(&mut self, session: &Session) {
         self.started = Instant::now();
         let request = session.req_header();

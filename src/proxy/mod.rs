@@ -123,6 +123,12 @@ impl ProxyHttp for Gateway {
         errors::fail_to_proxy(session, error, ctx).await
     }
 
+    /// Pingora's own would put the query into its error lines, where clients may have put secrets.
+    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
+        let request = session.req_header();
+        format!("{} {} ({})", request.method, request.uri.path(), ctx.id)
+    }
+
     fn suppress_error_log(&self, _: &Session, ctx: &Context, _: &Error) -> bool {
         ctx.client_gone()
     }

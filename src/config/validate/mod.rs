@@ -104,7 +104,10 @@ impl<'a> Checker<'a> {
         let level = config.telemetry.level.trim();
         // A filter would take a misspelt level for the name of a module.
         if !level.contains(['=', ',']) {
-            if level.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
+            if level
+                .parse::<tracing_subscriber::filter::LevelFilter>()
+                .is_err()
+            {
                 self.error(
                     "telemetry.level",
                     format!("`{level}` is no level: error, warn, info, debug, trace or off"),
