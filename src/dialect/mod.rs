@@ -8,6 +8,9 @@ pub mod openai;
 pub mod relay;
 pub mod sse;
 
+#[cfg(test)]
+mod properties;
+
 use bytes::BytesMut;
 use serde_json::value::RawValue;
 
