@@ -1,9 +1,14 @@
 //! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod exchange;
+pub mod fleet;
 pub mod guard;
-pub mod turn;
+pub mod proxy;
+pub mod server;
+pub mod sim;
 pub mod telemetry;
+pub mod turn;

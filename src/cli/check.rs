@@ -14,7 +14,7 @@ pub const EXIT_USAGE: u8 = 64;
 /// Exit code for failures of the program itself (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_INTERNAL: u8 = 70;
 
-/// Arguments of `drover check`.
+/// Check a configuration and print what it amounts to, secrets redacted; nothing is bound.
 #[derive(Args, Clone, Debug, Default)]
 pub struct CheckArgs {
     /// Configuration file; without it the defaults and the environment are checked

@@ -57,6 +57,8 @@ fn the_annotated_file_is_the_defaults_and_names_every_key() {
     );
 }
 
+/// One of them has an https backend.
+#[cfg(feature = "tls")]
 #[test]
 fn every_example_loads() {
     let vars = [
@@ -86,8 +88,8 @@ fn the_reference_page_is_current() {
         fs::write(&path, &page).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        written, page,
+    assert!(
+        written == page,
         "docs/configuration.md is stale: UPDATE_DOCS=1 cargo test --lib config"
     );
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::Spanned;
+use serde_saphyr::{MessageFormatter as _, Spanned, UserMessageFormatter};
 
 use super::error::{ConfigError, Position};
 
@@ -94,7 +94,9 @@ impl Node {
             .map_err(|error| ConfigError {
                 path: String::new(),
                 position: error.location().and_then(position),
-                message: error.without_snippet().to_string(),
+                message: UserMessageFormatter
+                    .format_message(error.without_snippet())
+                    .into_owned(),
             })
             .map(located)
     }

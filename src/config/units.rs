@@ -90,7 +90,7 @@ pub(super) mod size {
         let bytes = value.as_u64();
         match UNITS
             .iter()
-            .find(|(unit, _)| bytes >= *unit && bytes % unit == 0)
+            .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit))
         {
             Some((unit, name)) => serializer.collect_str(&format_args!("{}{name}", bytes / unit)),
             None => serializer.serialize_u64(bytes),

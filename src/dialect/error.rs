@@ -65,7 +65,9 @@ fn openai_type(error: &TurnError) -> (&'static str, Option<&'static str>) {
         TurnError::UnknownPath(_) => (INVALID, Some("unknown_url")),
         TurnError::BadRequest { .. } => (INVALID, None),
         TurnError::Template(_) => (INVALID, Some("chat_template_error")),
-        TurnError::BodyTooLarge { .. } => (INVALID, Some("request_too_large")),
+        TurnError::BodyTooLarge { .. } | TurnError::HeaderTooLarge { .. } => {
+            (INVALID, Some("request_too_large"))
+        }
         TurnError::BodyTimeout => (INVALID, Some("request_timeout")),
         TurnError::Unauthorized => (INVALID, Some("invalid_api_key")),
         TurnError::Forbidden(_) => ("permission_error", Some("forbidden")),

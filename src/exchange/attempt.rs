@@ -9,7 +9,7 @@ use super::client::{Client, Downstream, Waited};
 use super::conversion::{Conversion, Progress};
 use super::{Connection, Connector, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead};
 use crate::dialect::llama::{Fault, Target, http_fault};
-use crate::fleet::Lease;
+use crate::fleet::{Failure, Lease};
 use crate::telemetry::labels::{AbortCause, Stage};
 use crate::turn::TurnError;
 
@@ -31,14 +31,25 @@ impl Deadline {
         if at <= budget.deadline() {
             Self { at, stage, length }
         } else {
-            Self { at: budget.deadline(), stage: "timeouts.total", length: budget.total() }
+            Self {
+                at: budget.deadline(),
+                stage: "timeouts.total",
+                length: budget.total(),
+            }
         }
     }
 
     /// The end of the turn cannot be cured by another attempt.
     fn fault(self) -> Fault {
-        let error = TurnError::Timeout { stage: self.stage, after: self.length };
-        if self.stage == "timeouts.total" { Fault::Permanent(error) } else { Fault::Transient(error) }
+        let error = TurnError::Timeout {
+            stage: self.stage,
+            after: self.length,
+        };
+        if self.stage == "timeouts.total" {
+            Fault::Permanent(error)
+        } else {
+            Fault::Transient(error)
+        }
     }
 }
 
@@ -61,24 +72,40 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     let request = conversion.begin(target);
     client.add_overhead(Stage::Encode, encoding.elapsed());
 
-    let first = Deadline::new("timeouts.first_event", exchange.timeouts.first_event, budget);
+    let first = Deadline::new(
+        "timeouts.first_event",
+        exchange.timeouts.first_event,
+        budget,
+    );
     let mut ping = |out: &mut BytesMut| conversion.ping(out);
     let opening = exchange.connector.open(lease, &request);
     let mut connection = match client.wait(first.at, opening, &mut ping).await {
-        Waited::Ready(opened) => opened.map_err(|fault| observe(lease, fault))?,
+        Waited::Ready(opened) => opened.map_err(|fault| failed(lease, Failure::Connect, fault))?,
         Waited::Gone => return Err(Stopped::Gone),
         Waited::Deadline => return Err(timed_out(lease, first, outcome)),
     };
     let head = match client.wait(first.at, connection.head(), &mut ping).await {
-        Waited::Ready(head) => head.map_err(|fault| observe(lease, fault))?,
+        Waited::Ready(head) => head.map_err(|fault| failed(lease, Failure::Broken, fault))?,
         Waited::Gone => return Err(Stopped::Gone),
         Waited::Deadline => return Err(timed_out(lease, first, outcome)),
     };
-    let mut body = Body { exchange, lease, client, conversion, budget, outcome, deadline: first, last_content: None };
+    let mut body = Body {
+        exchange,
+        lease,
+        client,
+        conversion,
+        budget,
+        outcome,
+        deadline: first,
+        last_content: None,
+    };
     if head.status != 200 {
         let fault = body.error(&mut connection, &head).await?;
         connection.release().await;
-        return Err(observe(lease, fault));
+        return Err(match fault {
+            Fault::Transient(TurnError::Loading { .. }) => failed(lease, Failure::Loading, fault),
+            fault => Stopped::Fault(fault),
+        });
     }
     match body.read(&mut connection).await? {
         Ended::AtItsEnd => connection.release().await,
@@ -87,17 +114,17 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     Ok(())
 }
 
-/// Tell the backend's health what happened.
-fn observe(lease: &Lease, fault: Fault) -> Stopped {
-    if let Fault::Transient(error) = &fault {
-        lease.observe_failure(error);
+/// An attempt stopped by something that the backend's health should know.
+fn failed(lease: &Lease, failure: Failure, fault: Fault) -> Stopped {
+    if let Fault::Transient(_) = fault {
+        lease.observe_failure(failure);
     }
     Stopped::Fault(fault)
 }
 
 fn timed_out(lease: &Lease, deadline: Deadline, outcome: &mut Outcome) -> Stopped {
     outcome.aborts.push(AbortCause::Timeout);
-    observe(lease, deadline.fault())
+    failed(lease, Failure::Broken, deadline.fault())
 }
 
 /// How a body was left.
@@ -123,8 +150,14 @@ struct Body<'a, 'e, C, D> {
 impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     async fn chunk(&mut self, connection: &mut C::Connection) -> Result<Option<Bytes>, Stopped> {
         let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
-        match self.client.wait(self.deadline.at, connection.chunk(), &mut ping).await {
-            Waited::Ready(chunk) => chunk.map_err(|fault| observe(self.lease, fault)),
+        match self
+            .client
+            .wait(self.deadline.at, connection.chunk(), &mut ping)
+            .await
+        {
+            Waited::Ready(chunk) => {
+                chunk.map_err(|fault| failed(self.lease, Failure::Broken, fault))
+            }
             Waited::Gone => Err(Stopped::Gone),
             Waited::Deadline => Err(timed_out(self.lease, self.deadline, self.outcome)),
         }
@@ -162,6 +195,7 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
             self.client.send(out.split().freeze()).await?;
             match progress? {
                 Progress::Idle => {}
+                Progress::Alive => self.alive(),
                 Progress::Content => self.content(),
                 Progress::Complete => {
                     self.end(&mut out).await?;
@@ -188,26 +222,38 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     fn convert(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Stopped> {
         let converting = Instant::now();
         let progress = self.conversion.feed(chunk, out);
-        self.client.add_overhead(Stage::Events, converting.elapsed());
+        self.client
+            .add_overhead(Stage::Events, converting.elapsed());
         progress.map_err(|fault| {
             self.outcome.aborts.push(AbortCause::Invalid);
-            observe(self.lease, fault)
+            Stopped::Fault(fault)
         })
     }
 
-    /// Only content counts as a sign of life: llama-server's own pings go on while it is wedged.
     fn content(&mut self) {
         let now = Instant::now();
         match self.last_content.replace(now) {
             None => _ = self.outcome.first_token.get_or_insert(now),
-            Some(before) => self.exchange.gaps.observe(now.duration_since(before).as_secs_f64()),
+            Some(before) => self
+                .exchange
+                .gaps
+                .observe(now.duration_since(before).as_secs_f64()),
         }
-        self.deadline =
-            Deadline::new("timeouts.inter_token", self.exchange.timeouts.inter_token, self.budget);
+        self.alive();
+    }
+
+    /// Tokens and prompt progress are signs of life; llama-server's own pings are none: they go on
+    /// while it is wedged.
+    fn alive(&mut self) {
+        self.deadline = Deadline::new(
+            "timeouts.inter_token",
+            self.exchange.timeouts.inter_token,
+            self.budget,
+        );
     }
 
     async fn end(&mut self, out: &mut BytesMut) -> Result<(), Stopped> {
-        self.conversion.end(out).map_err(|fault| observe(self.lease, fault))?;
+        self.conversion.end(out).map_err(Stopped::Fault)?;
         self.client.send(out.split().freeze()).await?;
         Ok(())
     }

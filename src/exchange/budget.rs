@@ -31,7 +31,12 @@ pub enum BackendChoice {
 impl Continuation {
     /// The first attempt.
     pub fn first() -> Self {
-        Self { why: Why::First, backend: BackendChoice::Any { except: SmallVec::new() } }
+        Self {
+            why: Why::First,
+            backend: BackendChoice::Any {
+                except: SmallVec::new(),
+            },
+        }
     }
 
     /// The same request on another backend, after `failed` failed and nothing was delivered.
@@ -39,7 +44,10 @@ impl Continuation {
     pub fn failover(self, failed: BackendId) -> Self {
         let BackendChoice::Any { mut except } = self.backend;
         except.push(failed);
-        Self { why: Why::Failover, backend: BackendChoice::Any { except } }
+        Self {
+            why: Why::Failover,
+            backend: BackendChoice::Any { except },
+        }
     }
 }
 
@@ -101,7 +109,11 @@ mod tests {
     use super::*;
 
     fn limits() -> TurnLimits {
-        TurnLimits { max_attempts: 3, max_hidden_tokens: 100, max_wall: Duration::from_secs(60) }
+        TurnLimits {
+            max_attempts: 3,
+            max_hidden_tokens: 100,
+            max_wall: Duration::from_secs(60),
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -42,7 +42,10 @@ struct ChoiceState {
 
 impl Attempt {
     fn new(turn: &Turn, seed: &str) -> Self {
-        let choice = || ChoiceState { stops: StopMatcher::new(&turn.stop), stop: None };
+        let choice = || ChoiceState {
+            stops: StopMatcher::new(&turn.stop),
+            stop: None,
+        };
         Self {
             frames: sse::Decoder::new(MAX_EVENT),
             chunks: ChunkDecoder::new(turn.choices, seed),
@@ -67,19 +70,39 @@ impl ChatConversion {
             Sink::Whole(Answer::default())
         };
         let attempt = Attempt::new(&turn, &meta.id);
-        Self { turn, meta, sink, attempt, delivered: false, scratch: Vec::new() }
+        Self {
+            turn,
+            meta,
+            sink,
+            attempt,
+            delivered: false,
+            scratch: Vec::new(),
+        }
     }
 
     fn event(&mut self, event: Event, out: &mut BytesMut) {
         match event {
-            Event::Delta { choice, delta: Delta::Text(text), logprobs } => {
-                let Some(state) = self.open_choice(choice) else { return };
+            Event::Delta {
+                choice,
+                delta: Delta::Text(text),
+                logprobs,
+            } => {
+                let Some(state) = self.open_choice(choice) else {
+                    return;
+                };
                 let (text, stop) = match state.stops.push(text) {
                     Matched::Text(text) => (text, None),
                     Matched::Stop { text, sequence } => (text, Some(Stop::Sequence(sequence))),
                 };
                 if !text.is_empty() || logprobs.is_some() {
-                    self.emit(Event::Delta { choice, delta: Delta::Text(text), logprobs }, out);
+                    self.emit(
+                        Event::Delta {
+                            choice,
+                            delta: Delta::Text(text),
+                            logprobs,
+                        },
+                        out,
+                    );
                 }
                 if let Some(stop) = stop {
                     self.stop(choice, stop, out);
@@ -101,13 +124,26 @@ impl ChatConversion {
     }
 
     fn open_choice(&mut self, choice: u32) -> Option<&mut ChoiceState> {
-        self.attempt.choices.get_mut(choice as usize).filter(|state| state.stop.is_none())
+        self.attempt
+            .choices
+            .get_mut(choice as usize)
+            .filter(|state| state.stop.is_none())
     }
 
     /// Text held for a stop sequence that did not come.
     fn flush(&mut self, choice: u32, out: &mut BytesMut) {
-        if let Some(text) = self.open_choice(choice).and_then(|state| state.stops.flush()) {
-            self.emit(Event::Delta { choice, delta: Delta::Text(text), logprobs: None }, out);
+        if let Some(text) = self
+            .open_choice(choice)
+            .and_then(|state| state.stops.flush())
+        {
+            self.emit(
+                Event::Delta {
+                    choice,
+                    delta: Delta::Text(text),
+                    logprobs: None,
+                },
+                out,
+            );
         }
     }
 
@@ -138,6 +174,7 @@ impl ChatConversion {
                     progress = Progress::Content;
                     self.event(event, out);
                 }
+                Upstream::Progress => progress = progress.max(Progress::Alive),
                 Upstream::Done => self.attempt.done = true,
             }
         }
@@ -159,20 +196,31 @@ impl Conversion for ChatConversion {
         // A stop sequence cancels the stream before its usage report; timings in every chunk
         // keep the count true.
         let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
-        let body = llama::chat_body(&self.turn, &[], Target { timings_per_token, ..target });
-        UpstreamRequest { path: "/v1/chat/completions", body: body.freeze() }
+        let body = llama::chat_body(
+            &self.turn,
+            &[],
+            Target {
+                timings_per_token,
+                ..target
+            },
+        );
+        UpstreamRequest {
+            path: "/v1/chat/completions",
+            body: body.freeze(),
+        }
     }
 
     fn feed(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
         self.attempt.frames.push(chunk);
         let mut progress = Progress::Idle;
         loop {
-            let frame =
-                self.attempt.frames.next_frame().map_err(|e| stream_fault(&e.to_string()))?;
+            let frame = self
+                .attempt
+                .frames
+                .next_frame()
+                .map_err(|e| stream_fault(&e.to_string()))?;
             let Some(frame) = frame else { break };
-            if self.frame(&frame.data, out)? == Progress::Content {
-                progress = Progress::Content;
-            }
+            progress = progress.max(self.frame(&frame.data, out)?);
         }
         Ok(if self.attempt.done {
             Progress::Complete
@@ -188,7 +236,7 @@ impl Conversion for ChatConversion {
             return Err(stream_fault("the backend ended its answer in the middle"));
         }
         if let Sink::Stream(encoder) = &mut self.sink {
-            let usage = self.attempt.chunks.usage().unwrap_or_default();
+            let usage = self.attempt.chunks.usage();
             encoder.finish(usage, self.attempt.chunks.raw_timings(), out);
         }
         Ok(())
@@ -209,15 +257,26 @@ impl Conversion for ChatConversion {
     }
 
     fn whole(&mut self) -> Option<BytesMut> {
-        let Sink::Whole(answer) = &self.sink else { return None };
-        let usage = self.attempt.chunks.usage().unwrap_or_default();
-        Some(openai::render(&self.meta, answer, usage, self.attempt.chunks.raw_timings()))
+        let Sink::Whole(answer) = &self.sink else {
+            return None;
+        };
+        let usage = self.attempt.chunks.usage();
+        Some(openai::render(
+            &self.meta,
+            answer,
+            usage,
+            self.attempt.chunks.raw_timings(),
+        ))
     }
 
     fn report(&self) -> Report {
         Report {
-            usage: self.attempt.chunks.usage().unwrap_or_default(),
-            stop: self.attempt.choices.first().and_then(|choice| choice.stop.clone()),
+            usage: self.attempt.chunks.usage(),
+            stop: self
+                .attempt
+                .choices
+                .first()
+                .and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
         }
     }

@@ -72,12 +72,16 @@ impl<D: Downstream> Client<D> {
     /// A client; only a stream is pinged.
     pub fn new(down: D, stream: bool, timeouts: &Timeouts) -> Self {
         let pings = stream.then(|| {
-            let mut pings =
-                interval_at(Instant::now() + timeouts.ping_first, timeouts.ping_every);
+            let mut pings = interval_at(Instant::now() + timeouts.ping_first, timeouts.ping_every);
             pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
             pings
         });
-        Self { down, pings, committed: false, facts: Facts::default() }
+        Self {
+            down,
+            pings,
+            committed: false,
+            facts: Facts::default(),
+        }
     }
 
     /// Whether status and headers have been sent.
@@ -128,7 +132,8 @@ impl<D: Downstream> Client<D> {
     pub async fn respond_error(&mut self, dialect: Dialect, error: &TurnError) -> Result<(), Gone> {
         let body = error::body(dialect, error).freeze();
         let retry_after = error.retry_after().map(|after| after.as_secs().max(1));
-        self.commit(error.status(), Some(body.len()), retry_after).await?;
+        self.commit(error.status(), Some(body.len()), retry_after)
+            .await?;
         self.down.body(body, true).await
     }
 
@@ -141,7 +146,12 @@ impl<D: Downstream> Client<D> {
         if std::mem::replace(&mut self.committed, true) {
             return Ok(());
         }
-        let head = Head { status, length, retry_after, facts: self.facts.clone() };
+        let head = Head {
+            status,
+            length,
+            retry_after,
+            facts: self.facts.clone(),
+        };
         self.down.head(head).await
     }
 

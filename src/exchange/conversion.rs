@@ -16,10 +16,12 @@ pub struct UpstreamRequest {
 }
 
 /// What a piece of the upstream's body meant for the attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
     /// Nothing new: comments, or half an event.
     Idle,
+    /// The backend is at work, without an answer yet.
+    Alive,
     /// Part of the answer arrived.
     Content,
     /// The answer is complete; the rest of the body is only its end.

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::config::{Timeouts, TurnLimits};
 use crate::dialect::llama::Fault;
-use crate::fleet::{Backend, Lease, Pool};
+use crate::fleet::{Backend, Lease, Pool, Unavailable};
 use crate::telemetry::labels::{AbortCause, Stage, Why};
 use crate::turn::TurnError;
 
@@ -161,11 +161,12 @@ async fn attempts<C: Connector, D: Downstream>(
     loop {
         let selecting = Instant::now();
         let lease = select(exchange.pool, &next, last_fault.as_ref())?;
-        client.attempt_begins(lease.name());
+        client.attempt_begins(lease.id().as_str());
         client.add_overhead(Stage::Select, selecting.elapsed());
         outcome.attempts.push(next.why);
-        outcome.backend = Some(Arc::clone(lease.backend()));
-        let fault = match attempt::run(exchange, &lease, client, conversion, &budget, outcome).await {
+        outcome.backend = Some(Arc::clone(&lease));
+        let fault = match attempt::run(exchange, &lease, client, conversion, &budget, outcome).await
+        {
             Ok(()) => {
                 lease.observe_success();
                 return Ok(());
@@ -173,7 +174,7 @@ async fn attempts<C: Connector, D: Downstream>(
             Err(Stopped::Fault(Fault::Transient(error))) => error,
             Err(stopped) => return Err(stopped),
         };
-        let failed = lease.id();
+        let failed = lease.id().clone();
         drop(lease);
         budget.hidden(conversion.report().usage.completion);
         next = match conversion.delivered() {
@@ -195,13 +196,32 @@ fn select(
 ) -> Result<Lease, Stopped> {
     let BackendChoice::Any { except } = &next.backend;
     pool.select(except).map_err(|unavailable| {
-        let error = last_fault.cloned().unwrap_or_else(|| unavailable.into_error(pool.name()));
+        let error = last_fault
+            .cloned()
+            .unwrap_or_else(|| no_backend(pool.name(), unavailable));
         Stopped::Fault(Fault::Transient(error))
     })
 }
 
+/// Why a pool has no backend, as an error of the turn.
+pub fn no_backend(pool: &str, unavailable: Unavailable) -> TurnError {
+    let retry_after = match unavailable {
+        Unavailable::Loading { retry_after } => return TurnError::Loading { retry_after },
+        Unavailable::AllDown { retry_after } => retry_after,
+        Unavailable::Draining | Unavailable::NoneLeft => Duration::from_secs(5),
+    };
+    TurnError::NoBackend {
+        pool: pool.to_owned(),
+        detail: unavailable.to_string(),
+        retry_after,
+    }
+}
+
 /// A client that does not stream gets its answer now; for a stream everything is said already.
-async fn deliver_whole<D: Downstream>(client: &mut Client<D>, conversion: &mut dyn Conversion) -> End {
+async fn deliver_whole<D: Downstream>(
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+) -> End {
     let rendering = Instant::now();
     let sent = match conversion.whole() {
         Some(body) => {
@@ -229,7 +249,11 @@ async fn fail<D: Downstream>(
         if client.send(out.freeze()).await.is_err() || client.finish().await.is_err() {
             return End::ClientGone;
         }
-    } else if client.respond_error(conversion.dialect(), &error).await.is_err() {
+    } else if client
+        .respond_error(conversion.dialect(), &error)
+        .await
+        .is_err()
+    {
         return End::ClientGone;
     }
     End::Failed { error, committed }

@@ -37,8 +37,10 @@ impl RelayConversion {
     fn completion(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
         self.frames.push(chunk);
         let mut progress = Progress::Idle;
-        while let Some(frame) =
-            self.frames.next_frame().map_err(|e| stream_fault(&e.to_string()))?
+        while let Some(frame) = self
+            .frames
+            .next_frame()
+            .map_err(|e| stream_fault(&e.to_string()))?
         {
             if frame.data.as_ref() == b"[DONE]" {
                 self.done = true;
@@ -55,7 +57,11 @@ impl RelayConversion {
                 out.extend_from_slice(b"\n\n");
             }
         }
-        Ok(if self.done { Progress::Complete } else { progress })
+        Ok(if self.done {
+            Progress::Complete
+        } else {
+            progress
+        })
     }
 }
 
@@ -70,7 +76,10 @@ impl Conversion for RelayConversion {
         self.body.clear();
         self.done = false;
         let body = self.relay.body(target.model).freeze();
-        UpstreamRequest { path: self.relay.path(), body }
+        UpstreamRequest {
+            path: self.relay.path(),
+            body,
+        }
     }
 
     fn feed(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
@@ -125,6 +134,9 @@ impl Conversion for RelayConversion {
             Kind::Completion => self.completion.usage(),
             Kind::Embedding => relay::embedding_usage(&self.body),
         };
-        Report { usage: usage.unwrap_or_default(), ..Report::default() }
+        Report {
+            usage: usage.unwrap_or_default(),
+            ..Report::default()
+        }
     }
 }

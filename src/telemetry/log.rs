@@ -18,20 +18,12 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::access_log;
+use crate::config::LogFormat;
 
 /// Environment variable that replaces `telemetry.level` with filter directives, for example
 /// `info,drover::fleet=debug`
 /// (<https://docs.rs/tracing-subscriber/0.3/tracing_subscriber/filter/struct.EnvFilter.html>).
 pub const ENV: &str = "DROVER_LOG";
-
-/// Shape of the lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
 
 /// Why logging could not be set up.
 #[derive(Debug, Error)]
@@ -66,14 +58,6 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
         .map_err(|_| LogError::Installed)?;
     let subscriber = subscriber(format, filter, Split);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Installed)
-}
-
-/// Checks a level without installing anything.
-///
-/// # Errors
-/// When it does not parse.
-pub fn check_level(level: &str) -> Result<(), LogError> {
-    filter(level).map(drop)
 }
 
 fn filter(directives: &str) -> Result<EnvFilter, LogError> {
@@ -301,9 +285,9 @@ mod tests {
 
     #[test]
     fn a_bad_level_is_an_error_that_names_it() {
-        let error = check_level("drover=loud").unwrap_err().to_string();
+        let error = filter("drover=loud").unwrap_err().to_string();
         assert!(error.contains("drover=loud"), "{error}");
-        assert!(check_level("info").is_ok());
-        assert!(check_level("warn,drover::fleet=debug").is_ok());
+        assert!(filter("info").is_ok());
+        assert!(filter("warn,drover::fleet=debug").is_ok());
     }
 }

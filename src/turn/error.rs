@@ -34,6 +34,12 @@ pub enum TurnError {
         /// The configured limit in bytes.
         limit: u64,
     },
+    /// The header is larger than `limits.max_header_bytes`.
+    #[error("request header exceeds {limit} bytes")]
+    HeaderTooLarge {
+        /// The configured limit in bytes.
+        limit: u64,
+    },
     /// The client did not deliver its body in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
@@ -113,6 +119,7 @@ impl TurnError {
             Self::UnknownPath(_) => "unknown_path",
             Self::UnknownModel(_) => "unknown_model",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::HeaderTooLarge { .. } => "header_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::ContextOverflow { .. } => "context_overflow",
             Self::Template(_) => "template",
@@ -135,6 +142,7 @@ impl TurnError {
             Self::UnknownPath(_) | Self::UnknownModel(_) => 404,
             Self::BodyTimeout => 408,
             Self::BodyTooLarge { .. } => 413,
+            Self::HeaderTooLarge { .. } => 431,
             Self::Internal(_) => 500,
             Self::Unsupported(_) => 501,
             Self::Upstream(_) => 502,

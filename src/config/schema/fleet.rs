@@ -89,8 +89,8 @@ pub struct Backend {
     /// Parallel sequences of the server (`--parallel`): a number, or `auto` to ask the server.
     #[serde(default)]
     pub slots: SlotCount,
-    /// Whether slots share one KV cache (`unified`) or own a part each (`split`); `auto` asks the
-    /// server.
+    /// Whether slots share one KV cache (`unified`, `--kv-unified`) or own a part each (`split`), shown
+    /// by the admin API. llama-server does not tell: `auto` leaves it open.
     #[serde(default)]
     pub kv: KvLayout,
     /// Share of the load relative to the other backends of the pool, at least 1.
@@ -187,7 +187,7 @@ impl JsonSchema for SlotCount {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KvLayout {
-    /// Found out from the server.
+    /// Unknown.
     #[default]
     Auto,
     /// `--kv-unified`: one cache, shared by all slots.

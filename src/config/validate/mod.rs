@@ -177,7 +177,7 @@ impl<'a> Checker<'a> {
 
     fn fill(&mut self, path: &str, secret: Option<&mut EnvSecret>) {
         if let Some(secret) = secret
-            && let Some(value) = self.variable(path, &secret.variable().to_owned())
+            && let Some(value) = self.variable(path, secret.variable())
         {
             secret.fill(value);
         }

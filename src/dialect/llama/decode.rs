@@ -11,6 +11,8 @@ use crate::turn::{Delta, Event, Stop, Timings, Usage};
 pub enum Upstream {
     /// More of the answer.
     Event(Event),
+    /// The prompt is being processed.
+    Progress,
     /// `data: [DONE]`.
     Done,
 }
@@ -21,6 +23,7 @@ pub struct ChunkDecoder {
     /// Choices that have not finished.
     open: Vec<OpenChoice>,
     usage: Option<Usage>,
+    prompt: Option<WireProgress>,
     timings: Option<Box<RawValue>>,
     call_ids: CallIds,
 }
@@ -54,7 +57,16 @@ struct Chunk<'a> {
     usage: Option<WireUsage>,
     #[serde(borrow)]
     timings: Option<&'a RawValue>,
+    prompt_progress: Option<WireProgress>,
     error: Option<WireError>,
+}
+
+/// Sent while the prompt is processed, the first time when it begins.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct WireProgress {
+    total: u64,
+    #[serde(default)]
+    cache: u64,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +126,7 @@ impl ChunkDecoder {
         Self {
             open,
             usage: None,
+            prompt: None,
             timings: None,
             call_ids: CallIds {
                 seed: seed.to_owned(),
@@ -142,6 +155,10 @@ impl ChunkDecoder {
         if let Some(timings) = chunk.timings {
             self.timings = Some(timings.to_owned());
         }
+        if let Some(progress) = chunk.prompt_progress {
+            self.prompt = Some(progress);
+            out.push(Upstream::Progress);
+        }
         chunk
             .choices
             .into_iter()
@@ -153,10 +170,21 @@ impl ChunkDecoder {
         self.open.iter().all(|choice| choice.finished)
     }
 
-    /// Tokens, as far as the backend has told.
-    pub fn usage(&self) -> Option<Usage> {
+    /// Tokens, as far as the backend has told: its final report, else the timings so far, else
+    /// what it said about the prompt when it began.
+    pub fn usage(&self) -> Usage {
+        let from_timings = || self.timings().map(|timings| timings.usage());
+        let from_prompt = || {
+            self.prompt.map(|p| Usage {
+                prompt: p.total,
+                cached: p.cache,
+                completion: 0,
+            })
+        };
         self.usage
-            .or_else(|| self.timings().map(|timings| timings.usage()))
+            .or_else(|| from_timings().filter(|usage| usage.prompt > 0))
+            .or_else(from_prompt)
+            .unwrap_or_default()
     }
 
     /// The newest timings.

@@ -45,6 +45,8 @@ pub fn chat_body(turn: &Turn, appended: &[Message], target: Target<'_>) -> Bytes
     body.member("stream", &true);
     body.key("stream_options")
         .extend_from_slice(br#"{"include_usage":true}"#);
+    // Tells the size of the prompt, and that it is being worked on, before the first token.
+    body.member("return_progress", &true);
     if target.timings_per_token {
         body.member("timings_per_token", &true);
     }

@@ -1,0 +1,117 @@
+//! The endpoints of the admin address.
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+
+use super::State;
+use super::reply::{self, Reply};
+use super::route::Endpoint;
+use crate::server::drain::Phase;
+use crate::telemetry::metrics::TEXT_FORMAT;
+
+pub(super) fn serve(state: &State, endpoint: Endpoint) -> Reply {
+    match endpoint {
+        Endpoint::Index => index(),
+        Endpoint::Live => reply::json(StatusCode::OK, &json!({ "live": true })),
+        Endpoint::Ready => ready(state),
+        Endpoint::Metrics => metrics(state),
+        Endpoint::Config => reply::json(StatusCode::OK, &*(state.config)()),
+        Endpoint::Backends => reply::json(
+            StatusCode::OK,
+            &json!({ "backends": state.fleet.backends() }),
+        ),
+        Endpoint::SetDraining { id, draining } => set_draining(state, &id, draining),
+    }
+}
+
+fn index() -> Reply {
+    let endpoint = |method, path, what| json!({ "method": method, "path": path, "what": what });
+    reply::json(
+        StatusCode::OK,
+        &json!({
+            "name": "drover",
+            "version": env!("CARGO_PKG_VERSION"),
+            "endpoints": [
+                endpoint("GET", "/livez", "the process answers"),
+                endpoint("GET", "/readyz", "200 when requests would be served, else 503 with reasons"),
+                endpoint("GET", "/metrics", "Prometheus text format"),
+                endpoint("GET", "/api/backends", "every backend with its state"),
+                endpoint("POST", "/api/backends/{id}/drain", "no new requests to this backend"),
+                endpoint("POST", "/api/backends/{id}/undrain", "new requests again"),
+                endpoint("GET", "/api/config", "the effective configuration, secrets redacted"),
+            ],
+        }),
+    )
+}
+
+/// Body of `/readyz`; no names, since probes need no token.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<&'static str>,
+    in_flight: usize,
+    backends_ready: usize,
+    backends_total: usize,
+}
+
+fn ready(state: &State) -> Reply {
+    let backends = state.fleet.backends();
+    let serving = backends.iter().filter(|b| b.available).count();
+    let reasons: Vec<_> = [
+        (
+            state.inflight.phase() == Phase::Draining,
+            "the process is draining",
+        ),
+        (
+            !state.fleet.checked_once(),
+            "not every backend has been checked yet",
+        ),
+        (serving == 0, "no backend is ready"),
+    ]
+    .into_iter()
+    .filter_map(|(holds, reason)| holds.then_some(reason))
+    .collect();
+    let status = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    reply::json(
+        status,
+        &Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+            in_flight: state.inflight.count(),
+            backends_ready: serving,
+            backends_total: backends.len(),
+        },
+    )
+}
+
+fn metrics(state: &State) -> Reply {
+    match state.metrics.encode() {
+        Ok(text) => reply::bytes(StatusCode::OK, TEXT_FORMAT, text),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be encoded");
+            reply::error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the metrics cannot be encoded; see the log",
+            )
+        }
+    }
+}
+
+fn set_draining(state: &State, id: &str, draining: bool) -> Reply {
+    if !state.fleet.set_draining(id, draining) {
+        return reply::error(
+            StatusCode::NOT_FOUND,
+            "backend_not_found",
+            "no backend of this name; GET /api/backends lists them",
+        );
+    }
+    tracing::info!(backend = id, draining, "set by the admin API");
+    let backend = state.fleet.backends().into_iter().find(|b| b.id == id);
+    reply::json(StatusCode::OK, &json!({ "backend": backend }))
+}

@@ -1,0 +1,131 @@
+//! Which endpoint a path names.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+/// An endpoint of the admin address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// `GET /`: what is here.
+    Index,
+    /// `GET /livez`: the process answers.
+    Live,
+    /// `GET /readyz`: new requests would be served.
+    Ready,
+    /// `GET /metrics`: Prometheus text.
+    Metrics,
+    /// `GET /api/config`: the effective configuration, secrets redacted.
+    Config,
+    /// `GET /api/backends`: every backend with its state.
+    Backends,
+    /// `POST /api/backends/{id}/drain` and `…/undrain`.
+    SetDraining {
+        /// Name of the backend.
+        id: String,
+        /// No new requests to it (`drain`), or again (`undrain`).
+        draining: bool,
+    },
+}
+
+/// Why a request names no endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoRoute {
+    /// No such path.
+    NotFound,
+    /// The path exists for this method only.
+    Method(&'static str),
+}
+
+impl Endpoint {
+    pub(super) fn find(method: &Method, path: &str) -> Result<Self, NoRoute> {
+        let endpoint = Self::at(path).ok_or(NoRoute::NotFound)?;
+        let changes = matches!(endpoint, Self::SetDraining { .. });
+        let allowed = match *method {
+            Method::GET | Method::HEAD => !changes,
+            Method::POST => changes,
+            _ => false,
+        };
+        match (allowed, changes) {
+            (true, _) => Ok(endpoint),
+            (false, true) => Err(NoRoute::Method("POST")),
+            (false, false) => Err(NoRoute::Method("GET, HEAD")),
+        }
+    }
+
+    fn at(path: &str) -> Option<Self> {
+        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        Some(match segments.as_slice() {
+            [""] => Self::Index,
+            ["livez"] => Self::Live,
+            ["readyz"] => Self::Ready,
+            ["metrics"] => Self::Metrics,
+            ["api", "config"] => Self::Config,
+            ["api", "backends"] => Self::Backends,
+            ["api", "backends", id, action @ ("drain" | "undrain")] if !id.is_empty() => {
+                Self::SetDraining {
+                    id: percent_decode_str(id).decode_utf8().ok()?.into_owned(),
+                    draining: *action == "drain",
+                }
+            }
+            _ => return None,
+        })
+    }
+
+    /// Probes ask without a credential and learn nothing but a status and counts.
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self, Self::Live | Self::Ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_endpoints() {
+        let get = |path| Endpoint::find(&Method::GET, path);
+        assert_eq!(get("/"), Ok(Endpoint::Index));
+        assert_eq!(get("/readyz"), Ok(Endpoint::Ready));
+        assert_eq!(get("/api/backends"), Ok(Endpoint::Backends));
+        for path in [
+            "",
+            "/nope",
+            "/readyz/",
+            "/api",
+            "/api/backends/",
+            "//",
+            "/api/backends/gpu0",
+        ] {
+            assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
+        }
+    }
+
+    #[test]
+    fn backend_names_are_decoded() {
+        let drain = Endpoint::find(&Method::POST, "/api/backends/127.0.0.1%3A8081/drain");
+        let expected = Endpoint::SetDraining {
+            id: "127.0.0.1:8081".into(),
+            draining: true,
+        };
+        assert_eq!(drain, Ok(expected));
+        let not_utf8 = Endpoint::find(&Method::POST, "/api/backends/%ff/undrain");
+        assert_eq!(not_utf8, Err(NoRoute::NotFound));
+    }
+
+    #[test]
+    fn reading_never_changes_and_changing_is_post() {
+        let path = "/api/backends/gpu0/drain";
+        assert_eq!(
+            Endpoint::find(&Method::GET, path),
+            Err(NoRoute::Method("POST"))
+        );
+        assert_eq!(
+            Endpoint::find(&Method::HEAD, path),
+            Err(NoRoute::Method("POST"))
+        );
+        assert!(Endpoint::find(&Method::POST, path).is_ok());
+        let get_only = Err(NoRoute::Method("GET, HEAD"));
+        assert_eq!(Endpoint::find(&Method::POST, "/metrics"), get_only);
+        assert_eq!(Endpoint::find(&Method::DELETE, "/api/config"), get_only);
+    }
+}

@@ -1,0 +1,200 @@
+use super::*;
+use http::header::{ALLOW, AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+static METRICS: Lazy<Metrics> = Lazy::new(|| Metrics::new().unwrap());
+
+struct TwoBackends {
+    backends: Mutex<Vec<BackendView>>,
+    checked: bool,
+}
+
+impl FleetView for TwoBackends {
+    fn backends(&self) -> Vec<BackendView> {
+        self.backends.lock().clone()
+    }
+    fn checked_once(&self) -> bool {
+        self.checked
+    }
+    fn set_draining(&self, id: &str, draining: bool) -> bool {
+        let mut backends = self.backends.lock();
+        let found = backends.iter_mut().find(|b| b.id == id);
+        found
+            .map(|b| {
+                b.draining = draining;
+                b.available = b.state == "ready" && !draining;
+            })
+            .is_some()
+    }
+}
+
+fn backend(id: &str, state: &'static str) -> BackendView {
+    BackendView {
+        id: id.to_owned(),
+        pool: "default".to_owned(),
+        address: id.to_owned(),
+        state,
+        trouble: None,
+        draining: false,
+        available: state == "ready",
+        inflight: 0,
+        weight: 1,
+        profile: None,
+        speculative: None,
+        build: None,
+        model: None,
+        n_ctx: None,
+        total_slots: None,
+        idle_slots: None,
+    }
+}
+
+fn state(checked: bool, states: [&'static str; 2]) -> State {
+    let backends = vec![backend("gpu0", states[0]), backend("h:8082", states[1])];
+    State {
+        config: Box::new(|| Arc::new(Config::default())),
+        fleet: Arc::new(TwoBackends {
+            backends: Mutex::new(backends),
+            checked,
+        }),
+        inflight: Inflight::new(),
+        metrics: &METRICS,
+    }
+}
+
+fn admin(checked: bool, states: [&'static str; 2]) -> Admin {
+    Admin::new("127.0.0.1".parse().unwrap(), None, state(checked, states)).unwrap()
+}
+
+fn ask(admin: &Admin, method: Method, path: &str) -> (StatusCode, Value) {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, "127.0.0.1:9090".parse().unwrap());
+    let reply = admin.respond(&method, path, &headers);
+    let body = serde_json::from_slice(reply.body()).unwrap_or(Value::Null);
+    (reply.status(), body)
+}
+
+#[test]
+fn ready_needs_every_first_check_and_one_ready_backend() {
+    let readyz = |checked, states| ask(&admin(checked, states), Method::GET, "/readyz");
+    let (status, body) = readyz(true, ["ready", "down"]);
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["backends_ready"], 1);
+
+    let (status, body) = readyz(false, ["ready", "unknown"]);
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["reasons"][0], "not every backend has been checked yet");
+
+    let (status, body) = readyz(true, ["loading", "down"]);
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["reasons"][0], "no backend is ready");
+}
+
+#[test]
+fn a_draining_process_is_live_but_not_ready() {
+    let admin = admin(true, ["ready", "ready"]);
+    let _request = admin.state.inflight.enter();
+    admin.state.inflight.begin_drain();
+    let (status, body) = ask(&admin, Method::GET, "/readyz");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["reasons"][0], "the process is draining");
+    assert_eq!(body["in_flight"], 1);
+    assert_eq!(ask(&admin, Method::GET, "/livez").0, StatusCode::OK);
+}
+
+#[test]
+fn draining_every_backend_makes_it_unready_and_undraining_ready_again() {
+    let admin = admin(true, ["ready", "ready"]);
+    let (status, body) = ask(&admin, Method::POST, "/api/backends/gpu0/drain");
+    assert_eq!(
+        (status, &body["backend"]["draining"]),
+        (StatusCode::OK, &Value::Bool(true))
+    );
+    assert_eq!(ask(&admin, Method::GET, "/readyz").0, StatusCode::OK);
+    ask(&admin, Method::POST, "/api/backends/h%3A8082/drain");
+    assert_eq!(
+        ask(&admin, Method::GET, "/readyz").0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    ask(&admin, Method::POST, "/api/backends/gpu0/undrain");
+    assert_eq!(ask(&admin, Method::GET, "/readyz").0, StatusCode::OK);
+
+    let (status, body) = ask(&admin, Method::POST, "/api/backends/gpu9/drain");
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(body["error"]["type"], "backend_not_found");
+}
+
+#[test]
+fn errors_are_json_and_name_what_would_work() {
+    let admin = admin(true, ["ready", "ready"]);
+    let (status, body) = ask(&admin, Method::GET, "/nope");
+    assert_eq!(
+        (status, &body["error"]["type"]),
+        (StatusCode::NOT_FOUND, &"not_found".into())
+    );
+
+    let reply = admin.respond(&Method::GET, "/api/backends/gpu0/drain", &HeaderMap::new());
+    assert_eq!(reply.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(reply.headers()[ALLOW], "POST");
+}
+
+#[test]
+fn with_a_token_only_probes_are_open() {
+    let addr = "10.0.0.1".parse().unwrap();
+    let admin = Admin::new(addr, Some("t0ken"), state(true, ["ready", "ready"])).unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, "drover:9090".parse().unwrap());
+    let status =
+        |path: &str, headers: &HeaderMap| admin.respond(&Method::GET, path, headers).status();
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(status(path, &headers), StatusCode::OK, "{path}");
+    }
+    for path in ["/", "/metrics", "/api/config", "/api/backends", "/nope"] {
+        assert_eq!(status(path, &headers), StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let reply = admin.respond(&Method::GET, "/metrics", &headers);
+    assert!(reply.headers().contains_key(WWW_AUTHENTICATE));
+    headers.insert(AUTHORIZATION, "Bearer t0ken".parse().unwrap());
+    assert_eq!(status("/metrics", &headers), StatusCode::OK);
+}
+
+#[test]
+fn no_admin_address_beyond_loopback_without_a_token() {
+    let refused = Admin::new("0.0.0.0".parse().unwrap(), None, state(true, ["ready"; 2]));
+    assert!(refused.is_err());
+}
+
+#[test]
+fn a_foreign_page_cannot_drain() {
+    let admin = admin(true, ["ready", "ready"]);
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, "127.0.0.1:9090".parse().unwrap());
+    headers.insert(ORIGIN, "http://evil.example".parse().unwrap());
+    let reply = admin.respond(&Method::POST, "/api/backends/gpu0/drain", &headers);
+    assert_eq!(reply.status(), StatusCode::FORBIDDEN);
+    assert!(admin.state.fleet.backends().iter().all(|b| !b.draining));
+}
+
+#[test]
+fn head_has_the_length_but_no_body() {
+    let admin = admin(true, ["ready", "ready"]);
+    let reply = admin.respond(&Method::HEAD, "/livez", &HeaderMap::new());
+    assert_eq!(reply.status(), StatusCode::OK);
+    assert!(reply.body().is_empty());
+    assert_eq!(reply.headers()["content-length"], "13");
+}
+
+#[test]
+fn the_index_lists_what_exists() {
+    let admin = admin(true, ["ready", "ready"]);
+    let (_, body) = ask(&admin, Method::GET, "/");
+    for endpoint in body["endpoints"].as_array().unwrap() {
+        let method: Method = endpoint["method"].as_str().unwrap().parse().unwrap();
+        let path = endpoint["path"].as_str().unwrap().replace("{id}", "gpu0");
+        let status = ask(&admin, method, &path).0;
+        assert_ne!(status, StatusCode::NOT_FOUND, "{path}");
+        assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    }
+}

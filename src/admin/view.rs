@@ -1,0 +1,95 @@
+//! What the admin API needs of the fleet.
+
+use serde::Serialize;
+
+use crate::fleet::{Backend, Fleet};
+
+/// The fleet as the admin address sees it.
+pub trait FleetView: Send + Sync {
+    /// Every backend, in the order of the configuration.
+    fn backends(&self) -> Vec<BackendView>;
+
+    /// Whether the first health check of every backend has finished.
+    fn checked_once(&self) -> bool;
+
+    /// Stops (`true`) or resumes new requests to the backend named `id`. `false` when there is none.
+    fn set_draining(&self, id: &str, draining: bool) -> bool;
+}
+
+/// One backend in `/api/backends`. Fields are only ever added.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BackendView {
+    /// Its name, which is its id in paths.
+    pub id: String,
+    /// The pool it belongs to.
+    pub pool: String,
+    /// Its address, with the path when it has one.
+    pub address: String,
+    /// `unknown`, `loading`, `ready` or `down`: what the last health checks and requests said.
+    pub state: &'static str,
+    /// Why it is not ready.
+    pub trouble: Option<String>,
+    /// Takes no new requests, by order of an operator.
+    pub draining: bool,
+    /// New requests go to it.
+    pub available: bool,
+    /// Requests in flight to it through this gateway.
+    pub inflight: usize,
+    /// Share of load relative to its pool.
+    pub weight: u32,
+    /// Configured speculative profile.
+    pub profile: Option<String>,
+    /// Whether it really speculates, as it reports.
+    pub speculative: Option<bool>,
+    /// llama.cpp build it reports.
+    pub build: Option<String>,
+    /// Model alias it reports.
+    pub model: Option<String>,
+    /// Context of one slot, in tokens.
+    pub n_ctx: Option<u64>,
+    /// Parallel sequences.
+    pub total_slots: Option<u32>,
+    /// Slots without work at the last look.
+    pub idle_slots: Option<u32>,
+}
+
+impl FleetView for Fleet {
+    fn backends(&self) -> Vec<BackendView> {
+        Fleet::backends(self).iter().map(|b| view(b)).collect()
+    }
+
+    fn checked_once(&self) -> bool {
+        Fleet::checked_once(self)
+    }
+
+    fn set_draining(&self, id: &str, draining: bool) -> bool {
+        match self.backend(id) {
+            Some(backend) if draining => backend.drain(),
+            Some(backend) => backend.undrain(),
+            None => return false,
+        }
+        true
+    }
+}
+
+fn view(backend: &Backend) -> BackendView {
+    let facts = backend.facts();
+    BackendView {
+        id: backend.id().to_string(),
+        pool: backend.pool().to_owned(),
+        address: format!("{}{}", backend.host_header(), backend.base_path()),
+        state: backend.state().as_str(),
+        trouble: backend.trouble(),
+        draining: backend.draining(),
+        available: backend.available(),
+        inflight: backend.inflight(),
+        weight: backend.weight().get(),
+        profile: backend.profile().map(str::to_owned),
+        speculative: facts.speculative,
+        build: facts.build.clone(),
+        model: facts.model_alias.clone(),
+        n_ctx: facts.n_ctx,
+        total_slots: backend.slots(),
+        idle_slots: facts.idle_slots,
+    }
+}

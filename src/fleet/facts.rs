@@ -1,0 +1,195 @@
+//! What a backend says about itself in `/props` and `/slots` (llama-server b11434,
+//! `tools/server/server-context.cpp`).
+
+use serde::{Deserialize, Serialize};
+
+/// What is known of a backend. Everything is optional: older builds and routers leave things out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// `build_info`, `b<number>-<commit>`.
+    pub build: Option<String>,
+    /// The name the server gives its model (`--alias`, else the path of the file).
+    pub model_alias: Option<String>,
+    /// Context of one slot, in tokens.
+    pub n_ctx: Option<u64>,
+    /// Number of slots.
+    pub total_slots: Option<u32>,
+    /// What the chat template can express.
+    pub chat_template_caps: TemplateCaps,
+    /// What besides text the model takes.
+    pub modalities: Modalities,
+    /// Whether the model is unloaded until the next request (`--sleep-idle-seconds`).
+    pub is_sleeping: bool,
+    /// Whether `/slots` can be read.
+    pub has_slots_endpoint: Option<bool>,
+    /// Whether `/metrics` can be read.
+    pub has_metrics_endpoint: Option<bool>,
+    /// Whether speculation is really on, from `/slots`; `/props` cannot tell.
+    pub speculative: Option<bool>,
+    /// Slots without work when `/slots` was last read.
+    pub idle_slots: Option<u32>,
+}
+
+/// `chat_template_caps` of `/props`; `None` where the server does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TemplateCaps {
+    /// Tool definitions reach the prompt. Without it `tools` are silently ignored.
+    pub supports_tools: Option<bool>,
+    /// Tool calls of the history reach the prompt.
+    pub supports_tool_calls: Option<bool>,
+    /// Several calls in one message.
+    pub supports_parallel_tool_calls: Option<bool>,
+    /// Messages of role `system`.
+    pub supports_system_role: Option<bool>,
+    /// Content as a string.
+    pub supports_string_content: Option<bool>,
+    /// Content as typed parts.
+    pub supports_typed_content: Option<bool>,
+    /// Tool call arguments as an object instead of a string.
+    pub supports_object_arguments: Option<bool>,
+    /// Reasoning of earlier messages is kept.
+    pub supports_preserve_reasoning: Option<bool>,
+    /// `reasoning_effort`.
+    pub supports_reasoning_effort: Option<bool>,
+}
+
+/// `modalities` of `/props`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Modalities {
+    /// Images.
+    pub vision: bool,
+    /// Sound.
+    pub audio: bool,
+    /// Video.
+    pub video: bool,
+}
+
+#[derive(Deserialize)]
+struct Props {
+    build_info: Option<String>,
+    model_alias: Option<String>,
+    total_slots: Option<u32>,
+    #[serde(default)]
+    default_generation_settings: GenerationSettings,
+    #[serde(default)]
+    chat_template_caps: TemplateCaps,
+    #[serde(default)]
+    modalities: Modalities,
+    #[serde(default)]
+    is_sleeping: bool,
+    endpoint_slots: Option<bool>,
+    endpoint_metrics: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct GenerationSettings {
+    n_ctx: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Slot {
+    n_ctx: Option<u64>,
+    speculative: Option<bool>,
+    is_processing: bool,
+}
+
+impl Facts {
+    /// These facts with what `/props` says now; what only `/slots` tells is kept while the server is
+    /// the same build with the same model.
+    ///
+    /// # Errors
+    /// The body is not what `/props` answers.
+    pub(super) fn with_props(&self, body: &[u8]) -> Result<Self, serde_json::Error> {
+        let props: Props = serde_json::from_slice(body)?;
+        let same = self.build == props.build_info && self.model_alias == props.model_alias;
+        // A router answers for itself, with a context of 0.
+        let n_ctx = props.default_generation_settings.n_ctx.filter(|n| *n > 0);
+        Ok(Self {
+            build: props.build_info,
+            model_alias: props.model_alias,
+            n_ctx,
+            total_slots: props.total_slots,
+            chat_template_caps: props.chat_template_caps,
+            modalities: props.modalities,
+            is_sleeping: props.is_sleeping,
+            has_slots_endpoint: props.endpoint_slots,
+            has_metrics_endpoint: props.endpoint_metrics,
+            speculative: self.speculative.filter(|_| same),
+            idle_slots: self.idle_slots.filter(|_| same),
+        })
+    }
+
+    /// These facts with what `/slots` says now.
+    ///
+    /// # Errors
+    /// The body is not what `/slots` answers.
+    pub(super) fn with_slots(&self, body: &[u8]) -> Result<Self, serde_json::Error> {
+        let slots: Vec<Slot> = serde_json::from_slice(body)?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let said: Vec<bool> = slots.iter().filter_map(|s| s.speculative).collect();
+        Ok(Self {
+            n_ctx: slots.iter().filter_map(|s| s.n_ctx).min().or(self.n_ctx),
+            total_slots: Some(count(slots.len())),
+            idle_slots: Some(count(slots.iter().filter(|s| !s.is_processing).count())),
+            speculative: (!said.is_empty()).then(|| said.contains(&true)),
+            ..self.clone()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROPS: &[u8] = br#"{"default_generation_settings":{"params":{"seed":1},"n_ctx":2048},
+        "total_slots":2,"model_alias":"coder","modalities":{"vision":true,"video":false,"audio":false},
+        "endpoint_slots":true,"endpoint_metrics":false,"chat_template":"{% if %}",
+        "chat_template_caps":{"supports_tool_calls":true,"supports_system_role":false},
+        "build_info":"b11434-abc","is_sleeping":false}"#;
+    const SLOTS: &[u8] = br#"[{"id":0,"n_ctx":2048,"speculative":true,"is_processing":false},
+        {"id":1,"n_ctx":2048,"speculative":true,"is_processing":true,"params":{"seed":1}}]"#;
+
+    #[test]
+    fn props_and_slots_complete_each_other() {
+        let facts = Facts::default().with_props(PROPS).unwrap();
+        assert_eq!(facts.build.as_deref(), Some("b11434-abc"));
+        assert_eq!((facts.n_ctx, facts.total_slots), (Some(2048), Some(2)));
+        assert_eq!(facts.chat_template_caps.supports_tool_calls, Some(true));
+        assert_eq!(facts.chat_template_caps.supports_system_role, Some(false));
+        assert_eq!(facts.chat_template_caps.supports_tools, None);
+        assert!(facts.modalities.vision && !facts.modalities.audio);
+        assert_eq!(facts.speculative, None);
+
+        let facts = facts.with_slots(SLOTS).unwrap();
+        assert_eq!((facts.idle_slots, facts.speculative), (Some(1), Some(true)));
+        assert_eq!(facts.with_props(PROPS).unwrap(), facts);
+    }
+
+    #[test]
+    fn another_build_forgets_what_the_slots_of_the_last_one_said() {
+        let facts = Facts::default().with_props(PROPS).unwrap();
+        let facts = facts.with_slots(SLOTS).unwrap();
+        let other = String::from_utf8_lossy(PROPS).replace("abc", "def");
+        let facts = facts.with_props(other.as_bytes()).unwrap();
+        assert_eq!((facts.idle_slots, facts.speculative), (None, None));
+    }
+
+    #[test]
+    fn a_router_answers_for_nobody() {
+        let router = br#"{"role":"router","max_instances":2,"model_alias":"llama-server",
+            "default_generation_settings":{"params":null,"n_ctx":0},"build_info":"b0-unknown"}"#;
+        let facts = Facts::default().with_props(router).unwrap();
+        assert_eq!((facts.n_ctx, facts.total_slots), (None, None));
+    }
+
+    #[test]
+    fn other_bodies_are_errors() {
+        for body in [&b"[]"[..], b"<html>", b"", b"{\"total_slots\":\"many\"}"] {
+            assert!(Facts::default().with_props(body).is_err());
+        }
+        assert!(Facts::default().with_slots(b"{\"error\":{}}").is_err());
+    }
+}

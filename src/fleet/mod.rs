@@ -1,0 +1,197 @@
+//! The backends: who there is, who is well, and who takes the next request.
+//!
+//! [`Fleet`] is the registry, [`Pool::select`] hands out [`Lease`]s, [`HealthService`] keeps every
+//! backend's state and facts current. Everything a request touches is lock-free or locked for the
+//! length of a selection.
+
+mod backend;
+mod facts;
+mod health;
+mod models;
+mod pool;
+mod probe;
+mod resolve;
+mod scrape;
+mod select;
+mod state;
+mod target;
+mod watch;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use globset::{GlobBuilder, GlobMatcher};
+
+pub use backend::{Backend, BackendId, Failure};
+pub use facts::{Facts, Modalities, TemplateCaps};
+pub use health::HealthService;
+pub use pool::Pool;
+pub use select::{Lease, Unavailable};
+pub use state::{BackendState, Transition};
+
+use crate::config::Config;
+use models::ModelTable;
+
+/// Why a fleet cannot be built. [`crate::config::load`] finds all of these first, with their place.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The URL of a backend.
+    #[error("backend url `{url}`: {reason}")]
+    Url {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A model or path pattern.
+    #[error("pattern `{pattern}`: {source}")]
+    Pattern {
+        /// As configured.
+        pattern: String,
+        /// What is wrong with it.
+        source: globset::Error,
+    },
+    /// Two pools or two backends of one name.
+    #[error("the name `{0}` is used twice")]
+    Duplicate(String),
+    /// A passthrough rule names a pool that does not exist.
+    #[error("there is no pool `{0}`")]
+    NoPool(String),
+}
+
+/// All pools. Cheap to read from every request; the content is replaced as a whole.
+#[derive(Debug)]
+pub struct Fleet {
+    registry: ArcSwap<Registry>,
+}
+
+#[derive(Debug)]
+struct Registry {
+    pools: Vec<Arc<Pool>>,
+    backends: Vec<Arc<Backend>>,
+    models: ModelTable,
+    passthrough: Vec<(GlobMatcher, Arc<Pool>)>,
+}
+
+impl Fleet {
+    /// Builds the registry of a configuration. Backends given by address can be connected to at once,
+    /// those given by hostname once [`HealthService`] has resolved them; none is used before its first
+    /// good check.
+    ///
+    /// # Errors
+    /// A configuration that did not come from [`crate::config::load`] may be inconsistent.
+    pub fn new(config: &Config) -> Result<Arc<Self>, FleetError> {
+        Ok(Arc::new(Self {
+            registry: ArcSwap::from_pointee(Registry::new(config)?),
+        }))
+    }
+
+    /// The pool that serves `model` and the configured pattern that says so, which is also the metric
+    /// label: exact names win over globs, longer globs over shorter ones, `*` comes last. `None` when no
+    /// pool serves it.
+    pub fn resolve(&self, model: &str) -> Option<(Arc<Pool>, Arc<str>)> {
+        let registry = self.registry.load();
+        let (pool, pattern) = registry.models.resolve(model)?;
+        Some((registry.pools.get(pool)?.clone(), pattern.clone()))
+    }
+
+    /// The pool called `name`.
+    pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
+        let registry = self.registry.load();
+        registry.pools.iter().find(|p| p.name() == name).cloned()
+    }
+
+    /// The pool that `fleet.passthrough` gives the path to, `None` when the path is not allowed. Paths
+    /// that a server could read as another one than the rule meant (dot segments, empty segments,
+    /// escapes) are never allowed.
+    pub fn passthrough(&self, path: &str) -> Option<Arc<Pool>> {
+        let ambiguous = !path.starts_with('/')
+            || path.contains(['%', '\\', ';'])
+            || path.contains("//")
+            || path.split('/').any(|segment| matches!(segment, "." | ".."));
+        if ambiguous {
+            return None;
+        }
+        let registry = self.registry.load();
+        let rule = registry.passthrough.iter().find(|(g, _)| g.is_match(path));
+        rule.map(|(_, pool)| pool.clone())
+    }
+
+    /// Every pool, in the order of the configuration.
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        self.registry.load().pools.clone()
+    }
+
+    /// Every backend, pool by pool.
+    pub fn backends(&self) -> Vec<Arc<Backend>> {
+        self.registry.load().backends.clone()
+    }
+
+    /// The backend called `name`.
+    pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
+        let registry = self.registry.load();
+        registry
+            .backends
+            .iter()
+            .find(|b| b.id().as_str() == name)
+            .cloned()
+    }
+
+    /// Whether the first check of every backend has finished, well or badly. Before that nothing can
+    /// be said about readiness.
+    pub fn checked_once(&self) -> bool {
+        self.registry.load().backends.iter().all(|b| b.checked())
+    }
+
+    /// Whether some backend can take a request.
+    pub fn any_ready(&self) -> bool {
+        self.registry.load().backends.iter().any(|b| b.available())
+    }
+}
+
+impl Registry {
+    fn new(config: &Config) -> Result<Self, FleetError> {
+        let mut names = HashSet::new();
+        let mut pools = Vec::new();
+        for pool in &config.fleet.pools {
+            let pool = Pool::new(pool, config)?;
+            if !names.insert(("pool", pool.name().to_owned())) {
+                return Err(FleetError::Duplicate(pool.name().to_owned()));
+            }
+            for backend in pool.backends() {
+                let name = backend.id().as_str();
+                if !names.insert(("backend", name.to_owned())) {
+                    return Err(FleetError::Duplicate(name.to_owned()));
+                }
+            }
+            pools.push(Arc::new(pool));
+        }
+        let models = ModelTable::new(
+            pools
+                .iter()
+                .enumerate()
+                .flat_map(|(n, pool)| pool.models().iter().map(move |m| (m.clone(), n))),
+        )?;
+        let mut passthrough = Vec::new();
+        for rule in &config.fleet.passthrough {
+            let pool = pools.iter().find(|p| p.name() == rule.pool);
+            let pool = pool.ok_or_else(|| FleetError::NoPool(rule.pool.clone()))?;
+            let glob = GlobBuilder::new(&rule.path).literal_separator(true).build();
+            let glob = glob.map_err(|source| FleetError::Pattern {
+                pattern: rule.path.clone(),
+                source,
+            })?;
+            passthrough.push((glob.compile_matcher(), pool.clone()));
+        }
+        Ok(Self {
+            backends: pools.iter().flat_map(|p| p.backends().to_vec()).collect(),
+            pools,
+            models,
+            passthrough,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

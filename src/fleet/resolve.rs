@@ -1,0 +1,143 @@
+//! Hostnames of backends: resolved at start, refreshed while the gateway runs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{sleep, timeout};
+
+use super::backend::Backend;
+
+/// The system's resolver may take this long; a check must not wait for it longer.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause before a name that stands for nothing is looked up again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The addresses a hostname stands for and the one in use.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    all: Vec<SocketAddr>,
+    current: usize,
+}
+
+impl Addresses {
+    pub(super) fn current(&self) -> Option<SocketAddr> {
+        self.all.get(self.current).copied()
+    }
+
+    /// Takes a new answer in. The address in use stays as long as it is still in it: answers come in
+    /// any order, and hopping between machines would cost their caches. IPv4 is tried first, because
+    /// llama-server listens on it alone unless told otherwise.
+    pub(super) fn update(&mut self, mut found: Vec<SocketAddr>) {
+        if found.is_empty() {
+            return;
+        }
+        let before = self.current();
+        found.sort_by_key(|a| (a.is_ipv6(), *a));
+        found.dedup();
+        self.current = found
+            .iter()
+            .position(|a| Some(*a) == before)
+            .unwrap_or_default();
+        self.all = found;
+    }
+
+    /// Goes on to the next address.
+    pub(super) fn advance(&mut self) {
+        self.current = (self.current + 1) % self.all.len().max(1);
+    }
+}
+
+/// Something that resolves names; the system's resolver, except in tests.
+#[async_trait]
+pub(super) trait Lookup: Send + Sync {
+    async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The system's resolver.
+pub(super) struct SystemResolver;
+
+#[async_trait]
+impl Lookup for SystemResolver {
+    async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+}
+
+/// Looks the hostname up once. On failure the last known address stays in use.
+pub(super) async fn resolve(backend: &Backend, resolver: &dyn Lookup) -> Result<(), String> {
+    let Some((host, port)) = backend.hostname() else {
+        return Ok(());
+    };
+    match timeout(LOOKUP_TIMEOUT, resolver.lookup(host, port)).await {
+        Ok(Ok(found)) if !found.is_empty() => {
+            backend.found(found);
+            Ok(())
+        }
+        Ok(Ok(_)) => Err(format!("`{host}` has no address")),
+        Ok(Err(error)) => Err(format!("`{host}` cannot be resolved: {error}")),
+        Err(_) => Err(format!(
+            "resolving `{host}` took longer than {LOOKUP_TIMEOUT:?}"
+        )),
+    }
+}
+
+/// Keeps the address of `backend` current; returns at once when it was given by address.
+pub(super) async fn refresh(backend: Arc<Backend>, resolver: Arc<dyn Lookup>, every: Duration) {
+    if backend.hostname().is_none() {
+        return;
+    }
+    let mut failing = false;
+    loop {
+        match resolve(&backend, &*resolver).await {
+            Ok(()) => failing = false,
+            Err(why) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(backend = %backend.id(), why, "backend address");
+                }
+            }
+        }
+        sleep(if failing { RETRY.min(every) } else { every }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addrs(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|a| a.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_address_in_use_stays_while_the_name_has_it() {
+        let mut known = Addresses::default();
+        assert_eq!(known.current(), None);
+        known.advance();
+        assert_eq!(known.current(), None);
+
+        known.update(addrs(&["10.0.0.2:1", "10.0.0.1:1"]));
+        assert_eq!(known.current(), Some("10.0.0.1:1".parse().unwrap()));
+        known.advance();
+        known.update(addrs(&["10.0.0.1:1", "10.0.0.2:1"]));
+        assert_eq!(known.current(), Some("10.0.0.2:1".parse().unwrap()));
+        known.update(addrs(&["10.0.0.9:1"]));
+        assert_eq!(known.current(), Some("10.0.0.9:1".parse().unwrap()));
+        known.update(Vec::new());
+        assert_eq!(known.current(), Some("10.0.0.9:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn ipv4_comes_first_and_every_address_gets_its_turn() {
+        let mut known = Addresses::default();
+        known.update(addrs(&["[::1]:1", "127.0.0.1:1", "[::1]:1"]));
+        assert_eq!(known.current(), Some("127.0.0.1:1".parse().unwrap()));
+        known.advance();
+        assert_eq!(known.current(), Some("[::1]:1".parse().unwrap()));
+        known.advance();
+        assert_eq!(known.current(), Some("127.0.0.1:1".parse().unwrap()));
+    }
+}

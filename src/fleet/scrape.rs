@@ -1,0 +1,171 @@
+//! Reading `/props` and `/slots`. This is the only place that polls them: llama-server pays for being
+//! polled (see [`SLOTS_EVERY_MIN`]), so whoever wants to know subscribes here instead of asking again.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::backend::Backend;
+use super::facts::Facts;
+use super::probe::Probe;
+use crate::config::SLOTS_EVERY_MIN;
+
+/// What reading `/props` led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PropsOutcome {
+    /// The facts are current.
+    Fresh,
+    /// The server says that it is loading.
+    Loading,
+    /// The server refuses the key: it would refuse requests too.
+    Refused(u16),
+    /// No facts to be had (an unloaded preset of a router, an old build, a hiccup).
+    Unknown,
+}
+
+/// Reads `/props` into the facts of `backend`.
+pub(super) async fn read_props(
+    probe: &dyn Probe,
+    backend: &Backend,
+    patience: Duration,
+) -> PropsOutcome {
+    let path = question(backend, "/props");
+    match timeout(patience, probe.get(backend, &path)).await {
+        Ok(Ok(reply)) => match reply.status {
+            200 => match backend.facts().with_props(&reply.body) {
+                Ok(facts) => {
+                    note_change(backend, &facts);
+                    backend.set_facts(facts);
+                    PropsOutcome::Fresh
+                }
+                Err(error) => {
+                    tracing::debug!(backend = %backend.id(), %error, "unreadable /props");
+                    PropsOutcome::Unknown
+                }
+            },
+            503 => PropsOutcome::Loading,
+            status @ (401 | 403) => PropsOutcome::Refused(status),
+            _ => PropsOutcome::Unknown,
+        },
+        Ok(Err(_)) | Err(_) => PropsOutcome::Unknown,
+    }
+}
+
+/// A new build or model under a known address is worth a line: it explains what follows.
+fn note_change(backend: &Backend, now: &Facts) {
+    let before = backend.facts();
+    if before.build != now.build || before.model_alias != now.model_alias {
+        tracing::info!(
+            backend = %backend.id(),
+            build = now.build,
+            model = now.model_alias,
+            slots = now.total_slots,
+            n_ctx = now.n_ctx,
+            "backend facts"
+        );
+    }
+}
+
+/// Reads `/slots` into the facts of `backend`; what cannot be read leaves them as they are.
+pub(super) async fn read_slots(probe: &dyn Probe, backend: &Backend, patience: Duration) {
+    let path = question(backend, "/slots");
+    if let Ok(Ok(reply)) = timeout(patience, probe.get(backend, &path)).await
+        && reply.status == 200
+        && let Ok(facts) = backend.facts().with_slots(&reply.body)
+    {
+        backend.set_facts(facts);
+    }
+}
+
+/// A router needs to be told which preset is meant, and must not load it just to answer; a plain
+/// llama-server ignores the query.
+fn question(backend: &Backend, path: &str) -> String {
+    match backend.upstream_model() {
+        None => path.to_owned(),
+        Some(model) => {
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("model", model)
+                .append_pair("autoload", "false")
+                .finish();
+            format!("{path}?{query}")
+        }
+    }
+}
+
+/// When `/slots` may be read again.
+#[derive(Debug)]
+pub(super) struct SlotsClock {
+    every: Duration,
+    last: Option<Instant>,
+}
+
+impl SlotsClock {
+    pub(super) fn new(every: Duration) -> Self {
+        Self {
+            every: every.max(SLOTS_EVERY_MIN),
+            last: None,
+        }
+    }
+
+    /// Whether to read now; counts as read if so.
+    ///
+    /// A sleeping server would be woken by it, and one whose slots were all idle and which has got
+    /// nothing from us since is left alone, so that it can fall asleep.
+    pub(super) fn due(&mut self, now: Instant, facts: &Facts, inflight: usize) -> bool {
+        let allowed = facts.has_slots_endpoint != Some(false) && !facts.is_sleeping;
+        let quiet =
+            inflight == 0 && facts.idle_slots.is_some() && facts.idle_slots == facts.total_slots;
+        let waited = self.last.is_none_or(|last| now - last >= self.every);
+        let due = allowed && !quiet && waited;
+        if due {
+            self.last = Some(now);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(idle: Option<u32>) -> Facts {
+        Facts {
+            total_slots: Some(2),
+            idle_slots: idle,
+            ..Facts::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn never_faster_than_the_floor_whatever_is_asked() {
+        let mut clock = SlotsClock::new(Duration::ZERO);
+        let start = Instant::now();
+        let read: Vec<u64> = (0..6000)
+            .step_by(100)
+            .filter(|ms| clock.due(start + Duration::from_millis(*ms), &facts(Some(1)), 1))
+            .collect();
+        assert_eq!(read, [0, 1500, 3000, 4500]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaves_sleeping_quiet_and_closed_servers_alone() {
+        let now = Instant::now();
+        let due = |facts: &Facts, inflight| {
+            SlotsClock::new(Duration::from_secs(2)).due(now, facts, inflight)
+        };
+        assert!(due(&facts(None), 0), "never read");
+        assert!(due(&facts(Some(1)), 0), "was busy when last read");
+        assert!(!due(&facts(Some(2)), 0), "was idle and got nothing since");
+        assert!(due(&facts(Some(2)), 1), "got something since");
+        let sleeping = Facts {
+            is_sleeping: true,
+            ..facts(None)
+        };
+        assert!(!due(&sleeping, 1));
+        let closed = Facts {
+            has_slots_endpoint: Some(false),
+            ..facts(None)
+        };
+        assert!(!due(&closed, 1));
+    }
+}

@@ -1,0 +1,87 @@
+//! Watching one backend: a check, what it says about itself, a pause, and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::backend::Backend;
+use super::probe::Probe;
+use super::scrape::{PropsOutcome, SlotsClock, read_props, read_slots};
+use super::state::{BackendState, Observation};
+use crate::config::Health;
+
+/// What a check found.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Well { facts_are_fresh: bool },
+    Loading,
+    Failed(String),
+}
+
+/// Watches `backend` until dropped. `first_done` is dropped when the first check has finished.
+pub(super) async fn watch<T>(
+    backend: Arc<Backend>,
+    probe: Arc<dyn Probe>,
+    health: Health,
+    first_done: T,
+) {
+    let mut first_done = Some(first_done);
+    let mut slots = SlotsClock::new(health.slots_every);
+    loop {
+        round(&backend, &*probe, health.timeout, &mut slots).await;
+        backend.set_checked();
+        first_done.take();
+        // Counted from the end of a round, so that a slow server is not asked more often.
+        sleep(health.interval).await;
+    }
+}
+
+async fn round(backend: &Backend, probe: &dyn Probe, patience: Duration, slots: &mut SlotsClock) {
+    match check(backend, probe, patience).await {
+        Verdict::Well { facts_are_fresh } => {
+            backend.observe(Observation::Well, "");
+            let facts = backend.facts();
+            if facts_are_fresh && slots.due(Instant::now(), &facts, backend.inflight()) {
+                read_slots(probe, backend, patience).await;
+            }
+        }
+        Verdict::Loading => {
+            backend.observe(Observation::Loading, "loading its model");
+        }
+        Verdict::Failed(why) => {
+            backend.observe(Observation::Failed, &why);
+            if backend.state() == BackendState::Down {
+                backend.try_next_address();
+            }
+        }
+    }
+}
+
+/// `/health` needs no key and says whether the model is loaded; `/props` shows whether the key fits.
+async fn check(backend: &Backend, probe: &dyn Probe, patience: Duration) -> Verdict {
+    match timeout(patience, probe.get(backend, "/health")).await {
+        Err(_) => return Verdict::Failed(format!("no answer to /health within {patience:?}")),
+        Ok(Err(why)) => return Verdict::Failed(why),
+        Ok(Ok(reply)) => match reply.status {
+            200 => {}
+            503 => return Verdict::Loading,
+            status => return Verdict::Failed(format!("/health answers {status}")),
+        },
+    }
+    match read_props(probe, backend, patience).await {
+        PropsOutcome::Fresh => Verdict::Well {
+            facts_are_fresh: true,
+        },
+        PropsOutcome::Unknown => Verdict::Well {
+            facts_are_fresh: false,
+        },
+        PropsOutcome::Loading => Verdict::Loading,
+        PropsOutcome::Refused(status) => Verdict::Failed(format!(
+            "/props answers {status}: is its API key the one in `api_key_env`?"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

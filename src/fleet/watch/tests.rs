@@ -1,0 +1,302 @@
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::config::{self, Config};
+use crate::fleet::probe::Reply;
+use crate::fleet::resolve::{Lookup, refresh};
+use crate::fleet::{Backend, Fleet};
+
+const PROPS: &str = r#"{"total_slots":2,"build_info":"b1","is_sleeping":false}"#;
+const SLOTS: &str = r#"[{"is_processing":true,"n_ctx":8},{"is_processing":false,"n_ctx":8}]"#;
+
+/// Answers by path, and remembers when it was asked what.
+#[derive(Default)]
+struct Script {
+    answers: Mutex<HashMap<&'static str, Answer>>,
+    asked: Mutex<Vec<(Instant, String)>>,
+}
+
+#[derive(Clone)]
+enum Answer {
+    Reply(u16, &'static str),
+    Refused,
+    Silent,
+}
+
+impl Script {
+    fn well() -> Arc<Self> {
+        let script = Arc::new(Self::default());
+        script.set("/health", Answer::Reply(200, "{}"));
+        script.set("/props", Answer::Reply(200, PROPS));
+        script.set("/slots", Answer::Reply(200, SLOTS));
+        script
+    }
+
+    fn set(&self, path: &'static str, answer: Answer) {
+        self.answers.lock().insert(path, answer);
+    }
+
+    /// Times at which `path` was asked for, since `start`.
+    fn times(&self, path: &str, start: Instant) -> Vec<Duration> {
+        let asked = self.asked.lock();
+        let hits = asked.iter().filter(|(_, p)| p == path);
+        hits.map(|(at, _)| *at - start).collect()
+    }
+}
+
+#[async_trait]
+impl Probe for Script {
+    async fn get(&self, _: &Backend, path_and_query: &str) -> Result<Reply, String> {
+        self.asked
+            .lock()
+            .push((Instant::now(), path_and_query.to_owned()));
+        let path = path_and_query.split('?').next().unwrap_or_default();
+        let answer = self.answers.lock().get(path).cloned();
+        match answer {
+            Some(Answer::Reply(status, body)) => Ok(Reply {
+                status,
+                body: body.into(),
+            }),
+            Some(Answer::Silent) => std::future::pending().await,
+            Some(Answer::Refused) | None => Err("connection refused".to_owned()),
+        }
+    }
+}
+
+struct Bench {
+    fleet: Arc<Fleet>,
+    backend: Arc<Backend>,
+    script: Arc<Script>,
+    start: Instant,
+}
+
+/// Starts watching the one backend described by `backend`.
+fn bench(backend: &str, script: Arc<Script>) -> Bench {
+    let config = config(backend);
+    let fleet = Fleet::new(&config).unwrap();
+    let backend = fleet.backends()[0].clone();
+    tokio::spawn(watch(
+        backend.clone(),
+        script.clone(),
+        config.fleet.health,
+        (),
+    ));
+    Bench {
+        fleet,
+        backend,
+        script,
+        start: Instant::now(),
+    }
+}
+
+fn config(backend: &str) -> Config {
+    let text = format!("fleet: {{pools: [{{name: p, models: [m], backends: [{backend}]}}]}}");
+    config::parse(&text, std::iter::empty()).unwrap()
+}
+
+const PLAIN: &str = "{name: a, url: 'http://127.0.0.1:1'}";
+
+async fn after(ms: u64) {
+    sleep(Duration::from_millis(ms)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_backend_is_ready_after_its_first_check_with_its_facts() {
+    let bench = bench(PLAIN, Script::well());
+    assert!(!bench.fleet.checked_once());
+    after(1).await;
+    assert!(bench.fleet.checked_once() && bench.fleet.any_ready());
+    let facts = bench.backend.facts();
+    assert_eq!(
+        (facts.build.as_deref(), facts.idle_slots),
+        (Some("b1"), Some(1))
+    );
+    assert_eq!((facts.n_ctx, bench.backend.slots()), (Some(8), Some(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_a_failure_and_two_of_them_take_it_down() {
+    let bench = bench(PLAIN, Script::well());
+    after(1).await;
+    bench.script.set("/health", Answer::Silent);
+    // Asked at 2 s, given up at 4 s; asked at 6 s, given up at 8 s.
+    after(7900).await;
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+    after(200).await;
+    assert_eq!(bench.backend.state(), BackendState::Down);
+    assert!(bench.backend.trouble().unwrap().contains("within 2s"));
+    bench.script.set("/health", Answer::Reply(200, "{}"));
+    after(2000).await;
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn loading_is_told_apart_from_down() {
+    let script = Script::well();
+    script.set("/health", Answer::Reply(503, "{}"));
+    let bench = bench(PLAIN, script);
+    after(1).await;
+    assert_eq!(bench.backend.state(), BackendState::Loading);
+    assert!(bench.fleet.checked_once() && !bench.fleet.any_ready());
+    bench.script.set("/health", Answer::Reply(200, "{}"));
+    bench.script.set("/props", Answer::Reply(503, "{}"));
+    after(2000).await;
+    assert_eq!(
+        bench.backend.state(),
+        BackendState::Loading,
+        "between the two"
+    );
+    bench.script.set("/props", Answer::Reply(200, PROPS));
+    after(2000).await;
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_and_a_refused_key_are_down_with_their_reason() {
+    let script = Script::well();
+    script.set("/health", Answer::Refused);
+    let bench = bench(PLAIN, script);
+    after(1).await;
+    assert_eq!(bench.backend.state(), BackendState::Down);
+    assert!(bench.backend.trouble().unwrap().contains("refused"));
+    bench.script.set("/health", Answer::Reply(200, "{}"));
+    bench.script.set("/props", Answer::Reply(401, "{}"));
+    after(2000).await;
+    assert_eq!(bench.backend.state(), BackendState::Down);
+    assert!(bench.backend.trouble().unwrap().contains("api_key_env"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_props_a_backend_still_serves_and_slots_are_not_read() {
+    let script = Script::well();
+    script.set("/props", Answer::Reply(404, "{}"));
+    let bench = bench(PLAIN, script);
+    after(10_000).await;
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+    assert!(bench.script.times("/slots", bench.start).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_could_not_connect_counts_until_the_next_good_check() {
+    let bench = bench(PLAIN, Script::well());
+    after(1).await;
+    bench
+        .backend
+        .observe_failure(crate::fleet::Failure::Connect);
+    assert_eq!(bench.backend.state(), BackendState::Down);
+    after(2000).await;
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_are_never_read_faster_than_the_floor_nor_from_a_sleeper() {
+    let backend = PLAIN;
+    let script = Script::well();
+    let config = config(backend);
+    let fleet = Fleet::new(&config).unwrap();
+    let backend = fleet.backends()[0].clone();
+    let health = Health {
+        interval: Duration::from_millis(100),
+        slots_every: Duration::ZERO,
+        ..config.fleet.health
+    };
+    let start = Instant::now();
+    tokio::spawn(watch(backend.clone(), script.clone(), health, ()));
+    after(10_000).await;
+    let times = script.times("/slots", start);
+    assert_eq!(times.len(), 7, "{times:?}");
+    assert!(
+        times
+            .windows(2)
+            .all(|t| t[1] - t[0] >= Duration::from_millis(1500))
+    );
+
+    script.set(
+        "/props",
+        Answer::Reply(200, r#"{"total_slots":2,"is_sleeping":true}"#),
+    );
+    after(10_000).await;
+    let after_sleep = script.times("/slots", start);
+    assert_eq!(after_sleep.len(), times.len());
+    assert!(backend.facts().is_sleeping);
+    assert_eq!(backend.state(), BackendState::Ready, "a request wakes it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preset_of_a_router_is_asked_by_name_and_not_loaded_for_it() {
+    let bench = bench(
+        "{name: a, url: 'http://127.0.0.1:1', model: 'q&a'}",
+        Script::well(),
+    );
+    after(1).await;
+    let asked = bench
+        .script
+        .times("/props?model=q%26a&autoload=false", bench.start);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+}
+
+/// A name server whose answer can change.
+#[derive(Default)]
+struct Names(Mutex<Option<Vec<SocketAddr>>>);
+
+#[async_trait]
+impl Lookup for Names {
+    async fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        let answer = self.0.lock().clone();
+        answer.ok_or_else(|| io::Error::other("no such name"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostnames_are_refreshed_and_keep_their_address_when_the_resolver_fails() {
+    let fleet = Fleet::new(&config("{url: 'http://gpu:1'}")).unwrap();
+    let backend = fleet.backends()[0].clone();
+    let names = Arc::new(Names::default());
+    tokio::spawn(refresh(
+        backend.clone(),
+        names.clone(),
+        Duration::from_secs(30),
+    ));
+    let address = || backend.peer().map(|p| p._address.to_string());
+    let set = |list: &[&str]| {
+        *names.0.lock() = Some(list.iter().map(|a| a.parse().unwrap()).collect());
+    };
+
+    after(1).await;
+    assert_eq!(address(), None);
+    set(&["10.0.0.1:1"]);
+    after(2000).await;
+    assert_eq!(address().as_deref(), Some("10.0.0.1:1"), "retried soon");
+    set(&["10.0.0.2:1"]);
+    after(29_000).await;
+    assert_eq!(address().as_deref(), Some("10.0.0.1:1"), "not due yet");
+    after(1000).await;
+    assert_eq!(address().as_deref(), Some("10.0.0.2:1"));
+    *names.0.lock() = None;
+    after(60_000).await;
+    assert_eq!(address().as_deref(), Some("10.0.0.2:1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_address_gives_way_to_the_next_one() {
+    let script = Script::well();
+    script.set("/health", Answer::Refused);
+    let config = config("{url: 'http://gpu:1'}");
+    let fleet = Fleet::new(&config).unwrap();
+    let backend = fleet.backends()[0].clone();
+    backend.found(vec![
+        "[::1]:1".parse().unwrap(),
+        "127.0.0.1:1".parse().unwrap(),
+    ]);
+    let address = || backend.peer().unwrap()._address.to_string();
+    assert_eq!(address(), "127.0.0.1:1");
+    tokio::spawn(watch(backend.clone(), script, config.fleet.health, ()));
+    after(1).await;
+    assert_eq!(address(), "[::1]:1");
+}

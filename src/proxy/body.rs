@@ -1,0 +1,69 @@
+//! Reading a client's body, bounded in size and time.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora_proxy::Session;
+use tokio::time::timeout;
+
+use super::context::Gone;
+use crate::config::Config;
+use crate::turn::TurnError;
+
+/// Why there is no body.
+pub(super) enum NoBody {
+    /// It may not be, and the client should know.
+    Refused(TurnError),
+    /// The client left while sending it.
+    Gone(Gone),
+}
+
+impl From<TurnError> for NoBody {
+    fn from(error: TurnError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// The whole body.
+pub(super) async fn read(session: &mut Session, config: &Config) -> Result<Bytes, NoBody> {
+    let limit = config.limits.max_body_bytes.as_u64();
+    let announced = announced(session);
+    if announced.is_some_and(|length| length > limit) {
+        return Err(TurnError::BodyTooLarge { limit }.into());
+    }
+    // Nobody else answers the expectation when the body is read in this phase; curl would wait 1 s.
+    if session.req_header().headers.contains_key(EXPECT)
+        && session.write_continue_response().await.is_err()
+    {
+        return Err(NoBody::Gone(Gone));
+    }
+    // Pingora has no read timeout for bodies of HTTP/2, hence one around the whole.
+    let reading = collect(session, limit, announced.unwrap_or(0) as usize);
+    timeout(config.timeouts.request_body, reading)
+        .await
+        .unwrap_or(Err(TurnError::BodyTimeout.into()))
+}
+
+async fn collect(session: &mut Session, limit: u64, expected: usize) -> Result<Bytes, NoBody> {
+    let mut body = BytesMut::with_capacity(expected);
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(piece)) if (body.len() + piece.len()) as u64 > limit => {
+                return Err(TurnError::BodyTooLarge { limit }.into());
+            }
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) => return Ok(body.freeze()),
+            Err(_) => return Err(NoBody::Gone(Gone)),
+        }
+    }
+}
+
+fn announced(session: &Session) -> Option<u64> {
+    session
+        .req_header()
+        .headers
+        .get(CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}

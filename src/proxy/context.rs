@@ -1,0 +1,109 @@
+//! What the gateway knows about one request while it is served.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use pingora_proxy::Session;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
+use crate::fleet::{BackendId, Lease};
+use crate::server::drain::InflightGuard;
+use crate::telemetry::access_log::{ClientText, Record};
+use crate::telemetry::labels::Dialect;
+
+pub(super) use crate::exchange::Gone;
+
+/// One request.
+pub struct Context {
+    /// Identifier in logs and in `x-request-id`.
+    pub(super) id: String,
+    pub(super) started: Instant,
+    pub(super) record: Option<Record>,
+    pub(super) principal: Option<String>,
+    pub(super) pool: Option<Arc<str>>,
+    pub(super) native: Option<Native>,
+    pub(super) exchanged: Option<Exchanged>,
+    pub(super) report: Report,
+    pub(super) overhead: Option<Overhead>,
+    pub(super) gone: bool,
+    pub(super) error: Option<&'static str>,
+    /// Given back when the request ends, by whatever path.
+    _inflight: InflightGuard,
+}
+
+/// State of the native lane.
+pub(super) struct Native {
+    pub(super) lease: Lease,
+    /// Backends that could not be reached.
+    pub(super) tried: Vec<BackendId>,
+    /// Body held until it is complete.
+    pub(super) held: BytesMut,
+    pub(super) body_bytes: u64,
+}
+
+impl Context {
+    pub(super) fn new(inflight: InflightGuard) -> Self {
+        Self {
+            id: Uuid::now_v7().simple().to_string(),
+            started: Instant::now(),
+            record: None,
+            principal: None,
+            pool: None,
+            native: None,
+            exchanged: None,
+            report: Report::default(),
+            overhead: None,
+            gone: false,
+            error: None,
+            _inflight: inflight,
+        }
+    }
+
+    /// The request's header is complete. On a kept-alive connection the context was made when the
+    /// connection went idle, so time starts here.
+    pub(super) fn begin(&mut self, session: &Session) {
+        self.started = Instant::now();
+        let request = session.req_header();
+        if let Some(id) = client_request_id(session) {
+            self.id = id;
+        }
+        let mut record = Record::new(
+            self.id.clone(),
+            request.method.as_str(),
+            request.uri.path(),
+            Dialect::Native,
+        );
+        let agent = request.headers.get(http::header::USER_AGENT);
+        record.client = agent.and_then(|v| v.to_str().ok()).map(ClientText::new);
+        self.record = Some(record);
+    }
+
+    pub(super) fn set_dialect(&mut self, dialect: Dialect) {
+        if let Some(record) = &mut self.record {
+            record.dialect = dialect;
+        }
+    }
+
+    /// Whether the client left before it had its answer.
+    pub(super) fn client_gone(&self) -> bool {
+        self.gone
+            || self
+                .exchanged
+                .as_ref()
+                .is_some_and(|done| done.end == End::ClientGone)
+    }
+}
+
+/// A client's own request id is kept if it is one: short and plain.
+fn client_request_id(session: &Session) -> Option<String> {
+    let id = session
+        .req_header()
+        .headers
+        .get("x-request-id")?
+        .to_str()
+        .ok()?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    ((8..=64).contains(&id.len()) && id.bytes().all(plain)).then(|| id.to_owned())
+}

@@ -1,0 +1,81 @@
+//! Telling a client what went wrong, outside of an exchange.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::{FailToProxy, Session};
+
+use super::context::Context;
+use crate::dialect::{Dialect, error};
+use crate::turn::TurnError;
+
+/// Answer with an error as a whole response.
+pub(super) async fn respond(
+    session: &mut Session,
+    ctx: &mut Context,
+    error: TurnError,
+) -> Result<()> {
+    ctx.error = Some(error.kind());
+    let body = error::body(Dialect::OpenAi, &error).freeze();
+    let mut header = ResponseHeader::build(error.status(), Some(6))?;
+    header.insert_header("x-request-id", ctx.id.as_str())?;
+    header.insert_header(CONTENT_TYPE, "application/json")?;
+    header.insert_header(CONTENT_LENGTH, body.len())?;
+    if let Some(after) = error.retry_after() {
+        header.insert_header(RETRY_AFTER, after.as_secs().max(1))?;
+    }
+    // What is left of a body that was not read must not be taken for the next request.
+    if !session.is_body_done() || matches!(error, TurnError::Draining) {
+        session.set_keepalive(None);
+        header.insert_header(CONNECTION, "close")?;
+    }
+    session
+        .write_response_header(Box::new(header), false)
+        .await?;
+    session.write_response_body(Some(body), true).await
+}
+
+/// Pingora gave up on a request: say so in the client's dialect while that is possible.
+pub(super) async fn fail_to_proxy(
+    session: &mut Session,
+    error: &Error,
+    ctx: &mut Context,
+) -> FailToProxy {
+    let source = error.esource();
+    if *source == ErrorSource::Downstream {
+        ctx.gone = true;
+    }
+    // A 100 counts as written, but is not an answer.
+    let answered = session
+        .response_written()
+        .is_some_and(|h| !h.status.is_informational());
+    let mut error_code = 0;
+    if !ctx.client_gone() && !answered {
+        let told = translate(error, source);
+        error_code = told.status();
+        if respond(session, ctx, told).await.is_err() {
+            ctx.gone = true;
+        }
+    }
+    if ctx.error.is_none() && !ctx.client_gone() {
+        ctx.error = Some("upstream");
+    }
+    FailToProxy {
+        error_code,
+        can_reuse_downstream: false,
+    }
+}
+
+fn translate(error: &Error, source: &ErrorSource) -> TurnError {
+    match (error.etype(), source) {
+        (ErrorType::HTTPStatus(404), _) => TurnError::UnknownPath("unknown path".into()),
+        (ErrorType::HTTPStatus(413), _) => TurnError::BodyTooLarge { limit: 0 },
+        (ErrorType::HTTPStatus(code), _) if (400..500).contains(code) => {
+            TurnError::bad_request(format!("the request was refused ({code})"))
+        }
+        (kind, ErrorSource::Upstream) => {
+            TurnError::Upstream(format!("the backend failed: {}", kind.as_str()))
+        }
+        (kind, _) => TurnError::Internal(kind.as_str().to_owned()),
+    }
+}

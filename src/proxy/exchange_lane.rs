@@ -1,0 +1,135 @@
+//! POSTs that generate: read, decode, exchange, remember what happened.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use super::body::{self, NoBody};
+use super::context::Context;
+use super::downstream::PingoraDownstream;
+use super::route::ExchangeKind;
+use super::{Shared, auth, errors};
+use crate::config::Config;
+use crate::dialect::openai;
+use crate::dialect::relay::Relay;
+use crate::exchange::{self, ChatConversion, Client, Conversion, End, Exchange, RelayConversion};
+use crate::fleet::Pool;
+use crate::telemetry::Metrics;
+use crate::telemetry::access_log::ClientText;
+use crate::telemetry::labels::{Configured, Stage};
+use crate::turn::TurnError;
+
+/// Serve one request to its end.
+pub(super) async fn serve(
+    shared: &Shared,
+    session: &mut Session,
+    ctx: &mut Context,
+    kind: ExchangeKind,
+) -> Result<()> {
+    let config = shared.config();
+    session.set_write_timeout(Some(config.timeouts.write));
+    let body = match body::read(session, &config).await {
+        Ok(body) => body,
+        Err(NoBody::Refused(error)) => return errors::respond(session, ctx, error).await,
+        Err(NoBody::Gone(_)) => return Err(gone(ctx)),
+    };
+    let decoding = Instant::now();
+    let prepared = prepare(shared, &config, ctx, kind, body);
+    let (pool, mut conversion, stream) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return errors::respond(session, ctx, error).await,
+    };
+    let down = PingoraDownstream {
+        session,
+        request_id: &ctx.id,
+    };
+    let mut client = Client::new(down, stream, &config.timeouts);
+    client.add_overhead(Stage::Decode, decoding.elapsed());
+    let exchange = Exchange {
+        connector: &shared.connector,
+        pool: &pool,
+        timeouts: &config.timeouts,
+        limits: &config.turn,
+        gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
+    };
+    // Boxed: the loop's state is large, and requests that end before it should not carry it.
+    let outcome = Box::pin(exchange::run(&exchange, &mut client, &mut *conversion)).await;
+    ctx.overhead = Some(client.overhead());
+    ctx.report = conversion.report();
+    let left = outcome.end == End::ClientGone;
+    ctx.exchanged = Some(outcome);
+    if left { Err(gone(ctx)) } else { Ok(()) }
+}
+
+type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool);
+
+/// From bytes to a conversion and the pool that can serve it.
+fn prepare(
+    shared: &Shared,
+    config: &Config,
+    ctx: &mut Context,
+    kind: ExchangeKind,
+    body: Bytes,
+) -> Result<Prepared, TurnError> {
+    if let Some(record) = &mut ctx.record {
+        record.bytes_in = body.len() as u64;
+    }
+    match kind {
+        ExchangeKind::Chat => {
+            let turn = openai::decode(&body)?;
+            let stream = turn.stream;
+            let pool = pool(shared, config, ctx, &turn.model, stream)?;
+            let meta = openai::Meta {
+                id: format!("chatcmpl-{}", ctx.id),
+                created: unix_seconds(),
+                model: turn.model.clone(),
+            };
+            Ok((pool, Box::new(ChatConversion::new(turn, meta)), stream))
+        }
+        ExchangeKind::Relay(kind) => {
+            let relay = Relay::decode(kind, &body)?;
+            let stream = relay.stream;
+            let pool = pool(shared, config, ctx, &relay.model, stream)?;
+            Ok((pool, Box::new(RelayConversion::new(relay)), stream))
+        }
+    }
+}
+
+/// The pool that serves `model`, if the key may use it.
+fn pool(
+    shared: &Shared,
+    config: &Config,
+    ctx: &mut Context,
+    model: &str,
+    stream: bool,
+) -> Result<Arc<Pool>, TurnError> {
+    if let Some(record) = &mut ctx.record {
+        record.model = Some(ClientText::new(model));
+        record.stream = stream;
+    }
+    let unknown = || TurnError::UnknownModel(ClientText::new(model).to_string());
+    let (pool, _) = shared.fleet.resolve(model).ok_or_else(unknown)?;
+    if !auth::may_use(&config.auth, ctx.principal.as_deref(), pool.name()) {
+        return Err(TurnError::Forbidden(format!(
+            "this key may not use the model `{model}`"
+        )));
+    }
+    ctx.pool = Some(pool.name().into());
+    Ok(pool)
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Ends the connection: nobody is there to use it again.
+fn gone(ctx: &mut Context) -> Box<Error> {
+    ctx.gone = true;
+    Error::new_down(ErrorType::ConnectionClosed)
+}

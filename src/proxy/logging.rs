@@ -1,0 +1,129 @@
+//! The end of every request: one log line, and the metrics.
+
+use pingora_core::Error;
+use pingora_proxy::Session;
+
+use super::context::Context;
+use crate::exchange::End;
+use crate::telemetry::labels::{Configured, Outcome, Stage, TokenKind};
+use crate::telemetry::{Metrics, access_log::Record};
+use crate::turn::Stop;
+
+/// Called exactly once a request, by Pingora's `logging` phase.
+pub(super) fn finish(session: &Session, error: Option<&Error>, ctx: &mut Context) {
+    // A connection that brought no request has nothing to log.
+    let Some(mut record) = ctx.record.take() else {
+        return;
+    };
+    let answered = session
+        .response_written()
+        .filter(|h| !h.status.is_informational());
+    record.status = answered.map_or(0, |header| header.status.as_u16());
+    record.total = ctx.started.elapsed();
+    record.bytes_out = session.body_bytes_sent() as u64;
+    record.principal = ctx.principal.take();
+    record.pool = ctx.pool.as_deref().map(str::to_owned);
+    record.error = ctx.error;
+    if let Some(native) = &ctx.native {
+        record.backend = Some(native.lease.id().as_str().to_owned());
+        record.bytes_in = native.body_bytes;
+        record.attempts = 1 + native.tried.len() as u32;
+    }
+    exchange(ctx, &mut record);
+    record.outcome = outcome(ctx, &record, error.is_some());
+    count(ctx, &record);
+    record.emit();
+}
+
+fn exchange(ctx: &Context, record: &mut Record) {
+    let Some(done) = &ctx.exchanged else { return };
+    record.backend = done
+        .backend
+        .as_ref()
+        .map(|backend| backend.id().as_str().to_owned());
+    record.attempts = done.attempts.len() as u32;
+    record.ttft = done.first_token.map(|at| at.duration_since(ctx.started));
+    record.overhead = ctx.overhead.map(|own| own.get(Stage::Total));
+    let usage = ctx.report.usage;
+    if usage.prompt > 0 {
+        record.tokens_in = Some(usage.prompt);
+        record.tokens_cached = Some(usage.cached);
+        record.tokens_out = Some(usage.completion);
+    }
+    if done.end == End::Complete {
+        record.stop_reason = ctx.report.stop.as_ref().map(stop_reason);
+    }
+    if let End::Failed { error, .. } = &done.end {
+        record.error = Some(error.kind());
+    }
+}
+
+fn stop_reason(stop: &Stop) -> &'static str {
+    match stop {
+        Stop::End => "end",
+        Stop::Length => "length",
+        Stop::Sequence(_) => "stop_sequence",
+    }
+}
+
+fn outcome(ctx: &Context, record: &Record, failed: bool) -> Outcome {
+    if ctx.client_gone() {
+        return Outcome::ClientGone;
+    }
+    if let Some(End::Failed {
+        error,
+        committed: true,
+    }) = ctx.exchanged.as_ref().map(|e| &e.end)
+    {
+        return if error.kind() == "timeout" {
+            Outcome::Timeout
+        } else {
+            Outcome::Cut
+        };
+    }
+    match record.status {
+        200..=399 if failed => Outcome::Cut,
+        200..=399 => Outcome::Ok,
+        401 | 403 => Outcome::Denied,
+        429 | 503 => Outcome::Unavailable,
+        400..=499 | 501 => Outcome::ClientError,
+        502 => Outcome::UpstreamError,
+        504 => Outcome::Timeout,
+        _ => Outcome::Internal,
+    }
+}
+
+fn count(ctx: &Context, record: &Record) {
+    let metrics = Metrics::global();
+    let pool = record
+        .pool
+        .as_deref()
+        .map_or(Configured::NONE, Configured::name);
+    metrics.request(record.dialect, pool, record.outcome, record.total);
+    if record.outcome == Outcome::ClientGone {
+        metrics.client_disconnect();
+    }
+    let Some(done) = &ctx.exchanged else { return };
+    for why in &done.attempts {
+        metrics.attempt(*why);
+    }
+    for cause in &done.aborts {
+        metrics.upstream_abort(*cause);
+    }
+    if let Some(ttft) = record.ttft {
+        metrics.ttft(record.dialect, pool, ttft);
+    }
+    if let Some(own) = &ctx.overhead {
+        for stage in Stage::ALL {
+            metrics.overhead(*stage, own.get(*stage));
+        }
+    }
+    let usage = ctx.report.usage;
+    metrics.tokens(
+        pool,
+        TokenKind::Input,
+        usage.prompt.saturating_sub(usage.cached),
+    );
+    metrics.tokens(pool, TokenKind::Cached, usage.cached);
+    metrics.tokens(pool, TokenKind::Output, usage.completion);
+}

@@ -1,0 +1,154 @@
+//! Pingora's phases, each delegated to its own file.
+//!
+//! Two lanes: a POST that generates is answered inside `request_filter` by the exchange; everything
+//! else is answered here or runs Pingora's native phases.
+
+mod auth;
+mod body;
+mod context;
+mod downstream;
+mod errors;
+mod exchange_lane;
+mod headers;
+mod local;
+mod logging;
+mod native_lane;
+mod route;
+mod shared;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use context::Context;
+use route::Route;
+pub use shared::Shared;
+
+/// The gateway as Pingora sees it.
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    /// A gateway over state shared with the admin API.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.shared.inflight.enter())
+    }
+
+    /// Everything that can be answered without Pingora's own upstream side is answered here.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        ctx.begin(session);
+        let route = match self.admit(session, ctx) {
+            Ok(route) => route,
+            Err(error) => return errors::respond(session, ctx, error).await.map(|()| true),
+        };
+        match route {
+            Route::Exchange(kind) => exchange_lane::serve(&self.shared, session, ctx, kind)
+                .await
+                .map(|()| true),
+            Route::Local(kind) => local::serve(&self.shared, session, ctx, kind)
+                .await
+                .map(|()| true),
+            Route::Native(pool) => {
+                match native_lane::prepare(&self.shared, session, ctx, &pool).await {
+                    Ok(()) => Ok(false),
+                    Err(error) => errors::respond(session, ctx, error).await.map(|()| true),
+                }
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        native_lane::upstream_peer(ctx)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        native_lane::upstream_request(session, upstream, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<bytes::Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        native_lane::request_body(&self.shared, body, end_of_stream, ctx)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        upstream: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        headers::native_response(upstream, ctx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Context,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        native_lane::fail_to_connect(&self.shared, ctx, error)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
+        errors::fail_to_proxy(session, error, ctx).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, ctx: &Context, _: &Error) -> bool {
+        ctx.client_gone()
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        logging::finish(session, error, ctx);
+    }
+}
+
+impl Gateway {
+    /// Whether and where a request may go, by its header alone.
+    fn admit(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> std::result::Result<Route, crate::turn::TurnError> {
+        headers::check(session, &self.shared)?;
+        let config = self.shared.config();
+        let request = session.req_header();
+        let route = route::route(&request.method, request.uri.path(), &self.shared)?;
+        ctx.set_dialect(route.dialect());
+        if !route.is_public() {
+            ctx.principal = auth::principal(&config.auth, request)?;
+        }
+        if self.shared.is_draining() && !route.is_public() {
+            return Err(crate::turn::TurnError::Draining);
+        }
+        Ok(route)
+    }
+}

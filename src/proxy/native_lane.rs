@@ -1,0 +1,178 @@
+//! Paths that are passed through by Pingora's native phases (`fleet.passthrough`).
+//!
+//! A JSON body loses the fields that may not come from a client, as on the exchange lane. The
+//! transformed length is unknown when the header goes out, so such a body is sent chunked.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
+};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::context::{Context, Native};
+use super::{Shared, auth, headers};
+use crate::dialect::json::{Members, ObjectWriter};
+use crate::dialect::llama;
+use crate::exchange::no_backend;
+use crate::fleet::Failure;
+use crate::turn::TurnError;
+
+/// Find a backend before the native phases begin.
+pub(super) async fn prepare(
+    shared: &Shared,
+    session: &mut Session,
+    ctx: &mut Context,
+    pool: &str,
+) -> std::result::Result<(), TurnError> {
+    let config = shared.config();
+    if !auth::may_use(&config.auth, ctx.principal.as_deref(), pool) {
+        return Err(TurnError::Forbidden(format!(
+            "this key may not use pool `{pool}`"
+        )));
+    }
+    let found = shared
+        .fleet
+        .pool(pool)
+        .ok_or_else(|| TurnError::UnknownModel(pool.to_owned()))?;
+    ctx.pool = Some(pool.into());
+    let lease = found
+        .select(&[])
+        .map_err(|unavailable| no_backend(pool, unavailable))?;
+    session.set_write_timeout(Some(config.timeouts.write));
+    if session.req_header().headers.contains_key(EXPECT) {
+        let _ = session.write_continue_response().await;
+    }
+    ctx.native = Some(Native {
+        lease,
+        tried: Vec::new(),
+        held: BytesMut::new(),
+        body_bytes: 0,
+    });
+    Ok(())
+}
+
+pub(super) fn upstream_peer(ctx: &Context) -> Result<Box<HttpPeer>> {
+    let peer = ctx.native.as_ref().and_then(|native| native.lease.peer());
+    peer.map(Box::new)
+        .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no address"))
+}
+
+/// The request a backend sees: allowed headers, its own name and key, the path under its prefix.
+pub(super) fn upstream_request(
+    session: &Session,
+    upstream: &mut RequestHeader,
+    ctx: &Context,
+) -> Result<()> {
+    let Some(native) = &ctx.native else {
+        return Ok(());
+    };
+    headers::keep_request_headers(upstream);
+    let lease = &native.lease;
+    let path = session
+        .req_header()
+        .uri
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    upstream.set_raw_path(format!("{}{path}", lease.base_path()).as_bytes())?;
+    upstream.insert_header(HOST, lease.host_header())?;
+    upstream.insert_header(ACCEPT_ENCODING, "identity")?;
+    if let Some(key) = lease.api_key() {
+        upstream.insert_header(AUTHORIZATION, format!("Bearer {key}"))?;
+    }
+    if upstream
+        .remove_header(&CONTENT_LENGTH)
+        .is_some_and(|length| length.as_bytes() != b"0")
+    {
+        upstream.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    if !upstream.headers.contains_key(CONTENT_TYPE) {
+        upstream.insert_header(CONTENT_TYPE, "application/json")?;
+    }
+    Ok(())
+}
+
+/// Hold the body until it is complete, then hand on what may pass.
+pub(super) fn request_body(
+    shared: &Shared,
+    body: &mut Option<Bytes>,
+    end_of_stream: bool,
+    ctx: &mut Context,
+) -> Result<()> {
+    let Some(native) = &mut ctx.native else {
+        return Ok(());
+    };
+    if let Some(piece) = body.take() {
+        native.body_bytes += piece.len() as u64;
+        if native.body_bytes > shared.config().limits.max_body_bytes.as_u64() {
+            return Error::e_explain(ErrorType::HTTPStatus(413), "body too large");
+        }
+        native.held.extend_from_slice(&piece);
+    }
+    // An empty piece holds; none would end the upload.
+    *body = Some(if end_of_stream {
+        cleaned(native.held.split().freeze())
+    } else {
+        Bytes::new()
+    });
+    Ok(())
+}
+
+fn cleaned(body: Bytes) -> Bytes {
+    let Ok(Members(members)) = serde_json::from_slice(&body) else {
+        return body;
+    };
+    if members.iter().all(|(name, _)| llama::is_forwardable(name)) {
+        return body.clone();
+    }
+    let mut out = BytesMut::with_capacity(body.len());
+    let mut object = ObjectWriter::new(&mut out);
+    for (name, value) in members
+        .iter()
+        .filter(|(name, _)| llama::is_forwardable(name))
+    {
+        object.raw(name, value);
+    }
+    object.end();
+    out.freeze()
+}
+
+/// Nothing was sent yet: try the next backend.
+pub(super) fn fail_to_connect(
+    shared: &Shared,
+    ctx: &mut Context,
+    mut error: Box<Error>,
+) -> Box<Error> {
+    let (Some(native), Some(pool)) = (&mut ctx.native, &ctx.pool) else {
+        return error;
+    };
+    native.lease.observe_failure(Failure::Connect);
+    native.tried.push(native.lease.id().clone());
+    let next = shared
+        .fleet
+        .pool(pool)
+        .and_then(|pool| pool.select(&native.tried).ok());
+    if let Some(lease) = next {
+        native.lease = lease;
+        error.set_retry(true);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_loses_dangerous_fields_only() {
+        let clean = Bytes::from_static(b"{ \"content\":\"a\" }");
+        assert_eq!(cleaned(clean.clone()), clean);
+        let dirty =
+            Bytes::from_static(b"{\"id_slot\":0,\"content\":\"a\",\"speculative.n_max\":1}");
+        assert_eq!(cleaned(dirty), Bytes::from_static(b"{\"content\":\"a\"}"));
+        let other = Bytes::from_static(b"not json");
+        assert_eq!(cleaned(other.clone()), other);
+    }
+}

@@ -1,0 +1,49 @@
+//! State that requests, health checks and the admin API share.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::Config;
+use crate::exchange::PingoraConnector;
+use crate::fleet::Fleet;
+use crate::server::drain::{Inflight, Phase};
+
+/// See the module's documentation.
+pub struct Shared {
+    config: ArcSwap<Config>,
+    /// The backends.
+    pub fleet: Arc<Fleet>,
+    /// Requests being served.
+    pub inflight: Arc<Inflight>,
+    /// Connections of the exchange lane.
+    pub connector: PingoraConnector,
+}
+
+impl Shared {
+    /// Put the parts together.
+    pub fn new(
+        config: Config,
+        fleet: Arc<Fleet>,
+        inflight: Arc<Inflight>,
+        connector: PingoraConnector,
+    ) -> Arc<Self> {
+        let config = ArcSwap::from_pointee(config);
+        Arc::new(Self {
+            config,
+            fleet,
+            inflight,
+            connector,
+        })
+    }
+
+    /// The configuration in force. A request takes it once and keeps it.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Whether the process is finishing what was begun.
+    pub fn is_draining(&self) -> bool {
+        self.inflight.phase() == Phase::Draining
+    }
+}

@@ -1,0 +1,53 @@
+//! Signals: SIGTERM and SIGQUIT drain, SIGINT ends at once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::drain::Inflight;
+
+/// Watches for the signal that ends the process.
+///
+/// Takes the place of Pingora's own watch for two reasons: readiness turns off before the listeners
+/// close, and SIGQUIT, which Pingora answers by handing its sockets to a successor that Drover does
+/// not start, drains as it does in other servers.
+pub(super) struct Signals(pub(super) Arc<Inflight>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let mut quit = listen(SignalKind::quit());
+        let mut terminate = listen(SignalKind::terminate());
+        let shutdown = tokio::select! {
+            () = next(&mut quit) => ShutdownSignal::GracefulTerminate,
+            () = next(&mut terminate) => ShutdownSignal::GracefulTerminate,
+            () = interrupt() => ShutdownSignal::FastShutdown,
+        };
+        self.0.begin_drain();
+        shutdown
+    }
+}
+
+/// Completes at the next SIGINT.
+pub(super) async fn interrupt() {
+    next(&mut listen(SignalKind::interrupt())).await;
+}
+
+/// `None` when the handler cannot be installed: then the signal keeps its default effect, which
+/// ends the process too.
+fn listen(kind: SignalKind) -> Option<Signal> {
+    signal(kind)
+        .inspect_err(|error| tracing::error!(?kind, %error, "cannot watch for a signal"))
+        .ok()
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
