@@ -17,9 +17,13 @@ use tokio::time::{Instant, sleep};
 use super::http::{Headers, Reader};
 use super::recorded::{Record, Recorded};
 use super::script::{Reply, Step};
+use super::wait::eventually;
 
 /// Context window of a slot, in tokens.
 pub(crate) const N_CTX: u64 = 4096;
+
+/// The `--api-prefix` under which it answers too.
+pub(crate) const PREFIX: &str = "/api";
 
 /// How health checks are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +88,11 @@ impl Backend {
         *self.shared.health.lock() = health;
     }
 
-    /// Die: no more connections, and the open ones are cut.
-    pub(crate) fn kill(&self) {
+    /// Die: no more connections, and the open ones are cut when this returns.
+    pub(crate) async fn kill(&self) {
         self.listening.abort();
+        let alone = || async { (Arc::strong_count(&self.shared) == 1).then_some(()) };
+        eventually("the death of a backend", alone).await;
     }
 
     /// `http://127.0.0.1:…`.
@@ -111,12 +117,6 @@ impl Backend {
         self.shared.record.when(&what, |all| all.get(index)?.cancelled).await
     }
 
-    /// Wait until the script of request `index` has run to its end.
-    pub(crate) async fn answered(&self, index: usize) {
-        let what = format!("the answer to request {index} at the backend");
-        self.shared.record.when(&what, |all| all.get(index)?.answered.then_some(())).await;
-    }
-
     /// Wait until `count` POSTs have been cancelled.
     pub(crate) async fn all_cancelled(&self, count: usize) {
         let cancelled = |all: &[Recorded]| all.iter().filter(|r| r.cancelled.is_some()).count();
@@ -127,7 +127,7 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.kill();
+        self.listening.abort();
     }
 }
 
@@ -166,7 +166,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut number = None;
     while let Ok(Some((line, headers))) = connection.reader.head().await {
         let path = line.split(' ').nth(1).unwrap_or_default();
-        let after = match answer_check(path, *shared.health.lock()) {
+        let health = *shared.health.lock();
+        let after = match answer_check(path, health) {
             Some(reply) => connection.check(reply).await,
             None => {
                 let count = || shared.connections.fetch_add(1, Ordering::Relaxed);
@@ -239,7 +240,7 @@ async fn play(writer: &mut OwnedWriteHalf, reply: Reply) -> io::Result<After> {
         match step {
             Step::Send(bytes) => writer.write_all(&bytes).await?,
             Step::Pause(length) => sleep(length).await,
-            Step::Gate(gate) => gate.notified().await,
+            Step::Gate(gate) => gate.opened().await,
             Step::Hang => std::future::pending().await,
             Step::Close => return Ok(After::Close),
             Step::Reset => return Ok(After::Reset),
@@ -250,7 +251,7 @@ async fn play(writer: &mut OwnedWriteHalf, reply: Reply) -> io::Result<After> {
 
 /// What the gateway's health checks get; none for paths a client asks for.
 fn answer_check(path: &str, health: Health) -> Option<Reply> {
-    let body = match path {
+    let body = match path.strip_prefix(PREFIX).unwrap_or(path) {
         "/health" | "/props" | "/slots" if health == Health::Loading => return Some(Reply::loading()),
         "/health" => json!({"status": "ok"}),
         "/props" => json!({

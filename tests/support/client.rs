@@ -83,10 +83,14 @@ impl Client {
 
     /// The next head, an interim one included.
     pub(crate) async fn head(&mut self) -> (u16, Headers) {
-        let head = patiently("the head of an answer", self.reader.head()).await;
-        let (line, headers) = head.expect("reading a head").expect("an answer before the close");
-        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
-        (status.unwrap_or_else(|| panic!("no status: {line}")), headers)
+        self.try_head().await.expect("an answer before the close")
+    }
+
+    /// The next head, or none when the gateway closes instead.
+    pub(crate) async fn try_head(&mut self) -> Option<(u16, Headers)> {
+        let head = patiently("the head of an answer", self.reader.head()).await.ok()??;
+        let status = head.0.split(' ').nth(1)?.parse().ok()?;
+        Some((status, head.1))
     }
 
     /// Wait until the gateway closes, having sent nothing more.

@@ -12,7 +12,8 @@ pub(crate) struct Headers(pub(crate) Vec<(String, String)>);
 impl Headers {
     /// The first value of `name`, whatever its case.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
+        let mut all = self.0.iter();
+        all.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// All values of `name`.

@@ -12,11 +12,11 @@ pub(crate) mod response;
 pub(crate) mod script;
 pub(crate) mod wait;
 
-pub(crate) use backend::Backend;
+pub(crate) use backend::{Backend, Health, N_CTX, dead_url};
 pub(crate) use client::Client;
-pub(crate) use config::Setup;
-pub(crate) use gateway::Gateway;
-pub(crate) use request::{Request, chat, post};
+pub(crate) use config::{Setup, pool};
+pub(crate) use gateway::{DROVER, Gateway};
+pub(crate) use request::{Request, chat, get, post, stream};
 pub(crate) use response::{End, Response};
-pub(crate) use script::Reply;
-pub(crate) use wait::{PATIENCE, eventually};
+pub(crate) use script::{Gate, Reply};
+pub(crate) use wait::{eventually, patiently};

@@ -54,6 +54,11 @@ impl Request {
         self
     }
 
+    /// Another path.
+    pub(crate) fn at(self, path: &str) -> Self {
+        Self { path: path.into(), ..self }
+    }
+
     /// Another `Host`.
     pub(crate) fn host(self, host: &str) -> Self {
         Self { host: host.into(), ..self }

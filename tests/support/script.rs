@@ -5,10 +5,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 /// `data: [DONE]`.
 pub(crate) const DONE: &str = "data: [DONE]\n\n";
+
+/// Holds answers back until the test opens it, for good.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.close();
+    }
+
+    pub(crate) async fn opened(&self) {
+        // There is never a permit: this ends when the semaphore is closed.
+        let _ = self.0.acquire().await;
+    }
+}
 
 /// One step of an answer.
 #[derive(Clone, Debug)]
@@ -18,7 +37,7 @@ pub(crate) enum Step {
     /// Silence.
     Pause(Duration),
     /// Silence until the test says so.
-    Gate(Arc<Notify>),
+    Gate(Gate),
     /// Silence for ever; ends when the peer closes.
     Hang,
     /// End of the connection, with FIN.
@@ -114,14 +133,20 @@ impl Reply {
         self.piece(":\n\n")
     }
 
+    /// What `more` does.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.steps.extend(more.steps);
+        self
+    }
+
     /// Silence for a while.
     pub(crate) fn pause(self, length: Duration) -> Self {
         self.step(Step::Pause(length))
     }
 
-    /// Silence until `gate` is notified.
-    pub(crate) fn gate(self, gate: &Arc<Notify>) -> Self {
-        self.step(Step::Gate(Arc::clone(gate)))
+    /// Silence until `gate` is opened.
+    pub(crate) fn gate(self, gate: &Gate) -> Self {
+        self.step(Step::Gate(gate.clone()))
     }
 
     /// Silence for ever.
