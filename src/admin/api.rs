@@ -7,6 +7,7 @@ use serde_json::json;
 use super::State;
 use super::reply::{self, Reply};
 use super::route::Endpoint;
+use super::view::BackendView;
 use crate::server::drain::Phase;
 use crate::telemetry::metrics::TEXT_FORMAT;
 
@@ -19,7 +20,9 @@ pub(super) fn serve(state: &State, endpoint: Endpoint) -> Reply {
         Endpoint::Config => reply::json(StatusCode::OK, &*(state.config)()),
         Endpoint::Backends => reply::json(
             StatusCode::OK,
-            &json!({ "backends": state.fleet.backends() }),
+            &Backends {
+                backends: state.fleet.backends(),
+            },
         ),
         Endpoint::SetDraining { id, draining } => set_draining(state, &id, draining),
     }
@@ -43,6 +46,18 @@ fn index() -> Reply {
             ],
         }),
     )
+}
+
+/// Body of `GET /api/backends`.
+#[derive(Serialize)]
+struct Backends {
+    backends: Vec<BackendView>,
+}
+
+/// Body of `POST /api/backends/{id}/…`: the backend as it is now.
+#[derive(Serialize)]
+struct Changed<'a> {
+    backend: Option<&'a BackendView>,
 }
 
 /// Body of `/readyz`; no names, since probes need no token.
@@ -111,7 +126,7 @@ fn set_draining(state: &State, id: &str, draining: bool) -> Reply {
             "no backend of this name; GET /api/backends lists them",
         );
     }
-    tracing::info!(backend = id, draining, "set by the admin API");
-    let backend = state.fleet.backends().into_iter().find(|b| b.id == id);
-    reply::json(StatusCode::OK, &json!({ "backend": backend }))
+    let backends = state.fleet.backends();
+    let backend = backends.iter().find(|b| b.id == id);
+    reply::json(StatusCode::OK, &Changed { backend })
 }

@@ -40,7 +40,11 @@ const BACKENDS: [(&str, &str); 2] = [("sim-ngram", "ngram-mod"), ("sim-plain", "
 #[must_use]
 pub fn run(args: &DemoArgs) -> ExitCode {
     let internal = |error: &dyn fmt::Display| fail("demo", EXIT_INTERNAL, error);
-    let sims = match BACKENDS.iter().map(|b| Sim::bind(*b)).collect::<io::Result<Vec<_>>>() {
+    let sims = match BACKENDS
+        .iter()
+        .map(|b| Sim::bind(*b))
+        .collect::<io::Result<Vec<_>>>()
+    {
         Ok(sims) => sims,
         Err(error) => return internal(&error),
     };
@@ -121,7 +125,10 @@ impl Sim {
         let config = SimConfig {
             name: self.name.to_owned(),
             alias: "demo".to_owned(),
-            speculation: self.profile.parse::<Speculation>().map_err(io::Error::other)?,
+            speculation: self
+                .profile
+                .parse::<Speculation>()
+                .map_err(io::Error::other)?,
             prefill_tps: 4000.0,
             decode_tps: 60.0,
             ..SimConfig::default()
@@ -141,7 +148,11 @@ struct Demo {
 impl BackgroundService for Demo {
     async fn start(&self, _: ShutdownWatch) {
         let sims = std::mem::take(&mut *self.sims.lock());
-        let _running = match sims.into_iter().map(Sim::start).collect::<io::Result<Vec<_>>>() {
+        let _running = match sims
+            .into_iter()
+            .map(Sim::start)
+            .collect::<io::Result<Vec<_>>>()
+        {
             Ok(running) => running,
             Err(error) => {
                 tracing::error!(%error, "the simulated backends do not start");
@@ -166,7 +177,14 @@ fn welcome(sockets: &Sockets, sims: &[Sim]) -> String {
     let admin = format!("http://{}", sockets.admin());
     let backends: String = sims
         .iter()
-        .map(|sim| format!("  {:<9} {}  speculation: {}\n", sim.name, sim.url(), sim.profile))
+        .map(|sim| {
+            format!(
+                "  {:<9} {}  speculation: {}\n",
+                sim.name,
+                sim.url(),
+                sim.profile
+            )
+        })
         .collect();
     format!(
         r#"
@@ -233,7 +251,10 @@ mod tests {
             let body: serde_json::Value = serde_json::from_str(body).unwrap();
             assert_eq!(body["model"], "demo");
         }
-        assert!(text.contains(&format!("curl -N http://{}", sockets.clients().next().unwrap())));
+        assert!(text.contains(&format!(
+            "curl -N http://{}",
+            sockets.clients().next().unwrap()
+        )));
     }
 
     #[test]

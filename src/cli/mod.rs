@@ -15,7 +15,12 @@ pub use check::{EXIT_INTERNAL, EXIT_USAGE};
 
 /// The front door of a fleet of llama.cpp llama-server backends used by coding agents
 #[derive(Debug, Parser)]
-#[command(name = "drover", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "drover",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -32,7 +32,13 @@ pub struct ServeArgs {
 pub fn run(args: &ServeArgs) -> ExitCode {
     let config = match config::load(args.config.as_deref(), check::environment()) {
         Ok(config) => config,
-        Err(errors) => return fail("serve", EXIT_USAGE, format_args!("invalid configuration\n{errors}")),
+        Err(errors) => {
+            return fail(
+                "serve",
+                EXIT_USAGE,
+                format_args!("invalid configuration\n{errors}"),
+            );
+        }
     };
     if let Err(error) = telemetry::log::init(config.telemetry.log, &config.telemetry.level) {
         return fail("serve", EXIT_USAGE, error);

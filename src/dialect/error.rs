@@ -11,6 +11,7 @@ pub fn body(dialect: Dialect, error: &TurnError) -> BytesMut {
     let mut out = BytesMut::with_capacity(256);
     match dialect {
         Dialect::OpenAi => json::write(&mut out, &OpenAiEnvelope::new(error)),
+        Dialect::Anthropic => json::write(&mut out, &AnthropicEnvelope::new(error)),
     }
     out
 }
@@ -20,6 +21,7 @@ pub fn body(dialect: Dialect, error: &TurnError) -> BytesMut {
 pub fn stream_event(dialect: Dialect, error: &TurnError, out: &mut BytesMut) {
     match dialect {
         Dialect::OpenAi => sse::write_data(out, &OpenAiEnvelope::new(error)),
+        Dialect::Anthropic => sse::write_event(out, "error", &AnthropicEnvelope::new(error)),
     }
 }
 
@@ -81,6 +83,42 @@ fn openai_type(error: &TurnError) -> (&'static str, Option<&'static str>) {
     }
 }
 
+/// <https://docs.anthropic.com/en/api/errors>
+#[derive(Serialize)]
+struct AnthropicEnvelope {
+    r#type: &'static str,
+    error: AnthropicError,
+}
+
+#[derive(Serialize)]
+struct AnthropicError {
+    r#type: &'static str,
+    message: String,
+}
+
+impl AnthropicEnvelope {
+    fn new(error: &TurnError) -> Self {
+        let r#type = match error.status() {
+            400 | 408 | 431 | 501 => "invalid_request_error",
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            503 => "overloaded_error",
+            504 => "timeout_error",
+            _ => "api_error",
+        };
+        let error = AnthropicError {
+            r#type,
+            message: message(error),
+        };
+        Self {
+            r#type: "error",
+            error,
+        }
+    }
+}
+
 /// Clients compact their conversation only when an overflow is worded as they know it: Anthropic's
 /// "prompt is too long: N tokens > M maximum" or llama.cpp's "exceeds the available context size".
 fn message(error: &TurnError) -> String {
@@ -116,6 +154,24 @@ mod tests {
         assert!(text.contains("prompt is too long: 931 tokens > 512 maximum"));
         assert!(text.contains("exceeds the available context size"));
         assert!(text.contains("context_length_exceeded"));
+    }
+
+    #[test]
+    fn anthropic_errors_have_their_envelope() {
+        let error = TurnError::ContextOverflow {
+            prompt: 9,
+            limit: 5,
+        };
+        let text = String::from_utf8(body(Dialect::Anthropic, &error).to_vec()).unwrap();
+        let start = r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 tokens > 5 maximum"#;
+        assert!(text.starts_with(start), "{text}");
+        let mut out = BytesMut::new();
+        stream_event(
+            Dialect::Anthropic,
+            &TurnError::Upstream("gone".into()),
+            &mut out,
+        );
+        assert!(out.starts_with(b"event: error\ndata: {\"type\":\"error\""));
     }
 
     #[test]

@@ -67,7 +67,8 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     let target = Target {
         model: lease.upstream_model(),
         n_ctx: facts.n_ctx,
-        timings_per_token: false,
+        vision: facts.build.is_some().then_some(facts.modalities.vision),
+        ..Target::default()
     };
     let request = conversion.begin(target);
     client.add_overhead(Stage::Encode, encoding.elapsed());

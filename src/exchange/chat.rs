@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::conversion::{Conversion, Progress, Report, UpstreamRequest};
 use crate::dialect::llama::{self, ChunkDecoder, Fault, Target, Upstream, stream_fault};
-use crate::dialect::{Dialect, error, openai, sse};
+use crate::dialect::{Dialect, Meta, StreamEncoder, error, sse};
 use crate::guard::stop_sequences::{Matched, StopMatcher};
 use crate::turn::{Answer, Delta, Event, Stop, Turn, TurnError};
 
@@ -13,8 +13,9 @@ const MAX_EVENT: usize = 8 << 20;
 
 /// Conversion of one chat turn.
 pub struct ChatConversion {
+    dialect: Dialect,
     turn: Turn,
-    meta: openai::Meta,
+    meta: Meta,
     sink: Sink,
     attempt: Attempt,
     delivered: bool,
@@ -23,7 +24,7 @@ pub struct ChatConversion {
 
 /// Where the answer goes: on to the client as it comes, or together.
 enum Sink {
-    Stream(openai::StreamEncoder),
+    Stream(StreamEncoder),
     Whole(Answer),
 }
 
@@ -60,17 +61,16 @@ impl Attempt {
 }
 
 impl ChatConversion {
-    /// A conversion for `turn`, answered under the name and id in `meta`.
-    pub fn new(turn: Turn, meta: openai::Meta) -> Self {
+    /// A conversion for `turn`, answered in `dialect` under the name and id in `meta`.
+    pub fn new(dialect: Dialect, turn: Turn, meta: Meta) -> Self {
         let sink = if turn.stream {
-            let encoder =
-                openai::StreamEncoder::new(meta.clone(), turn.choices, turn.include_usage);
-            Sink::Stream(encoder)
+            Sink::Stream(StreamEncoder::new(dialect, &meta, &turn))
         } else {
             Sink::Whole(Answer::default())
         };
         let attempt = Attempt::new(&turn, &meta.id);
         Self {
+            dialect,
             turn,
             meta,
             sink,
@@ -158,7 +158,7 @@ impl ChatConversion {
         match &mut self.sink {
             Sink::Stream(encoder) => {
                 self.delivered |= matches!(event, Event::Delta { .. });
-                encoder.event(&event, out);
+                encoder.event(&event, || self.attempt.chunks.usage(), out);
             }
             Sink::Whole(answer) => answer.push(event),
         }
@@ -185,7 +185,7 @@ impl ChatConversion {
 
 impl Conversion for ChatConversion {
     fn dialect(&self) -> Dialect {
-        Dialect::OpenAi
+        self.dialect
     }
 
     fn begin(&mut self, target: Target<'_>) -> UpstreamRequest {
@@ -244,12 +244,12 @@ impl Conversion for ChatConversion {
 
     fn ping(&mut self, out: &mut BytesMut) {
         if let Sink::Stream(encoder) = &mut self.sink {
-            encoder.ping(out);
+            encoder.ping(self.attempt.chunks.usage(), out);
         }
     }
 
     fn fail(&mut self, error: &TurnError, out: &mut BytesMut) {
-        error::stream_event(self.dialect(), error, out);
+        error::stream_event(self.dialect, error, out);
     }
 
     fn delivered(&self) -> bool {
@@ -261,12 +261,10 @@ impl Conversion for ChatConversion {
             return None;
         };
         let usage = self.attempt.chunks.usage();
-        Some(openai::render(
-            &self.meta,
-            answer,
-            usage,
-            self.attempt.chunks.raw_timings(),
-        ))
+        Some(
+            self.dialect
+                .render(&self.meta, answer, usage, self.attempt.chunks.raw_timings()),
+        )
     }
 
     fn report(&self) -> Report {

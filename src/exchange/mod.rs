@@ -10,6 +10,7 @@ mod chat;
 mod client;
 mod connector;
 mod conversion;
+mod count;
 mod overhead;
 mod relay;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use chat::ChatConversion;
 pub use client::{Client, Downstream, Facts, Gone, Head};
 pub use connector::PingoraConnector;
 pub use conversion::{Conversion, Progress, Report, UpstreamRequest};
+pub use count::CountConversion;
 pub use overhead::Overhead;
 pub use relay::RelayConversion;
 

@@ -1,38 +1,22 @@
 //! One backend: where it is, how it is, and how much it is doing.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
-use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use super::FleetError;
 use super::facts::Facts;
+use super::peer;
 use super::resolve::Addresses;
 use super::state::{BackendState, HealthState, Observation, Transition};
 use super::target::Target;
 use crate::config::{self, Config, KvLayout, Secret, SlotCount};
-
-/// llama-server closes idle connections after 5 s (cpp-httplib's keep-alive timeout); one that may be
-/// about to be closed is not used again.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// A machine that vanishes sends no FIN. Prompt processing may be silent for minutes, so the kernel
-/// asks whether the peer is still there.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(30),
-    interval: Duration::from_secs(10),
-    count: 3,
-    #[cfg(target_os = "linux")]
-    user_timeout: Duration::ZERO,
-};
 
 /// Identity of a backend: its name, unique in the fleet. (An address is not enough: presets of a
 /// router share one.)
@@ -316,30 +300,8 @@ impl Backend {
         if let Some(before) = before {
             tracing::info!(backend = %self.id, from = %before, to = %address, "backend address");
         }
-        self.peer.store(Some(Arc::new(self.peer_at(address))));
-    }
-
-    fn peer_at(&self, address: SocketAddr) -> HttpPeer {
-        let sni = match self.target.tls {
-            true => self.target.host.clone(),
-            false => String::new(),
-        };
-        let mut peer = HttpPeer::new(address, self.target.tls, sni);
-        let mut hasher = DefaultHasher::new();
-        self.id.hash(&mut hasher);
-        peer.group_key = hasher.finish();
-        let options = &mut peer.options;
-        options.connection_timeout = Some(self.timeouts.connect);
-        // A TLS handshake takes two more round trips and some arithmetic.
-        options.total_connection_timeout = Some(match self.target.tls {
-            true => self.timeouts.connect * 3,
-            false => self.timeouts.connect,
-        });
-        options.read_timeout = Some(self.timeouts.first_event);
-        options.write_timeout = Some(self.timeouts.write);
-        options.idle_timeout = Some(IDLE_TIMEOUT);
-        options.tcp_keepalive = Some(KEEPALIVE);
-        peer
+        let peer = peer::build(&self.id, &self.target, address, &self.timeouts);
+        self.peer.store(Some(Arc::new(peer)));
     }
 
     pub(super) fn enter(&self) {

@@ -8,6 +8,7 @@ mod backend;
 mod facts;
 mod health;
 mod models;
+mod peer;
 mod pool;
 mod probe;
 mod resolve;

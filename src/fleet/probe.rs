@@ -88,7 +88,20 @@ impl Probe for HttpProbe {
     async fn get(&self, backend: &Backend, path_and_query: &str) -> Result<Reply, String> {
         self.ask(backend, path_and_query)
             .await
-            .map_err(|error| error.to_string().trim().to_owned())
+            .map_err(|error| in_words(&error))
+    }
+}
+
+/// Pingora's errors repeat address and phase on every level; the kind and the last cause say it all.
+fn in_words(error: &Error) -> String {
+    let kind = error.root_etype().as_str();
+    let cause = error.root_cause();
+    match cause.downcast_ref::<Error>() {
+        None => format!("{kind}: {cause}"),
+        Some(leaf) => match &leaf.context {
+            Some(context) => format!("{kind}: {}", context.as_str()),
+            None => kind.to_owned(),
+        },
     }
 }
 
@@ -194,6 +207,6 @@ mod tests {
             .get(&backend(port), "/health")
             .await
             .unwrap_err();
-        assert!(error.contains("ConnectRefused"), "{error}");
+        assert_eq!(error, "ConnectRefused: Connection refused (os error 111)");
     }
 }

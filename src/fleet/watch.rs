@@ -40,7 +40,7 @@ pub(super) async fn watch<T>(
 async fn round(backend: &Backend, probe: &dyn Probe, patience: Duration, slots: &mut SlotsClock) {
     match check(backend, probe, patience).await {
         Verdict::Well { facts_are_fresh } => {
-            backend.observe(Observation::Well, "");
+            backend.observe(Observation::Well, "it answers its checks");
             let facts = backend.facts();
             if facts_are_fresh && slots.due(Instant::now(), &facts, backend.inflight()) {
                 read_slots(probe, backend, patience).await;

@@ -4,6 +4,8 @@
 //! the text is searched as it streams, a suffix that may still become a match is held back, and a
 //! hit ends the choice.
 
+use super::held::longest_overlap;
+
 /// Searches one choice's text.
 #[derive(Clone, Debug)]
 pub struct StopMatcher {
@@ -54,12 +56,7 @@ impl StopMatcher {
                 sequence,
             };
         }
-        let keep = self
-            .sequences
-            .iter()
-            .map(|s| overlap(&self.held, s))
-            .max()
-            .unwrap_or(0);
+        let keep = longest_overlap(&self.held, &self.sequences);
         let rest = self.held.split_off(self.held.len() - keep);
         Matched::Text(std::mem::replace(&mut self.held, rest))
     }
@@ -68,18 +65,6 @@ impl StopMatcher {
     pub fn flush(&mut self) -> Option<String> {
         (!self.held.is_empty()).then(|| std::mem::take(&mut self.held))
     }
-}
-
-/// Length of the longest end of `text` that is a proper beginning of `sequence`.
-fn overlap(text: &str, sequence: &str) -> usize {
-    let longest = text.len().min(sequence.len() - 1);
-    (1..=longest)
-        .rev()
-        .find(|&length| {
-            sequence.is_char_boundary(length)
-                && text.as_bytes().ends_with(&sequence.as_bytes()[..length])
-        })
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora_core::Error;
 use pingora_proxy::Session;
 use tokio::time::timeout;
 
@@ -52,9 +53,19 @@ async fn collect(session: &mut Session, limit: u64, expected: usize) -> Result<B
             }
             Ok(Some(piece)) => body.extend_from_slice(&piece),
             Ok(None) => return Ok(body.freeze()),
+            Err(error) if is_malformed(&error) => {
+                return Err(
+                    TurnError::bad_request("the request body is not framed properly").into(),
+                );
+            }
             Err(_) => return Err(NoBody::Gone(Gone)),
         }
     }
+}
+
+/// A body whose chunks cannot be read, from a client that is still there.
+fn is_malformed(error: &Error) -> bool {
+    matches!(error.etype().as_str(), "InvalidHTTPHeader" | "InvalidChunk")
 }
 
 fn announced(session: &Session) -> Option<u64> {

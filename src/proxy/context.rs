@@ -7,11 +7,13 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::route;
+use crate::dialect::Dialect;
 use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
 use crate::fleet::{BackendId, Lease};
 use crate::server::drain::InflightGuard;
 use crate::telemetry::access_log::{ClientText, Record};
-use crate::telemetry::labels::Dialect;
+use crate::telemetry::labels::Dialect as Label;
 
 pub(super) use crate::exchange::Gone;
 
@@ -20,6 +22,8 @@ pub struct Context {
     /// Identifier in logs and in `x-request-id`.
     pub(super) id: String,
     pub(super) started: Instant,
+    /// The dialect of the path, for errors of any kind.
+    pub(super) dialect: Dialect,
     pub(super) record: Option<Record>,
     pub(super) principal: Option<String>,
     pub(super) pool: Option<Arc<str>>,
@@ -48,6 +52,7 @@ impl Context {
         Self {
             id: Uuid::now_v7().simple().to_string(),
             started: Instant::now(),
+            dialect: Dialect::OpenAi,
             record: None,
             principal: None,
             pool: None,
@@ -61,11 +66,12 @@ impl Context {
         }
     }
 
-    /// The request's header is complete. On a kept-alive connection the context was made when the
-    /// connection went idle, so time starts here.
+    /// The request's header is complete.
     pub(super) fn begin(&mut self, session: &Session) {
         self.started = Instant::now();
         let request = session.req_header();
+        let versioned = request.headers.contains_key("anthropic-version");
+        self.dialect = route::dialect(request.uri.path(), versioned);
         if let Some(id) = client_request_id(session) {
             self.id = id;
         }
@@ -73,16 +79,16 @@ impl Context {
             self.id.clone(),
             request.method.as_str(),
             request.uri.path(),
-            Dialect::Native,
+            Label::Native,
         );
         let agent = request.headers.get(http::header::USER_AGENT);
         record.client = agent.and_then(|v| v.to_str().ok()).map(ClientText::new);
         self.record = Some(record);
     }
 
-    pub(super) fn set_dialect(&mut self, dialect: Dialect) {
+    pub(super) fn set_label(&mut self, label: Label) {
         if let Some(record) = &mut self.record {
-            record.dialect = dialect;
+            record.dialect = label;
         }
     }
 

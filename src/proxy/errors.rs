@@ -6,7 +6,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 
 use super::context::Context;
-use crate::dialect::{Dialect, error};
+use crate::dialect::error;
 use crate::turn::TurnError;
 
 /// Answer with an error as a whole response.
@@ -16,7 +16,7 @@ pub(super) async fn respond(
     error: TurnError,
 ) -> Result<()> {
     ctx.error = Some(error.kind());
-    let body = error::body(Dialect::OpenAi, &error).freeze();
+    let body = error::body(ctx.dialect, &error).freeze();
     let mut header = ResponseHeader::build(error.status(), Some(6))?;
     header.insert_header("x-request-id", ctx.id.as_str())?;
     header.insert_header(CONTENT_TYPE, "application/json")?;

@@ -14,9 +14,11 @@ use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
 use super::{Shared, auth, errors};
 use crate::config::Config;
-use crate::dialect::openai;
 use crate::dialect::relay::Relay;
-use crate::exchange::{self, ChatConversion, Client, Conversion, End, Exchange, RelayConversion};
+use crate::dialect::{Dialect, Meta};
+use crate::exchange::{
+    self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, RelayConversion,
+};
 use crate::fleet::Pool;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
@@ -79,16 +81,26 @@ fn prepare(
         record.bytes_in = body.len() as u64;
     }
     match kind {
-        ExchangeKind::Chat => {
-            let turn = openai::decode(&body)?;
+        ExchangeKind::Turn(dialect) => {
+            let turn = dialect.decode(&body)?;
             let stream = turn.stream;
             let pool = pool(shared, config, ctx, &turn.model, stream)?;
-            let meta = openai::Meta {
-                id: format!("chatcmpl-{}", ctx.id),
+            let (id, model) = (ctx.id.clone(), turn.model.clone());
+            let meta = Meta {
+                id,
                 created: unix_seconds(),
-                model: turn.model.clone(),
+                model,
             };
-            Ok((pool, Box::new(ChatConversion::new(turn, meta)), stream))
+            Ok((
+                pool,
+                Box::new(ChatConversion::new(dialect, turn, meta)),
+                stream,
+            ))
+        }
+        ExchangeKind::CountTokens => {
+            let turn = Dialect::Anthropic.decode(&body)?;
+            let pool = pool(shared, config, ctx, &turn.model, false)?;
+            Ok((pool, Box::new(CountConversion::new(turn)), false))
         }
         ExchangeKind::Relay(kind) => {
             let relay = Relay::decode(kind, &body)?;

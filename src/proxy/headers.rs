@@ -28,10 +28,7 @@ const RESPONSE: &[HeaderName] = &[
 /// Refuse what is ambiguous or too large before anything else looks at it.
 pub(super) fn check(session: &Session, shared: &Shared) -> std::result::Result<(), TurnError> {
     let request = session.req_header();
-    // RFC 9112 §6.3 lets a proxy pick one; refusing leaves nothing to disagree about.
-    if request.headers.contains_key(CONTENT_LENGTH)
-        && request.headers.contains_key(TRANSFER_ENCODING)
-    {
+    if request.headers.contains_key(TRANSFER_ENCODING) && announces_length(session) {
         return Err(TurnError::bad_request(
             "both Content-Length and Transfer-Encoding are given",
         ));
@@ -46,6 +43,17 @@ pub(super) fn check(session: &Session, shared: &Shared) -> std::result::Result<(
         return Err(TurnError::HeaderTooLarge { limit });
     }
     Ok(())
+}
+
+/// RFC 9112 §6.3 lets a proxy pick one of the two, and Pingora has dropped the length by now;
+/// refusing leaves nothing for anybody to disagree about. Hence a look at the header as it came.
+fn announces_length(session: &Session) -> bool {
+    const NAME: &[u8] = b"content-length:";
+    let raw = session.downstream_session.to_h1_raw();
+    raw.split(|byte| *byte == b'\n').any(|line| {
+        line.get(..NAME.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+    })
 }
 
 /// Leave only what a backend may see.

@@ -12,6 +12,7 @@ mod exchange_lane;
 mod headers;
 mod local;
 mod logging;
+mod models;
 mod native_lane;
 mod route;
 mod shared;
@@ -122,6 +123,12 @@ impl ProxyHttp for Gateway {
         errors::fail_to_proxy(session, error, ctx).await
     }
 
+    /// Pingora's own would put the query into its error lines, where clients may have put secrets.
+    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
+        let request = session.req_header();
+        format!("{} {} ({})", request.method, request.uri.path(), ctx.id)
+    }
+
     fn suppress_error_log(&self, _: &Session, ctx: &Context, _: &Error) -> bool {
         ctx.client_gone()
     }
@@ -142,7 +149,7 @@ impl Gateway {
         let config = self.shared.config();
         let request = session.req_header();
         let route = route::route(&request.method, request.uri.path(), &self.shared)?;
-        ctx.set_dialect(route.dialect());
+        ctx.set_label(route.label());
         if !route.is_public() {
             ctx.principal = auth::principal(&config.auth, request)?;
         }

@@ -3,7 +3,9 @@
 use http::Method;
 
 use super::Shared;
+use crate::dialect::Dialect;
 use crate::dialect::relay::Kind as RelayKind;
+use crate::telemetry::access_log::ClientText;
 use crate::telemetry::labels::Dialect as Label;
 use crate::turn::TurnError;
 
@@ -21,17 +23,21 @@ pub(super) enum Route {
 /// What is exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExchangeKind {
-    /// A chat turn.
-    Chat,
+    /// A turn of a conversation.
+    Turn(Dialect),
+    /// The size of a turn's prompt.
+    CountTokens,
     /// An older path.
     Relay(RelayKind),
 }
 
 /// What the gateway answers itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LocalKind {
     /// The models clients may ask for.
     Models,
+    /// One of them.
+    Model(String),
     /// Whether any backend can serve.
     Health,
     /// Some clients ask whether anybody is there.
@@ -45,12 +51,25 @@ impl Route {
     }
 
     /// For metrics and the log.
-    pub(super) fn dialect(&self) -> Label {
+    pub(super) fn label(&self) -> Label {
         match self {
-            Self::Exchange(ExchangeKind::Chat) => Label::OpenAi,
-            Self::Exchange(ExchangeKind::Relay(_)) => Label::Relay,
+            Self::Exchange(ExchangeKind::Turn(Dialect::OpenAi)) => Label::OpenAi,
+            Self::Exchange(ExchangeKind::Turn(Dialect::Anthropic)) => Label::Anthropic,
+            Self::Exchange(ExchangeKind::CountTokens | ExchangeKind::Relay(_)) => Label::Relay,
             Self::Local(_) | Self::Native(_) => Label::Native,
         }
+    }
+}
+
+/// The dialect errors are told in, known before anything else is.
+pub(super) fn dialect(path: &str, anthropic_version: bool) -> Dialect {
+    let anthropic = path.starts_with("/v1/messages")
+        || path.starts_with("/anthropic/")
+        || (anthropic_version && path.starts_with("/v1/models"));
+    if anthropic {
+        Dialect::Anthropic
+    } else {
+        Dialect::OpenAi
     }
 }
 
@@ -67,20 +86,39 @@ pub(super) fn route(method: &Method, path: &str, shared: &Shared) -> Result<Rout
     // The path as it came: what is compared is what is forwarded.
     match shared.fleet.passthrough(path) {
         Some(pool) => Ok(Route::Native(pool.name().to_owned())),
-        None => Err(TurnError::UnknownPath(format!("{method} {path}"))),
+        None => Err(TurnError::UnknownPath(format!(
+            "{method} {}",
+            ClientText::new(path)
+        ))),
     }
 }
 
 fn known(method: &Method, path: &str) -> Option<Route> {
-    let post = *method == Method::POST;
-    let get = *method == Method::GET || *method == Method::HEAD;
+    let path = path
+        .strip_prefix("/anthropic")
+        .filter(|rest| rest.starts_with("/v1/"))
+        .unwrap_or(path);
+    if *method == Method::POST {
+        return posts(path).map(Route::Exchange);
+    }
+    if *method != Method::GET && *method != Method::HEAD {
+        return None;
+    }
+    Some(Route::Local(match path {
+        "/v1/models" | "/models" => LocalKind::Models,
+        "/health" | "/v1/health" => LocalKind::Health,
+        "/" => LocalKind::Root,
+        _ => LocalKind::Model(path.strip_prefix("/v1/models/")?.to_owned()),
+    }))
+}
+
+fn posts(path: &str) -> Option<ExchangeKind> {
     Some(match path {
-        "/v1/chat/completions" | "/chat/completions" if post => Route::Exchange(ExchangeKind::Chat),
-        "/v1/completions" if post => Route::Exchange(ExchangeKind::Relay(RelayKind::Completion)),
-        "/v1/embeddings" if post => Route::Exchange(ExchangeKind::Relay(RelayKind::Embedding)),
-        "/v1/models" | "/models" if get => Route::Local(LocalKind::Models),
-        "/health" | "/v1/health" if get => Route::Local(LocalKind::Health),
-        "/" if get => Route::Local(LocalKind::Root),
+        "/v1/chat/completions" | "/chat/completions" => ExchangeKind::Turn(Dialect::OpenAi),
+        "/v1/messages" => ExchangeKind::Turn(Dialect::Anthropic),
+        "/v1/messages/count_tokens" => ExchangeKind::CountTokens,
+        "/v1/completions" => ExchangeKind::Relay(RelayKind::Completion),
+        "/v1/embeddings" => ExchangeKind::Relay(RelayKind::Embedding),
         _ => return None,
     })
 }
@@ -91,14 +129,22 @@ mod tests {
 
     #[test]
     fn known_paths() {
-        let chat = Some(Route::Exchange(ExchangeKind::Chat));
-        assert_eq!(known(&Method::POST, "/v1/chat/completions"), chat);
-        assert_eq!(known(&Method::GET, "/v1/chat/completions"), None);
+        let post = |path| known(&Method::POST, path);
+        let get = |path| known(&Method::GET, path);
+        let openai = Some(Route::Exchange(ExchangeKind::Turn(Dialect::OpenAi)));
+        let anthropic = Some(Route::Exchange(ExchangeKind::Turn(Dialect::Anthropic)));
+        assert_eq!(post("/v1/chat/completions"), openai);
+        assert_eq!(post("/v1/messages"), anthropic);
+        assert_eq!(post("/anthropic/v1/messages"), anthropic);
+        assert_eq!(post("/anthropic/slots"), None);
+        assert_eq!(get("/v1/chat/completions"), None);
         assert_eq!(
             known(&Method::HEAD, "/"),
             Some(Route::Local(LocalKind::Root))
         );
-        assert_eq!(known(&Method::GET, "/slots"), None);
-        assert_eq!(known(&Method::POST, "/v1/models"), None);
+        assert_eq!(get("/slots"), None);
+        assert_eq!(post("/v1/models"), None);
+        let model = LocalKind::Model("org/m".to_owned());
+        assert_eq!(get("/v1/models/org/m"), Some(Route::Local(model)));
     }
 }

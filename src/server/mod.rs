@@ -5,6 +5,7 @@
 
 mod bind;
 pub mod drain;
+mod negotiate;
 mod signals;
 #[cfg(feature = "tls")]
 mod tls;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora_core::prelude::background_service;
 use pingora_core::protocols::TcpKeepalive;
@@ -21,13 +23,14 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::ServiceWithDependents;
 use pingora_core::services::listening::Service;
-use pingora_proxy::{ProxyHttp, ProxyServiceBuilder};
+use pingora_proxy::{ProxyHttp, http_proxy};
 use thiserror::Error;
 
 use crate::config::{Config, Listener};
 
 use bind::{Bound, OnDrain, Prebound};
 use drain::{Drain, Inflight};
+use negotiate::Negotiate;
 
 pub use bind::BindError;
 
@@ -89,11 +92,6 @@ impl Sockets {
         self.admin.local()
     }
 }
-
-#[cfg(feature = "tls")]
-type TlsSettings = pingora_core::listeners::tls::TlsSettings;
-#[cfg(not(feature = "tls"))]
-type TlsSettings = std::convert::Infallible;
 
 #[cfg(feature = "tls")]
 fn tls_settings(listener: &Listener) -> Result<Option<TlsSettings>, ServeError> {
@@ -159,10 +157,9 @@ where
     let parts = build(&server.configuration)?;
     server.bootstrap();
 
-    let mut gateway = ProxyServiceBuilder::new(&server.configuration, parts.gateway)
-        .name("gateway")
-        .server_options(server_options())
-        .build();
+    let mut proxy = http_proxy(&server.configuration, parts.gateway);
+    proxy.server_options = Some(server_options());
+    let mut gateway = Service::new("gateway".to_owned(), Negotiate::new(proxy));
     let mut bound = Vec::with_capacity(sockets.clients.len());
     for (endpoint, socket) in sockets.clients {
         gateway.add_listener(endpoint);

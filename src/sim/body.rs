@@ -1,9 +1,10 @@
 //! Whole (non-stream) answers, and the last event of the native endpoint's stream.
 
 use super::{
-    answer::{Envelope, Timings, logprob, put, write_json},
+    answer::{Envelope, logprob, put, write_json},
     plan::Emit,
     request::{Kind, Request},
+    timings::Timings,
     tokens::Token,
 };
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     config::Speculation,
     engine::{Life, Sim},
-    script::ErrorStep,
+    step::ErrorStep,
 };
 
 /// Changes to a running server; missing fields stay. The body of `POST /sim/state`.
@@ -55,6 +55,9 @@ pub struct FailNext {
     pub error: ErrorStep,
 }
 
+/// Longest loading time.
+const LONGEST_LOAD_MS: u64 = 24 * 3600 * 1000;
+
 /// Most failures that can be queued.
 const MOST_FAILURES: usize = 100_000;
 
@@ -93,7 +96,7 @@ impl Sim {
         set(&mut live.orphans, patch.orphans);
         let ready = patch
             .load_ms
-            .map(|ms| Instant::now() + Duration::from_millis(ms));
+            .map(|ms| Instant::now() + Duration::from_millis(ms.min(LONGEST_LOAD_MS)));
         set(&mut live.ready_at, ready);
         if let Some(fail) = patch.fail {
             live.failures = vec![fail.error; fail.times.min(MOST_FAILURES)].into();

@@ -16,14 +16,15 @@ use tokio::{
 };
 
 use super::{
-    answer::Timings,
     cache::{Slots, Task},
     config::{SimConfig, Speculation},
     control::{Recorded, Requests},
     errors::ApiError,
     metrics::{Metrics, Passes},
     rng::Rng,
-    script::{ErrorStep, Scripts},
+    script::Scripts,
+    step::ErrorStep,
+    timings::Timings,
     tokens::Token,
 };
 
@@ -263,6 +264,11 @@ impl SlotLease {
             passes: Passes::default(),
             _permit: permit,
         })
+    }
+
+    /// Tokens of the prompt.
+    pub(crate) fn prompt_len(&self) -> usize {
+        self.prompt.len()
     }
 
     /// Shows progress in `/slots`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{answer::Timings, plan::Pass};
+use super::{speculate::Pass, timings::Timings};
 
 /// What a finished or cancelled request adds.
 #[derive(Clone, Debug, Default)]

@@ -33,12 +33,14 @@ mod body;
 mod cache;
 mod config;
 mod control;
+mod conversation;
 mod engine;
 mod errors;
 mod fields;
 mod generate;
 mod http;
 mod info;
+mod made_up;
 mod metrics;
 mod plan;
 mod prose;
@@ -46,7 +48,12 @@ mod request;
 mod rng;
 mod schema;
 mod script;
+mod service;
+mod session;
+mod speculate;
+mod step;
 mod template;
+mod timings;
 pub mod tokens;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -60,7 +67,9 @@ use tokio::{
 pub use config::{Acceptance, SPEC_TYPES, SimConfig, Speculation};
 pub use control::{FailNext, Patch, Recorded};
 pub use errors::KnownFailure;
-pub use script::{Call, ErrorStep, Rule, Script, Step, parse_rules};
+pub use script::{Rule, Script, parse_rules};
+pub use service::SimService;
+pub use step::{Call, ErrorStep, Step};
 
 use engine::{Life, Sim};
 
@@ -148,8 +157,10 @@ impl SimHandle {
 
     /// Waits until it no longer runs: stopped, or dead without a restart.
     pub async fn ended(&mut self) {
-        // The task neither panics nor is it cancelled by anyone else.
-        let _ = (&mut self.task).await;
+        // A finished task must not be asked again.
+        if !self.task.is_finished() {
+            let _ = (&mut self.task).await;
+        }
     }
 
     /// Stops it and waits until its sockets are closed.
@@ -164,3 +175,6 @@ impl Drop for SimHandle {
         self.sim.life.send_replace(Life::Stopped);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,19 +3,21 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::{
     config::Speculation,
-    errors::ApiError,
+    errors::{ApiError, KnownFailure},
     prose,
-    request::{Format, Request, ToolChoice},
+    request::Request,
     rng::Rng,
-    schema,
-    script::{Call, Step},
+    speculate::{Pass, speculate},
+    step::{Call, Step},
     template,
     tokens::{self, MESSAGE_END, Token},
 };
+
+/// Bounds on what a script may ask for.
+const LONGEST_PAUSE_MS: u64 = 24 * 3600 * 1000;
+const MOST_REPEATS: usize = 10_000_000;
 
 /// What a token makes visible.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,13 +37,6 @@ pub(crate) enum Emit {
         index: usize,
         arguments: String,
     },
-}
-
-/// A decode step: a target model pass that checks `drafted` tokens and keeps `accepted` of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pass {
-    pub(crate) drafted: u32,
-    pub(crate) accepted: u32,
 }
 
 /// One generated token.
@@ -77,38 +72,6 @@ pub(crate) struct Plan {
     pub(crate) finish: String,
     pub(crate) role: bool,
     pub(crate) done: bool,
-}
-
-/// What the model says when no script tells it, for a request with room for `room` tokens.
-pub(crate) fn made_up(request: &Request, room: usize, rng: &mut Rng) -> Vec<Step> {
-    if request.tool_choice == ToolChoice::Required
-        && let Some(tool) = request.tools.first()
-    {
-        let arguments = match &tool.parameters {
-            Value::Null => "{}".to_owned(),
-            parameters => schema::document(parameters, rng),
-        };
-        let arguments = Value::String(arguments);
-        return vec![Step::ToolCall(Call {
-            name: tool.name.clone(),
-            arguments,
-            id: None,
-        })];
-    }
-    vec![Step::Text(match &request.format {
-        Format::JsonSchema(schema) => schema::document(schema, rng),
-        Format::JsonObject => "{\"answer\": \"ok\"}".into(),
-        Format::Text if request.ignore_eos => {
-            let mut text = prose::answer(rng);
-            // A token has at most six bytes.
-            while text.len() < room.saturating_mul(6) {
-                text.push(' ');
-                text.push_str(&prose::sentence(rng));
-            }
-            text
-        }
-        Format::Text => prose::answer(rng),
-    })]
 }
 
 /// Lays `steps` out for at most `room` tokens.
@@ -168,7 +131,7 @@ impl<'a> Layout<'a> {
             }),
             Step::Reasoning(text) => self.reasoning(text),
             Step::Repeat { text, times } => {
-                (0..*times)
+                (0..(*times).min(MOST_REPEATS))
                     .take_while(|_| {
                         self.text(text);
                         !self.ended
@@ -183,14 +146,16 @@ impl<'a> Layout<'a> {
                 accepted,
             } => self.burst(text, *drafted, *accepted),
             Step::SplitUtf8(text) => self.lump(text, Emit::Split(text.clone())),
-            Step::SleepMs(ms) => self.beats.push(Beat::Pause(Duration::from_millis(*ms))),
+            Step::SleepMs(ms) => self.beats.push(Beat::Pause(Duration::from_millis(
+                (*ms).min(LONGEST_PAUSE_MS),
+            ))),
             Step::Garbage(text) => self.beats.push(Beat::Garbage(text.clone())),
             Step::NoDone => self.done = false,
             Step::NoRole => self.role = false,
             Step::Finish(reason) => self.finish = Some(reason.clone()),
             Step::Silence => self.last(Beat::Silence),
             Step::Fail(failure) => {
-                let after_role = *failure == super::errors::KnownFailure::PegParse;
+                let after_role = *failure == KnownFailure::PegParse;
                 self.last(Beat::Fail {
                     error: ApiError::known(*failure),
                     after_role,
@@ -346,49 +311,6 @@ impl<'a> Layout<'a> {
             role: self.role,
             done: self.done,
         }
-    }
-}
-
-/// Groups tokens into decode steps. The first token comes from the prompt's evaluation, each
-/// further pass yields one token plus the accepted ones.
-fn speculate(beats: &mut [Beat], speculation: &Speculation, repetitive: bool, rng: &mut Rng) {
-    let acceptance = if repetitive {
-        speculation.repetitive
-    } else {
-        speculation.plain
-    };
-    let mut left = beats
-        .iter()
-        .filter(|beat| matches!(beat, Beat::Token(_)))
-        .count();
-    let mut first = true;
-    let mut accepted = 0;
-    for beat in beats {
-        let Beat::Token(token) = beat else {
-            accepted = 0;
-            continue;
-        };
-        left -= 1;
-        if let Some(scripted) = token.pass {
-            accepted = scripted.accepted;
-        } else if accepted > 0 {
-            accepted -= 1;
-        } else {
-            let mut pass = Pass {
-                drafted: 0,
-                accepted: 0,
-            };
-            if !first && left > 0 && speculation.is_active() && rng.chance(acceptance.draft_rate) {
-                pass.drafted = speculation.n_max;
-                let most = pass.drafted.min(u32::try_from(left).unwrap_or(u32::MAX));
-                while pass.accepted < most && rng.chance(acceptance.accept_rate) {
-                    pass.accepted += 1;
-                }
-            }
-            accepted = pass.accepted;
-            token.pass = Some(pass);
-        }
-        first = false;
     }
 }
 

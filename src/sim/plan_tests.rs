@@ -1,7 +1,7 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::sim::{config::SimConfig, request::Kind};
+use crate::sim::{config::SimConfig, made_up::made_up, request::Kind};
 
 fn request(body: Value) -> Request {
     Request::parse(

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::{
-    request::Message,
+    conversation::Message,
     tokens::{MESSAGE_END, MESSAGE_START},
 };
 

@@ -36,8 +36,10 @@ label! {
     Dialect {
         /// OpenAI Chat Completions.
         OpenAi = "openai",
+        /// Anthropic Messages.
+        Anthropic = "anthropic",
         /// OpenAI-shaped requests that are relayed with deadlines and accounting only:
-        /// completions and embeddings.
+        /// completions, embeddings and token counts.
         Relay = "relay",
         /// Everything of the native lane: model lists, health, pass-through paths.
         Native = "native",
@@ -103,8 +105,8 @@ label! {
         Encode = "encode",
         /// Choosing a backend (without waiting for one).
         Select = "select",
-        /// All own work between the last request byte and the first upstream byte sent: the value
-        /// of `x-drover-overhead-us`.
+        /// All stages together: the value of `x-drover-overhead-us`, as far as it is known when the
+        /// header is sent.
         Total = "total",
         /// All decoding and encoding of stream events of one turn together.
         Events = "events",

@@ -68,6 +68,13 @@ fn filter(directives: &str) -> Result<EnvFilter, LogError> {
             let libraries = level.min(LevelFilter::WARN);
             format!("{libraries},drover={level},{}=info", access_log::TARGET)
         }
+        // A filter would take a misspelt level for the name of a module.
+        Err(_) if !directives.contains(['=', ',']) => {
+            return Err(LogError::Level {
+                directives: directives.to_owned(),
+                reason: "no level: error, warn, info, debug, trace or off".to_owned(),
+            });
+        }
         Err(_) => format!("{}=info,{directives}", access_log::TARGET),
     };
     EnvFilter::builder()
@@ -287,6 +294,7 @@ mod tests {
     fn a_bad_level_is_an_error_that_names_it() {
         let error = filter("drover=loud").unwrap_err().to_string();
         assert!(error.contains("drover=loud"), "{error}");
+        assert!(filter("inof").is_err());
         assert!(filter("info").is_ok());
         assert!(filter("warn,drover::fleet=debug").is_ok());
     }

@@ -3,14 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Logs, written to standard error.
+/// Logs: the access log, one line a request, to standard output; everything else to standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
     /// Form of the log.
     pub log: LogFormat,
     /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as
-    /// `info,drover::fleet=debug`.
+    /// `info,drover::fleet=debug`. The environment variable `DROVER_LOG` takes its place.
     pub level: String,
 }
 

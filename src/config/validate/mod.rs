@@ -101,8 +101,19 @@ impl<'a> Checker<'a> {
     }
 
     fn operations(&mut self, config: &Config) {
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.telemetry.level) {
-            let level = &config.telemetry.level;
+        let level = config.telemetry.level.trim();
+        // A filter would take a misspelt level for the name of a module.
+        if !level.contains(['=', ',']) {
+            if level
+                .parse::<tracing_subscriber::filter::LevelFilter>()
+                .is_err()
+            {
+                self.error(
+                    "telemetry.level",
+                    format!("`{level}` is no level: error, warn, info, debug, trace or off"),
+                );
+            }
+        } else if let Err(error) = tracing_subscriber::EnvFilter::try_new(level) {
             self.error("telemetry.level", format!("`{level}`: {error}"));
         }
         let p = &config.pingora;

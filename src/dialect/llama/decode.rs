@@ -241,9 +241,10 @@ impl ChunkDecoder {
                     .or_own(call.id.unwrap_or_default(), choice, index);
                 state.calls += 1;
                 push(Delta::ToolOpen { index, id, name });
-            } else if index >= state.calls {
+            } else if index + 1 != state.calls {
+                // Calls come one after the other; a client could not tell when one is whole.
                 return Err(stream_fault(
-                    "the backend sent arguments of a call that never began",
+                    "the backend sent arguments of a call that is not open",
                 ));
             }
             if let Some(fragment) = call.function.arguments.filter(|text| !text.is_empty()) {

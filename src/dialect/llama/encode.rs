@@ -1,14 +1,12 @@
 //! A [`Turn`] as the body of llama-server's `POST /v1/chat/completions`.
 //!
-//! The same turn always gives the same bytes, and what a message or tool gives does not depend on
-//! what follows it: the prompt of the next turn extends that of the last one, which is what the KV
-//! cache needs.
+//! The same turn always gives the same bytes.
 
 use bytes::BytesMut;
-use serde::Serialize;
 
+use super::items::{Item, TemplateRules, items};
 use crate::dialect::json::{self, ObjectWriter, write_array};
-use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolChoice, ToolResult, Turn};
+use crate::turn::{Message, ToolChoice, Turn};
 
 /// What the encoding depends on besides the turn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +15,10 @@ pub struct Target<'a> {
     pub model: Option<&'a str>,
     /// Context window of one slot in tokens, once known.
     pub n_ctx: Option<u64>,
+    /// Whether the model sees images; unknown counts as yes.
+    pub vision: Option<bool>,
+    /// What the model's template accepts.
+    pub rules: TemplateRules,
     /// Ask for timings in every chunk: a cancelled stream still has its usage then.
     pub timings_per_token: bool,
 }
@@ -25,17 +27,7 @@ pub struct Target<'a> {
 pub fn chat_body(turn: &Turn, appended: &[Message], target: Target<'_>) -> BytesMut {
     let mut out = BytesMut::with_capacity(estimate(turn));
     let mut body = ObjectWriter::new(&mut out);
-    body.member("model", target.model.unwrap_or(&turn.model));
-    let messages = turn.messages.iter().chain(appended);
-    write_array(
-        body.key("messages"),
-        messages.flat_map(wire_messages),
-        |out, piece| piece.write(out),
-    );
-    write_tools(turn, &mut body);
-    for (name, value) in &turn.extra {
-        body.raw(name, value);
-    }
+    write_prompt(turn, appended, target, &mut body);
     if turn.choices > 1 {
         body.member("n", &turn.choices);
     }
@@ -54,11 +46,36 @@ pub fn chat_body(turn: &Turn, appended: &[Message], target: Target<'_>) -> Bytes
     out
 }
 
+/// The body of `POST /v1/chat/completions/input_tokens`: everything that makes up the prompt.
+pub fn count_body(turn: &Turn, target: Target<'_>) -> BytesMut {
+    let mut out = BytesMut::with_capacity(estimate(turn));
+    let mut body = ObjectWriter::new(&mut out);
+    write_prompt(turn, &[], target, &mut body);
+    body.end();
+    out
+}
+
+fn write_prompt(
+    turn: &Turn,
+    appended: &[Message],
+    target: Target<'_>,
+    body: &mut ObjectWriter<'_>,
+) {
+    body.member("model", target.model.unwrap_or(&turn.model));
+    let messages = turn.messages.iter().chain(appended);
+    let items = items(messages, target.rules, target.vision.unwrap_or(true));
+    write_array(body.key("messages"), &items, write_item);
+    write_tools(turn, body);
+    for (name, value) in &turn.extra {
+        body.raw(name, value);
+    }
+}
+
 fn estimate(turn: &Turn) -> usize {
     let messages: usize = turn
         .messages
         .iter()
-        .map(|m| m.verbatim().map_or(512, |raw| raw.get().len()))
+        .map(|m| m.verbatim().map_or(1024, |raw| raw.get().len()))
         .sum();
     let tools: usize = turn
         .tools
@@ -100,150 +117,162 @@ fn write_tools(turn: &Turn, body: &mut ObjectWriter<'_>) {
     }
 }
 
-/// One element of the upstream's `messages`.
-enum Wire<'a> {
-    Verbatim(&'a str),
-    Result(&'a ToolResult),
-    Parts(Role, &'a [Part]),
-}
-
-/// A message of ours is one of llama-server's, except that every tool result is one of its own.
-fn wire_messages(message: &Message) -> Vec<Wire<'_>> {
-    if let Some(raw) = message.verbatim() {
-        return vec![Wire::Verbatim(raw.get())];
+fn write_item(out: &mut BytesMut, item: &Item<'_>) {
+    if let Some(verbatim) = item.verbatim {
+        out.extend_from_slice(verbatim.as_bytes());
+        return;
     }
-    let results = message.parts().iter().filter_map(|part| match part {
-        Part::ToolResult(result) => Some(Wire::Result(result)),
-        _ => None,
-    });
-    let mut wire: Vec<_> = results.collect();
-    let only_results = !wire.is_empty() && wire.len() == message.parts().len();
-    if !only_results {
-        wire.push(Wire::Parts(message.role(), message.parts()));
-    }
-    wire
-}
-
-impl Wire<'_> {
-    fn write(self, out: &mut BytesMut) {
-        match self {
-            Self::Verbatim(text) => out.extend_from_slice(text.as_bytes()),
-            Self::Result(result) => write_result(out, result),
-            Self::Parts(role, parts) => write_parts(out, role, parts),
-        }
-    }
-}
-
-fn write_result(out: &mut BytesMut, result: &ToolResult) {
     let mut message = ObjectWriter::new(out);
-    message.member("role", "tool");
-    message.member("tool_call_id", &result.call_id);
-    let pieces: Vec<_> = result
-        .content
-        .iter()
-        .map(|content| match content {
-            Content::Text(text) => Piece::text(text),
-            Content::Image(image) => Piece::image(image),
-        })
-        .collect();
-    write_content(message.key("content"), &pieces);
-    message.end();
-}
-
-fn write_parts(out: &mut BytesMut, role: Role, parts: &[Part]) {
-    let mut message = ObjectWriter::new(out);
-    message.member("role", role.as_str());
-    let pieces: Vec<_> = parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::Text(text) => Some(Piece::text(text)),
-            Part::Image(image) => Some(Piece::image(image)),
-            _ => None,
-        })
-        .collect();
-    write_content(message.key("content"), &pieces);
-    let mut thinking = String::new();
-    let mut calls = Vec::new();
-    for part in parts {
-        match part {
-            Part::Thinking(text) => thinking.push_str(text),
-            Part::ToolCall(call) => calls.push(call),
-            _ => {}
-        }
+    message.member("role", item.role.as_str());
+    if let Some(call_id) = item.call_id {
+        message.member("tool_call_id", call_id);
     }
-    if !thinking.is_empty() {
-        message.member("reasoning_content", &thinking);
+    match item.plain() {
+        Some(text) => message.member("content", &*text),
+        None => message.member("content", &item.pieces),
     }
-    if !calls.is_empty() {
-        write_array(message.key("tool_calls"), calls, |out, call| {
-            json::write(out, &Call::new(call))
+    if !item.thinking.is_empty() {
+        message.member("reasoning_content", &item.thinking);
+    }
+    if !item.calls.is_empty() {
+        write_array(message.key("tool_calls"), &item.calls, |out, call| {
+            json::write(out, call)
         });
     }
     message.end();
 }
 
-/// One text is a plain string, the form every template understands.
-fn write_content(out: &mut BytesMut, pieces: &[Piece<'_>]) {
-    match pieces {
-        [] => json::write(out, ""),
-        [Piece::Text { text }] => json::write(out, text),
-        pieces => json::write(out, pieces),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::openai;
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Piece<'a> {
-    Text { text: &'a str },
-    ImageUrl { image_url: ImageUrl<'a> },
-}
+    const STRICT: TemplateRules = TemplateRules {
+        system_anywhere: false,
+        consecutive_users: false,
+        user_after_tool: false,
+    };
 
-#[derive(Serialize)]
-struct ImageUrl<'a> {
-    url: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-}
-
-impl<'a> Piece<'a> {
-    fn text(text: &'a str) -> Self {
-        Self::Text { text }
+    fn messages(request: &str, target: Target<'_>) -> String {
+        let turn = openai::decode(request.as_bytes()).unwrap();
+        let body = chat_body(&turn, &[], target);
+        let members: json::Members<'_> = serde_json::from_slice(&body).unwrap();
+        members.get("messages").unwrap().get().to_owned()
     }
 
-    fn image(image: &'a Image) -> Self {
-        let detail = image.detail.as_deref();
-        Self::ImageUrl {
-            image_url: ImageUrl {
-                url: &image.data_url,
-                detail,
-            },
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Call<'a> {
-    id: &'a str,
-    r#type: &'static str,
-    function: Function<'a>,
-}
-
-#[derive(Serialize)]
-struct Function<'a> {
-    name: &'a str,
-    arguments: &'a str,
-}
-
-impl<'a> Call<'a> {
-    fn new(call: &'a ToolCall) -> Self {
-        let function = Function {
-            name: &call.name,
-            arguments: &call.arguments,
+    fn strict(messages_json: &str) -> String {
+        let target = Target {
+            rules: STRICT,
+            ..Target::default()
         };
-        Self {
-            id: &call.id,
-            r#type: "function",
-            function,
-        }
+        messages(
+            &format!(r#"{{"model":"m","messages":{messages_json}}}"#),
+            target,
+        )
+    }
+
+    #[test]
+    fn a_plain_conversation_keeps_its_bytes() {
+        let plain = r#"[{"role":"system", "content":"s"},{"role":"user","content":[{"type":"text","text":"a"}],"name":"n"},{"role":"assistant","content":"b"}]"#;
+        assert_eq!(strict(plain), plain);
+    }
+
+    #[test]
+    fn system_messages_later_on_become_reminders_where_they_stand() {
+        let text = strict(
+            r#"[{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"system","content":"r"},{"role":"assistant","content":"b"},{"role":"developer","content":"q"},{"role":"user","content":"c"}]"#,
+        );
+        assert_eq!(
+            text,
+            r#"[{"role":"system","content":"s"},{"role":"user","content":"a\n\n<system-reminder>\nr\n</system-reminder>"},{"role":"assistant","content":"b"},{"role":"user","content":"<system-reminder>\nq\n</system-reminder>\n\nc"}]"#
+        );
+    }
+
+    #[test]
+    fn a_template_that_takes_everything_gets_everything_as_it_is() {
+        let wild = r#"[{"role":"user","content":"a"},{"role":"system","content":"r"},{"role":"user","content":"b"},{"role":"user","content":"c"}]"#;
+        let rules = TemplateRules {
+            system_anywhere: true,
+            consecutive_users: true,
+            user_after_tool: true,
+        };
+        let request = format!(r#"{{"model":"m","messages":{wild}}}"#);
+        assert_eq!(
+            messages(
+                &request,
+                Target {
+                    rules,
+                    ..Target::default()
+                }
+            ),
+            wild
+        );
+    }
+
+    #[test]
+    fn text_after_a_tool_result_joins_it() {
+        let text = strict(
+            r#"[{"role":"user","content":"a"},{"role":"assistant","content":"","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"r"},{"role":"user","content":"stop"}]"#,
+        );
+        assert!(
+            text.ends_with(r#"{"role":"tool","tool_call_id":"1","content":"r\n\nstop"}]"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn malformed_arguments_in_the_history_are_healed() {
+        let history = |arguments: &str| {
+            let arguments = serde_json::to_string(arguments).unwrap();
+            strict(&format!(
+                r#"[{{"role":"user","content":"a"}},{{"role":"assistant","content":null,"tool_calls":[{{"id":"1","type":"function","function":{{"name":"f","arguments":{arguments}}}}}]}}]"#
+            ))
+        };
+        assert!(
+            history(r#"{"a":1}"#).contains(r#""content":null"#),
+            "well-formed: kept as it is"
+        );
+        assert!(
+            history(r#"{"a":"#)
+                .contains(r#""arguments":"{\"malformed_arguments\":\"{\\\"a\\\":\"}"#)
+        );
+        assert!(history("").contains(r#""arguments":"{}""#));
+        assert!(history("[1]").contains("malformed_arguments"));
+    }
+
+    #[test]
+    fn images_become_a_note_for_a_model_that_cannot_see() {
+        let request = r#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"look"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}]}]}"#;
+        let blind = messages(
+            request,
+            Target {
+                vision: Some(false),
+                ..Target::default()
+            },
+        );
+        assert!(
+            blind.contains("cannot see images") && !blind.contains("base64"),
+            "{blind}"
+        );
+        assert!(messages(request, Target::default()).contains("base64"));
+    }
+
+    #[test]
+    fn limits_are_capped_by_the_window_and_named_choices_narrow() {
+        let request = r#"{"model":"m","messages":[{"role":"user","content":"a"}],"max_tokens":128000,"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}],"tool_choice":{"type":"function","function":{"name":"g"}}}"#;
+        let turn = openai::decode(request.as_bytes()).unwrap();
+        let body = chat_body(
+            &turn,
+            &[],
+            Target {
+                n_ctx: Some(4096),
+                ..Target::default()
+            },
+        );
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.contains(r#""max_tokens":4096"#));
+        assert!(text.contains(
+            r#""tools":[{"type":"function","function":{"name":"g"}}],"tool_choice":"required""#
+        ));
     }
 }

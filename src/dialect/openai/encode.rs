@@ -4,20 +4,8 @@ use bytes::BytesMut;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::json;
-use crate::dialect::sse;
+use crate::dialect::{Meta, json, sse};
 use crate::turn::{Answer, Choice, Delta, Event, Stop, ToolCall, Usage};
-
-/// What every chunk of an answer repeats.
-#[derive(Clone, Debug)]
-pub struct Meta {
-    /// `chatcmpl-…`.
-    pub id: String,
-    /// Seconds since the Unix epoch.
-    pub created: u64,
-    /// Model name as the client asked for it.
-    pub model: String,
-}
 
 #[derive(Serialize)]
 struct Envelope<'a, C> {
@@ -96,6 +84,14 @@ impl From<Usage> for WireUsage {
     }
 }
 
+/// The id as OpenAI writes it.
+fn answer_meta(meta: &Meta) -> Meta {
+    Meta {
+        id: format!("chatcmpl-{}", meta.id),
+        ..meta.clone()
+    }
+}
+
 /// `tool_calls` exactly when the choice contains a call and ended by itself.
 fn finish_reason(stop: &Stop, calls: usize) -> &'static str {
     match stop {
@@ -122,7 +118,8 @@ struct State {
 
 impl StreamEncoder {
     /// An encoder for `choices` choices.
-    pub fn new(meta: Meta, choices: u32, include_usage: bool) -> Self {
+    pub fn new(meta: &Meta, choices: u32, include_usage: bool) -> Self {
+        let meta = answer_meta(meta);
         Self {
             meta,
             include_usage,
@@ -340,6 +337,7 @@ impl<'a> From<&'a ToolCall> for WholeCall<'a> {
 
 /// The whole answer as one body.
 pub fn render(meta: &Meta, answer: &Answer, usage: Usage, timings: Option<&RawValue>) -> BytesMut {
+    let meta = answer_meta(meta);
     let choices: Vec<_> = answer
         .choices
         .iter()

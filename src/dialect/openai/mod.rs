@@ -6,4 +6,4 @@ mod messages;
 mod tools;
 
 pub use decode::decode;
-pub use encode::{Meta, StreamEncoder, render};
+pub use encode::{StreamEncoder, render};

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::{Timeouts, TurnLimits};
 use crate::dialect::llama::{Fault, stream_fault};
-use crate::dialect::openai;
+use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
     ChatConversion, Client, Connection, Connector, Downstream, Exchange, Gone, Head, Outcome,
     UpstreamHead, UpstreamRequest, run,
@@ -174,14 +174,14 @@ impl Script {
         let timeouts = Timeouts::default();
         let start = Instant::now();
         self.start = start;
-        let turn = openai::decode(body.as_bytes()).unwrap();
+        let turn = Dialect::OpenAi.decode(body.as_bytes()).unwrap();
         let stream = turn.stream;
-        let meta = openai::Meta {
-            id: "chatcmpl-1".into(),
+        let meta = Meta {
+            id: "1".into(),
             created: 1,
             model: "m".into(),
         };
-        let mut conversion = ChatConversion::new(turn, meta);
+        let mut conversion = ChatConversion::new(Dialect::OpenAi, turn, meta);
         let recorder = Recorder {
             recorded: Recorded::default(),
             start,

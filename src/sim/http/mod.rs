@@ -3,8 +3,10 @@
 //! It is written on plain TCP, not on Pingora, because a stand-in must also misbehave: stop in the
 //! middle of a chunk, reset, freeze, die and come back.
 
+mod control;
 mod read;
 mod routes;
+mod texts;
 mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -36,8 +38,9 @@ pub(crate) async fn run(sim: Arc<Sim>, mut listener: TcpListener) {
         else {
             return;
         };
-        tokio::time::sleep(after).await;
-        if *sim.life.borrow() == Life::Stopped {
+        let mut life = sim.life.subscribe();
+        let stopped = life.wait_for(|life| *life == Life::Stopped);
+        if tokio::time::timeout(after, stopped).await.is_ok() {
             return;
         }
         let Some(next) = rebind(&sim, address).await else {

@@ -1,17 +1,19 @@
 //! Which path does what.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{Gone, HttpRequest, Wire};
+use super::{
+    Gone, HttpRequest, Wire, control,
+    texts::{anthropic_count, detokenize, embeddings, tokenize},
+};
 use crate::sim::{
-    control::{Die, Patch, Recorded},
+    control::Recorded,
     engine::{Sim, unix_now},
     errors::{ApiError, KnownFailure},
     generate, info,
     request::{Kind, Request},
-    rng::Rng,
     tokens,
 };
 
@@ -26,7 +28,7 @@ pub(super) async fn answer(
         && sim.config.control
         && peer.ip().to_canonical().is_loopback()
     {
-        return control(sim, wire, &request, path).await;
+        return control::answer(sim, wire, &request, path).await;
     }
     let mut gate = sim.gate.subscribe();
     wire.wait_gate(&mut gate, |gate| gate.frozen).await?;
@@ -80,7 +82,7 @@ fn authorized(sim: &Sim, request: &HttpRequest) -> bool {
     sent.is_some_and(|sent| sent.strip_prefix("Bearer ").unwrap_or(sent) == key)
 }
 
-async fn not_found(wire: &mut Wire) -> Result<(), Gone> {
+pub(super) async fn not_found(wire: &mut Wire) -> Result<(), Gone> {
     wire.json(
         404,
         ApiError::new(404, "not_found_error", "File Not Found").http_body(),
@@ -208,167 +210,4 @@ async fn plain_post(sim: &Arc<Sim>, wire: &mut Wire, request: &HttpRequest) -> R
         _ => return not_found(wire).await,
     };
     result(wire, answer).await
-}
-
-fn tokenize(body: &Value) -> String {
-    let text = body
-        .get("content")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let pieces = body
-        .get("with_pieces")
-        .and_then(Value::as_bool)
-        .unwrap_or(false);
-    let token = |piece: &str| {
-        let id = tokens::number(piece);
-        if pieces {
-            format!("{{\"id\":{id},\"piece\":{}}}", json!(piece))
-        } else {
-            id.to_string()
-        }
-    };
-    let list: Vec<String> = tokens::pieces(text).map(token).collect();
-    format!("{{\"tokens\":[{}]}}", list.join(","))
-}
-
-fn detokenize(body: &Value) -> String {
-    let list = body
-        .get("tokens")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let list: Vec<_> = list.iter().filter_map(Value::as_u64).collect();
-    json!({"content": tokens::decode(&list)}).to_string()
-}
-
-/// Counts a request in the Anthropic form: its system text, texts and tools.
-fn anthropic_count(sim: &Sim, body: &[u8]) -> Result<String, ApiError> {
-    let body: Value = serde_json::from_slice(body).map_err(|e| ApiError::invalid(e.to_string()))?;
-    let Some(list) = body.get("messages").and_then(Value::as_array) else {
-        return Err(ApiError::server("'messages' is required"));
-    };
-    let text = |content: &Value| match content {
-        Value::String(text) => text.clone(),
-        Value::Array(blocks) => {
-            let shown = |block: &Value| match block.get("text").and_then(Value::as_str) {
-                Some(text) => text.to_owned(),
-                None => block.to_string(),
-            };
-            blocks.iter().map(shown).collect()
-        }
-        _ => String::new(),
-    };
-    let mut messages: Vec<Value> = Vec::new();
-    messages.extend(
-        body.get("system")
-            .map(|s| json!({"role": "system", "content": text(s)})),
-    );
-    messages.extend(list.iter().map(|message| {
-        json!({"role": message.get("role"), "content": text(message.get("content").unwrap_or(&Value::Null))})
-    }));
-    let mut chat = json!({ "messages": messages });
-    if let Some(tools) = body.get("tools").filter(|tools| tools.is_array()) {
-        chat["tools"] = tools.clone();
-    }
-    let prompt = Request::chat_prompt(chat.to_string().as_bytes(), &sim.config)?;
-    Ok(format!("{{\"input_tokens\":{}}}", tokens::count(&prompt)))
-}
-
-/// Deterministic unit vectors of 64 numbers.
-fn embeddings(sim: &Sim, body: &Value) -> Result<String, ApiError> {
-    if !sim.config.embeddings {
-        return Err(ApiError::unsupported(
-            "This server does not support embeddings. Start it with `--embeddings`",
-        ));
-    }
-    let inputs: Vec<&str> = match body.get("input") {
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
-        _ => {
-            return Err(ApiError::invalid(
-                "\"input\" or \"content\" must be provided",
-            ));
-        }
-    };
-    let count: usize = inputs.iter().map(|text| tokens::count(text)).sum();
-    let vector = |text: &str| {
-        let mut rng = Rng::seeded(&[crate::sim::rng::hash(text.as_bytes())]);
-        let raw: Vec<f64> = (0..64).map(|_| rng.unit() - 0.5).collect();
-        let norm = raw.iter().map(|x| x * x).sum::<f64>().sqrt();
-        raw.iter().map(|x| x / norm).collect::<Vec<_>>()
-    };
-    let data: Vec<Value> = inputs
-        .iter()
-        .enumerate()
-        .map(|(index, text)| json!({"embedding": vector(text), "index": index, "object": "embedding"}))
-        .collect();
-    Ok(json!({
-        "model": sim.config.alias, "object": "list",
-        "usage": {"prompt_tokens": count, "total_tokens": count}, "data": data,
-    })
-    .to_string())
-}
-
-async fn control(
-    sim: &Arc<Sim>,
-    wire: &mut Wire,
-    request: &HttpRequest,
-    path: &str,
-) -> Result<(), Gone> {
-    let bad = |error: String| ApiError::invalid(error).body();
-    let patch = match (request.method.as_str(), path) {
-        ("GET", "state") => Ok(Patch::default()),
-        ("POST", "state") => serde_json::from_slice(&request.body).map_err(|e| e.to_string()),
-        ("POST", "wedge") => Ok(Patch {
-            wedged: Some(true),
-            ..Patch::default()
-        }),
-        ("POST", "freeze") => Ok(Patch {
-            frozen: Some(true),
-            ..Patch::default()
-        }),
-        ("POST", "resume") => Ok(Patch {
-            wedged: Some(false),
-            frozen: Some(false),
-            loading: Some(false),
-            ..Patch::default()
-        }),
-        ("POST", "die") => return die(sim, wire, request).await,
-        ("GET", "requests") => {
-            let shown = sim.requests.lock().shown().to_string();
-            return wire.json(200, shown).await;
-        }
-        ("DELETE", "requests") => {
-            sim.requests.lock().clear();
-            return wire.json(200, "{}").await;
-        }
-        _ => return not_found(wire).await,
-    };
-    match patch.and_then(|patch: Patch| sim.patch(patch)) {
-        Ok(()) => {
-            let state = sim.state().to_string();
-            wire.json(200, state).await
-        }
-        Err(error) => wire.json(400, bad(error)).await,
-    }
-}
-
-async fn die(sim: &Arc<Sim>, wire: &mut Wire, request: &HttpRequest) -> Result<(), Gone> {
-    let order = if request.body.is_empty() {
-        Ok(Die::default())
-    } else {
-        serde_json::from_slice(&request.body)
-    };
-    match order {
-        Ok(order) => {
-            wire.keep_alive = false;
-            wire.json(200, "{}").await?;
-            sim.die(order.restart_ms.map(Duration::from_millis));
-            Err(Gone)
-        }
-        Err(error) => {
-            wire.json(400, ApiError::invalid(error.to_string()).body())
-                .await
-        }
-    }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Wire {
     /// An answer's body is being streamed; with the longest silence before a ping.
     streaming: Option<Duration>,
     last_write: Instant,
-    /// Ends the wait for a client that is frozen out.
+    /// The request's `Origin`, which the CORS header echoes.
     pub(super) origin: Option<String>,
 }
 

@@ -1,0 +1,156 @@
+//! Anthropic tool definitions and choices.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::dialect::json;
+use crate::turn::{Tool, ToolChoice, TurnError};
+
+#[derive(Deserialize)]
+struct WireTool<'a> {
+    #[serde(borrow)]
+    r#type: Option<Cow<'a, str>>,
+    name: Option<String>,
+    description: Option<String>,
+    #[serde(borrow)]
+    input_schema: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct Upstream<'a> {
+    r#type: &'static str,
+    function: Function<'a>,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    parameters: &'a RawValue,
+}
+
+/// Decode `tools`. Tools that Anthropic's service runs itself (`web_search_20250305` and the like)
+/// have no schema and nobody here to run them: they are left out.
+pub(super) fn decode(raw: &RawValue) -> Result<Vec<Tool>, TurnError> {
+    let raw: Vec<&RawValue> = serde_json::from_str(raw.get())
+        .map_err(|error| TurnError::bad_field("tools", format!("tools: {error}")))?;
+    let mut tools = Vec::with_capacity(raw.len());
+    let nothing = json::raw(&Nothing {
+        r#type: "object",
+        properties: Properties {},
+    });
+    for (position, raw) in raw.into_iter().enumerate() {
+        let wire: WireTool<'_> = serde_json::from_str(raw.get()).map_err(|error| {
+            let field = format!("tools.{position}");
+            TurnError::bad_field(&field, format!("{field}: {error}"))
+        })?;
+        let own = wire.r#type.as_deref().is_none_or(|kind| kind == "custom");
+        let Some(name) = wire.name.filter(|_| own || wire.input_schema.is_some()) else {
+            continue;
+        };
+        let parameters = wire.input_schema.unwrap_or(&nothing);
+        let function = Function {
+            name: &name,
+            description: wire.description.as_deref(),
+            parameters,
+        };
+        let upstream = json::raw(&Upstream {
+            r#type: "function",
+            function,
+        });
+        tools.push(Tool {
+            name,
+            parameters: Some(parameters.to_owned()),
+            upstream,
+        });
+    }
+    Ok(tools)
+}
+
+/// The schema of a tool without arguments.
+#[derive(Serialize)]
+struct Nothing {
+    r#type: &'static str,
+    properties: Properties,
+}
+
+#[derive(Serialize)]
+struct Properties {}
+
+/// A decoded `tool_choice`.
+#[derive(Default)]
+pub(super) struct Choice {
+    pub(super) choice: ToolChoice,
+    /// Whether several calls at once are wanted, when the client says.
+    pub(super) parallel: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct WireChoice {
+    r#type: String,
+    name: Option<String>,
+    disable_parallel_tool_use: Option<bool>,
+}
+
+/// Decode `tool_choice`.
+pub(super) fn decode_choice(raw: &RawValue, tools: &[Tool]) -> Result<Choice, TurnError> {
+    let error = |message: String| TurnError::bad_field("tool_choice", message);
+    let wire: WireChoice =
+        serde_json::from_str(raw.get()).map_err(|cause| error(format!("tool_choice: {cause}")))?;
+    let choice = match (wire.r#type.as_str(), wire.name) {
+        ("auto", _) => ToolChoice::Auto,
+        ("any", _) => ToolChoice::Required,
+        ("none", _) => ToolChoice::None,
+        ("tool", Some(name)) if tools.iter().any(|tool| tool.name == name) => {
+            ToolChoice::Named(name)
+        }
+        ("tool", name) => {
+            let name = name.unwrap_or_default();
+            return Err(error(format!("tool_choice: no tool is called `{name}`")));
+        }
+        (other, _) => return Err(error(format!("tool_choice: unknown type `{other}`"))),
+    };
+    let parallel = wire.disable_parallel_tool_use.map(|disabled| !disabled);
+    Ok(Choice { choice, parallel })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.into()).unwrap()
+    }
+
+    #[test]
+    fn definitions_become_functions_and_service_tools_are_left_out() {
+        let tools = decode(&raw(
+            r#"[{"name":"f","description":"d","input_schema":{"type":"object" ,"properties":{}},"cache_control":{"type":"ephemeral"},"defer_loading":true},
+                {"type":"web_search_20250305","name":"web_search"},{"name":"g"}]"#,
+        ))
+        .unwrap();
+        let upstream: Vec<_> = tools.iter().map(|tool| tool.upstream.get()).collect();
+        assert_eq!(
+            upstream,
+            [
+                r#"{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object" ,"properties":{}}}}"#,
+                r#"{"type":"function","function":{"name":"g","parameters":{"type":"object","properties":{}}}}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn choices() {
+        let tools = decode(&raw(r#"[{"name":"f"}]"#)).unwrap();
+        let choice = |text: &str| decode_choice(&raw(text), &tools).map(|c| (c.choice, c.parallel));
+        let any = r#"{"type":"any","disable_parallel_tool_use":true}"#;
+        assert_eq!(choice(any), Ok((ToolChoice::Required, Some(false))));
+        let named = r#"{"type":"tool","name":"f"}"#;
+        assert_eq!(choice(named), Ok((ToolChoice::Named("f".into()), None)));
+        assert!(choice(r#"{"type":"tool","name":"x"}"#).is_err());
+        assert_eq!(choice(r#"{"type":"none"}"#), Ok((ToolChoice::None, None)));
+    }
+}

@@ -1,0 +1,276 @@
+//! A transcript in the form llama-server's templates accept: flattened, healed and folded.
+//!
+//! Every rule looks only at what came before a message, never at what follows: the prompt of a turn
+//! stays a prefix of the next turn's prompt, which is what the KV cache lives on.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use crate::dialect::json;
+use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
+
+/// What a chat template accepts beyond the plain alternation of roles. All false is what every
+/// template accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TemplateRules {
+    /// System messages after the first message.
+    pub system_anywhere: bool,
+    /// Two user messages in a row.
+    pub consecutive_users: bool,
+    /// A user message right after tool results.
+    pub user_after_tool: bool,
+}
+
+/// One element of the upstream's `messages`.
+#[derive(Clone, Debug)]
+pub(super) struct Item<'a> {
+    pub(super) role: Role,
+    /// The client's own bytes, as long as they say what the other fields say.
+    pub(super) verbatim: Option<&'a str>,
+    pub(super) pieces: Vec<Piece<'a>>,
+    pub(super) thinking: String,
+    pub(super) calls: Vec<Call<'a>>,
+    pub(super) call_id: Option<&'a str>,
+}
+
+/// A piece of content.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Piece<'a> {
+    Text { text: Cow<'a, str> },
+    ImageUrl { image_url: ImageUrl<'a> },
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ImageUrl<'a> {
+    url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+/// A tool call of the history.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Call<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: Function<'a>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    arguments: Cow<'a, str>,
+}
+
+/// The messages as a backend gets them. `vision: false` means that the model cannot see images;
+/// they are replaced by a note, since a request with one would fail, and with it every later turn
+/// of the conversation.
+pub(super) fn items<'a>(
+    messages: impl Iterator<Item = &'a Message>,
+    rules: TemplateRules,
+    vision: bool,
+) -> Vec<Item<'a>> {
+    let mut items: Vec<Item<'a>> = Vec::with_capacity(messages.size_hint().0);
+    for message in messages {
+        for item in flatten(message, vision) {
+            add(&mut items, item, rules);
+        }
+    }
+    items
+}
+
+/// A message of ours is one of llama-server's, except that every tool result is one of its own.
+fn flatten(message: &Message, vision: bool) -> impl Iterator<Item = Item<'_>> {
+    let results = message.parts().iter().filter_map(move |part| match part {
+        Part::ToolResult(result) => Some(result_item(result, message, vision)),
+        _ => None,
+    });
+    let only_results = message.role() == Role::Tool
+        || (!message.parts().is_empty()
+            && message
+                .parts()
+                .iter()
+                .all(|part| matches!(part, Part::ToolResult(_))));
+    results.chain((!only_results).then(|| speech_item(message, vision)))
+}
+
+fn result_item<'a>(result: &'a ToolResult, message: &'a Message, vision: bool) -> Item<'a> {
+    let mut healthy = true;
+    let mut pieces = Vec::with_capacity(result.content.len());
+    for content in &result.content {
+        pieces.push(match content {
+            Content::Text(text) => Piece::text(text),
+            Content::Image(image) => Piece::image(image, vision, &mut healthy),
+        });
+    }
+    if result.is_error && !says_error(&pieces) {
+        pieces.insert(0, Piece::text("Error:"));
+    }
+    Item {
+        role: Role::Tool,
+        verbatim: message.verbatim().map(|raw| raw.get()).filter(|_| healthy),
+        pieces,
+        thinking: String::new(),
+        calls: Vec::new(),
+        call_id: Some(&result.call_id),
+    }
+}
+
+/// llama-server knows no `is_error`; most tools say so themselves.
+fn says_error(pieces: &[Piece<'_>]) -> bool {
+    let Some(Piece::Text { text }) = pieces.first() else {
+        return false;
+    };
+    let start: String = text
+        .chars()
+        .take(40)
+        .collect::<String>()
+        .to_ascii_lowercase();
+    start.contains("error")
+}
+
+fn speech_item(message: &Message, vision: bool) -> Item<'_> {
+    let mut healthy = true;
+    let mut item = Item {
+        role: message.role(),
+        verbatim: None,
+        pieces: Vec::with_capacity(message.parts().len()),
+        thinking: String::new(),
+        calls: Vec::new(),
+        call_id: None,
+    };
+    for part in message.parts() {
+        match part {
+            Part::Text(text) => item.pieces.push(Piece::text(text)),
+            Part::Image(image) => item.pieces.push(Piece::image(image, vision, &mut healthy)),
+            Part::Thinking(text) => item.thinking.push_str(text),
+            Part::ToolCall(call) => item.calls.push(Call::new(call, &mut healthy)),
+            Part::ToolResult(_) | Part::Other(_) => {}
+        }
+    }
+    item.verbatim = message.verbatim().map(|raw| raw.get()).filter(|_| healthy);
+    item
+}
+
+/// Append `item`, folded into the one before it where the template would refuse it as it is.
+fn add<'a>(items: &mut Vec<Item<'a>>, mut item: Item<'a>, rules: TemplateRules) {
+    let leading = items.iter().all(|before| before.role == Role::System);
+    if item.role == Role::System && !leading && !rules.system_anywhere {
+        item.become_user();
+    }
+    let Some(last) = items.last_mut() else {
+        return items.push(item);
+    };
+    let folds = match (last.role, item.role) {
+        (Role::System, Role::System) => leading && !rules.system_anywhere,
+        (Role::User, Role::User) => !rules.consecutive_users,
+        (Role::Tool, Role::User) => !rules.user_after_tool,
+        _ => false,
+    };
+    if folds {
+        last.verbatim = None;
+        last.pieces.append(&mut item.pieces);
+    } else {
+        items.push(item);
+    }
+}
+
+impl<'a> Item<'a> {
+    /// A system message in the middle of a conversation is a reminder from the application.
+    fn become_user(&mut self) {
+        self.role = Role::User;
+        self.verbatim = None;
+        for piece in &mut self.pieces {
+            if let Piece::Text { text } = piece {
+                *text = Cow::Owned(format!("<system-reminder>\n{text}\n</system-reminder>"));
+            }
+        }
+    }
+
+    /// The content as one string, where it has no images: the form every template understands.
+    pub(super) fn plain(&self) -> Option<Cow<'_, str>> {
+        match self.pieces.as_slice() {
+            [] => Some(Cow::Borrowed("")),
+            [Piece::Text { text }] => Some(Cow::Borrowed(text)),
+            pieces => {
+                let mut texts = Vec::with_capacity(pieces.len());
+                for piece in pieces {
+                    let Piece::Text { text } = piece else {
+                        return None;
+                    };
+                    texts.push(&**text);
+                }
+                Some(Cow::Owned(texts.join("\n\n")))
+            }
+        }
+    }
+}
+
+impl<'a> Piece<'a> {
+    fn text(text: &'a str) -> Self {
+        Self::Text {
+            text: Cow::Borrowed(text),
+        }
+    }
+
+    fn image(image: &'a Image, vision: bool, healthy: &mut bool) -> Self {
+        if !vision {
+            *healthy = false;
+            return Self::text("[An image was here. This model cannot see images.]");
+        }
+        let detail = image.detail.as_deref();
+        Self::ImageUrl {
+            image_url: ImageUrl {
+                url: &image.data_url,
+                detail,
+            },
+        }
+    }
+}
+
+impl<'a> Call<'a> {
+    /// llama-server parses the arguments of past calls for most templates and answers 500 to what
+    /// is no JSON object, for ever, since the call stays in the history.
+    fn new(call: &'a ToolCall, healthy: &mut bool) -> Self {
+        let arguments = match healed(&call.arguments) {
+            None => Cow::Borrowed(call.arguments.as_str()),
+            Some(healed) => {
+                *healthy = false;
+                Cow::Owned(healed)
+            }
+        };
+        let function = Function {
+            name: &call.name,
+            arguments,
+        };
+        Self {
+            id: &call.id,
+            r#type: "function",
+            function,
+        }
+    }
+}
+
+/// Arguments that are an object already, or an object that shows what was there instead.
+fn healed(arguments: &str) -> Option<String> {
+    let trimmed = arguments.trim_start();
+    if trimmed.starts_with('{') && serde_json::from_str::<IgnoredAny>(arguments).is_ok() {
+        return None;
+    }
+    if trimmed.is_empty() || trimmed == "null" {
+        return Some("{}".to_owned());
+    }
+    #[derive(Serialize)]
+    struct Malformed<'a> {
+        malformed_arguments: &'a str,
+    }
+    Some(
+        json::raw(&Malformed {
+            malformed_arguments: arguments,
+        })
+        .get()
+        .to_owned(),
+    )
+}

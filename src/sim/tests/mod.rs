@@ -1,0 +1,5 @@
+//! Tests over real sockets.
+
+mod behaviour;
+mod client;
+mod shapes;
