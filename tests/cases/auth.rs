@@ -41,6 +41,7 @@ async fn without_a_valid_key_nothing_is_served(#[case] headers: &[(&str, &str)])
         assert_eq!(error["code"], "invalid_api_key");
     }
     assert_eq!(one.requests().len() + two.requests().len(), 0);
+    gateway.idle().await;
     assert!(gateway.metric("drover_requests_total", r#"outcome="denied""#).await >= 4.0);
 }
 

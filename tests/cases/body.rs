@@ -92,8 +92,8 @@ async fn an_expectation_is_met_at_once() {
     let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;
     let request = of_size(MIB).header("Expect", "100-continue");
-    let mut client = gateway.connect().await;
     for _ in 0..2 {
+        let mut client = gateway.connect().await;
         client.write(request.head().as_bytes()).await.unwrap();
         let (status, _) = client.head().await;
         assert_eq!(status, 100, "before any of the body");

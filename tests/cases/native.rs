@@ -25,7 +25,7 @@ fn tokens() -> Reply {
 #[case::small(100)]
 #[case::over_pingoras_buffer(70 << 10)]
 #[case::large(MIB)]
-#[case::very_large(20 * MIB)]
+#[case::very_large(8 * MIB)]
 #[tokio::test]
 async fn a_body_passes_whole(#[case] size: usize, #[values(None, Some(50_000))] chunk: Option<usize>) {
     let backend = Backend::replying(tokens()).await;

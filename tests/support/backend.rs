@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
@@ -24,6 +25,11 @@ pub(crate) const N_CTX: u64 = 4096;
 
 /// The `--api-prefix` under which it answers too.
 pub(crate) const PREFIX: &str = "/api";
+
+/// Backends answer health checks and notice cancellations while a test is busy with its own work.
+static OWN_THREAD: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+});
 
 /// How health checks are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +65,8 @@ impl Backend {
 
     /// One that answers every request with `reply`.
     pub(crate) async fn replying(reply: Reply) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             record: Record::default(),
@@ -68,7 +75,7 @@ impl Backend {
             health: Mutex::new(Health::Ok),
             connections: AtomicUsize::new(0),
         });
-        let listening = tokio::spawn(listen(listener, Arc::clone(&shared))).abort_handle();
+        let listening = OWN_THREAD.spawn(listen(listener, Arc::clone(&shared))).abort_handle();
         Self { addr, shared, listening }
     }
 
@@ -137,7 +144,8 @@ pub(crate) async fn dead_url() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+async fn listen(listener: std::net::TcpListener, shared: Arc<Shared>) {
+    let listener = TcpListener::from_std(listener).unwrap();
     // Dropped with this task, and the connections with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -224,14 +232,15 @@ impl Connection {
         };
         let after = tokio::select! {
             biased;
-            after = play(writer, reply) => after,
-            () = cancelled => {
-                shared.record.update(index, |request| request.cancelled = Some(Instant::now()));
-                return Ok(After::Close);
-            }
+            after = play(writer, reply) => after.ok(),
+            () = cancelled => None,
         };
-        shared.record.update(index, |request| request.answered = true);
-        if early { Ok(After::Close) } else { after }
+        shared.record.update(index, |request| match after {
+            Some(_) => request.answered = true,
+            // The peer has closed, seen in reading or in writing.
+            None => request.cancelled = Some(Instant::now()),
+        });
+        Ok(after.filter(|_| !early).unwrap_or(After::Close))
     }
 }
 
@@ -251,6 +260,7 @@ async fn play(writer: &mut OwnedWriteHalf, reply: Reply) -> io::Result<After> {
 
 /// What the gateway's health checks get; none for paths a client asks for.
 fn answer_check(path: &str, health: Health) -> Option<Reply> {
+    let path = path.split('?').next().unwrap_or_default();
     let body = match path.strip_prefix(PREFIX).unwrap_or(path) {
         "/health" | "/props" | "/slots" if health == Health::Loading => return Some(Reply::loading()),
         "/health" => json!({"status": "ok"}),

@@ -150,7 +150,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
 /// Position of `needle`.
 pub(crate) fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
-    hay.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(hay, needle)
 }
 
 fn parse_head(head: &str) -> (String, Headers) {

@@ -1,6 +1,6 @@
 //! Answers as clients receive them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -61,7 +61,13 @@ impl Response {
 
     /// The events of the body, `[DONE]` included.
     pub(crate) fn events(&self) -> Vec<Event> {
-        events(&self.pieces)
+        let mut events = Events::default();
+        let mut found = Vec::new();
+        for (at, piece) in &self.pieces {
+            events.push(*at, piece);
+            found.extend(&mut events);
+        }
+        found
     }
 
     /// The events' data as JSON, `[DONE]` left out.
@@ -141,21 +147,34 @@ impl Response {
     }
 }
 
-/// Events in a body that came in pieces; the unfinished rest is ignored.
-pub(crate) fn events(pieces: &[(Instant, Bytes)]) -> Vec<Event> {
-    let mut buffer = Vec::new();
-    let mut events = Vec::new();
-    for (at, piece) in pieces {
-        buffer.extend_from_slice(piece);
-        while let Some(end) = find(&buffer, b"\n\n") {
-            let event: Vec<u8> = buffer.drain(..end + 2).collect();
-            let text = String::from_utf8(event).expect("an event is UTF-8");
+/// Events of a body that comes in pieces; an unfinished one waits.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    buffer: BytesMut,
+    last: Option<Instant>,
+}
+
+impl Events {
+    /// Take in a piece.
+    pub(crate) fn push(&mut self, at: Instant, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+        self.last = Some(at);
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            let end = find(&self.buffer, b"\n\n")?;
+            let event = self.buffer.split_to(end + 2);
+            let text = std::str::from_utf8(&event).expect("an event is UTF-8");
             let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
             let data: Vec<&str> = lines.collect();
             if !data.is_empty() {
-                events.push(Event { at: *at, data: data.join("\n") });
+                return Some(Event { at: self.last?, data: data.join("\n") });
             }
         }
     }
-    events
 }

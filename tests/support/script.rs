@@ -128,6 +128,13 @@ impl Reply {
         self.piece(format!("data: {data}\n\n"))
     }
 
+    /// More text than the sockets between a backend and a client hold, for clients that do not read.
+    pub(crate) fn flood(self) -> Self {
+        let event = format!("data: {}\n\n", text(&"z".repeat(256 << 10)));
+        let frame = Bytes::from(format!("{:x}\r\n{event}\r\n", event.len()));
+        (0..128).fold(self, |reply, _| reply.raw(frame.clone()))
+    }
+
     /// llama-server's comment ping.
     pub(crate) fn comment(self) -> Self {
         self.piece(":\n\n")
