@@ -28,7 +28,10 @@ struct Case {
 impl Case {
     fn all() -> Vec<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/openai");
-        let mut dirs: Vec<_> = fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut dirs: Vec<_> = fs::read_dir(root)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
         dirs.sort();
         let read = |dir: &Path, name: &str| fs::read(dir.join(name)).expect("a fixture");
         let case = |dir: PathBuf| Self {
@@ -46,7 +49,11 @@ impl Case {
 
     fn conversion(&self) -> ChatConversion {
         let model = self.turn.model.clone();
-        let meta = Meta { id: "chatcmpl-golden".into(), created: 1_800_000_000, model };
+        let meta = Meta {
+            id: "chatcmpl-golden".into(),
+            created: 1_800_000_000,
+            model,
+        };
         ChatConversion::new(self.turn.clone(), meta)
     }
 
@@ -82,7 +89,11 @@ impl Case {
 }
 
 fn target() -> Target<'static> {
-    Target { model: None, n_ctx: Some(N_CTX), timings_per_token: false }
+    Target {
+        model: None,
+        n_ctx: Some(N_CTX),
+        timings_per_token: false,
+    }
 }
 
 fn feed<'a>(
@@ -105,7 +116,11 @@ fn requests_are_forwarded_as_recorded() {
     assert!(cases.len() >= 15, "{}", cases.len());
     for case in cases {
         let mut forwarded = case.forwarded();
-        assert_eq!(forwarded, case.forwarded(), "the same turn gives the same bytes");
+        assert_eq!(
+            forwarded,
+            case.forwarded(),
+            "the same turn gives the same bytes"
+        );
         forwarded.push(b'\n');
         case.check("forwarded.json", &forwarded);
     }
@@ -142,7 +157,11 @@ fn how_the_bytes_are_cut_changes_nothing() {
             let pieces = std::iter::once(begin).chain(rest.chunks(SOME_BYTES));
             assert_same(case.answer(pieces), &first);
         }
-        let singly = if upstream.len() < 1500 { upstream.len() } else { 300 };
+        let singly = if upstream.len() < 1500 {
+            upstream.len()
+        } else {
+            300
+        };
         for at in upstream.len() - singly..upstream.len() {
             assert_same(case.answer([&upstream[..at], &upstream[at..]]), &at);
         }
@@ -156,12 +175,20 @@ fn no_beginning_of_an_answer_looks_complete() {
         let stream = case.turn.stream;
         let whole = case.answer([case.upstream.as_slice()]);
         let near_the_end = case.upstream.len().saturating_sub(1200);
-        for end in (0..near_the_end).step_by(17).chain(near_the_end..case.upstream.len()) {
+        for end in (0..near_the_end)
+            .step_by(17)
+            .chain(near_the_end..case.upstream.len())
+        {
             let answer = case.answer([&case.upstream[..end]]);
             let says_done = answer.ends_with(b"data: [DONE]\n\n") || (!stream && answer == whole);
-            let finished = memchr::memmem::find_iter(&case.upstream[..end], b"\"finish_reason\":\"").count()
-                >= memchr::memmem::find_iter(&case.upstream, b"\"finish_reason\":\"").count();
-            assert!(!says_done || finished, "{}, ended after {end} bytes", case.name());
+            let finished =
+                memchr::memmem::find_iter(&case.upstream[..end], b"\"finish_reason\":\"").count()
+                    >= memchr::memmem::find_iter(&case.upstream, b"\"finish_reason\":\"").count();
+            assert!(
+                !says_done || finished,
+                "{}, ended after {end} bytes",
+                case.name()
+            );
         }
     }
 }
