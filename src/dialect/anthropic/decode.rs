@@ -19,7 +19,6 @@ const ANTHROPIC_ONLY: &[&str] = &[
     "context_management",
     "inference_geo",
     "mcp_servers",
-    "metadata",
     "output_config",
     "output_format",
     "safeguards",
@@ -57,6 +56,7 @@ struct Fields<'a> {
     stream: bool,
     stop: Vec<String>,
     max_tokens: Option<f64>,
+    metadata: Option<&'a RawValue>,
     extra: Extra,
 }
 
@@ -81,6 +81,7 @@ impl<'a> Fields<'a> {
             "stream" => self.stream = field(&name, value)?,
             "stop_sequences" => self.stop = field(&name, value)?,
             "max_tokens" => self.max_tokens = Some(field(&name, value)?),
+            "metadata" => self.metadata = Some(value),
             name if ANTHROPIC_ONLY.contains(&name) => {}
             name if llama::is_forwardable(name) => {
                 self.extra.push((name.to_owned(), value.to_owned()));
@@ -124,6 +125,7 @@ impl<'a> Fields<'a> {
             stop: self.stop,
             max_tokens,
             choices: 1,
+            metadata: self.metadata.map(RawValue::to_owned),
             extra: self.extra,
         })
     }

@@ -124,6 +124,7 @@ impl<'a> Fields<'a> {
             stop: self.stop,
             max_tokens: self.max_tokens.resolve()?,
             choices,
+            metadata: None,
             extra: self.extra,
         })
     }
