@@ -1,6 +1,6 @@
 //! Whole conversions, from the client's request to the client's answer, over recorded streams.
 //!
-//! Each directory of `fixtures/openai` holds `request.json` (as a client sends it) and `upstream.sse`
+//! Each directory of `fixtures/openai` and `fixtures/anthropic` holds `request.json` (as a client sends it) and `upstream.sse`
 //! (as llama-server answered); `forwarded.json` and `client.sse` or `client.json` are what the
 //! gateway makes of them. `UPDATE_GOLDEN=1` rewrites the latter.
 
@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
-use drover::dialect::llama::Target;
-use drover::dialect::openai::{Meta, decode};
+use drover::dialect::llama::{Fault, Target};
+use drover::dialect::{Dialect, Meta};
 use drover::exchange::{ChatConversion, Conversion, Progress};
 use drover::turn::Turn;
 
@@ -20,6 +20,7 @@ const SOME_BYTES: usize = 131;
 const N_CTX: u64 = 16_384;
 
 struct Case {
+    dialect: Dialect,
     dir: PathBuf,
     turn: Turn,
     upstream: Vec<u8>,
@@ -27,12 +28,28 @@ struct Case {
 
 impl Case {
     fn all() -> Vec<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/openai");
-        let mut dirs: Vec<_> = fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
+        let dialects = [
+            (Dialect::OpenAi, "openai"),
+            (Dialect::Anthropic, "anthropic"),
+        ];
+        let cases = dialects.map(|(dialect, name)| Self::of(dialect, name));
+        cases.into_iter().flatten().collect()
+    }
+
+    fn of(dialect: Dialect, name: &str) -> Vec<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name);
+        let mut dirs: Vec<_> = fs::read_dir(root)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
         dirs.sort();
         let read = |dir: &Path, name: &str| fs::read(dir.join(name)).expect("a fixture");
         let case = |dir: PathBuf| Self {
-            turn: decode(&read(&dir, "request.json"))
+            dialect,
+            turn: dialect
+                .decode(&read(&dir, "request.json"))
                 .unwrap_or_else(|e| panic!("{}: {e}", dir.display())),
             upstream: read(&dir, "upstream.sse"),
             dir,
@@ -46,8 +63,12 @@ impl Case {
 
     fn conversion(&self) -> ChatConversion {
         let model = self.turn.model.clone();
-        let meta = Meta { id: "chatcmpl-golden".into(), created: 1_800_000_000, model };
-        ChatConversion::new(self.turn.clone(), meta)
+        let meta = Meta {
+            id: "golden".into(),
+            created: 1_800_000_000,
+            model,
+        };
+        ChatConversion::new(self.dialect, self.turn.clone(), meta)
     }
 
     fn forwarded(&self) -> Vec<u8> {
@@ -82,14 +103,17 @@ impl Case {
 }
 
 fn target() -> Target<'static> {
-    Target { model: None, n_ctx: Some(N_CTX), timings_per_token: false }
+    Target {
+        n_ctx: Some(N_CTX),
+        ..Target::default()
+    }
 }
 
 fn feed<'a>(
     conversion: &mut ChatConversion,
     pieces: impl IntoIterator<Item = &'a [u8]>,
     out: &mut BytesMut,
-) -> Result<(), drover::dialect::llama::Fault> {
+) -> Result<(), Fault> {
     for piece in pieces {
         match conversion.feed(piece, out)? {
             Progress::Complete | Progress::Cancel => break,
@@ -105,7 +129,11 @@ fn requests_are_forwarded_as_recorded() {
     assert!(cases.len() >= 15, "{}", cases.len());
     for case in cases {
         let mut forwarded = case.forwarded();
-        assert_eq!(forwarded, case.forwarded(), "the same turn gives the same bytes");
+        assert_eq!(
+            forwarded,
+            case.forwarded(),
+            "the same turn gives the same bytes"
+        );
         forwarded.push(b'\n');
         case.check("forwarded.json", &forwarded);
     }
@@ -142,7 +170,11 @@ fn how_the_bytes_are_cut_changes_nothing() {
             let pieces = std::iter::once(begin).chain(rest.chunks(SOME_BYTES));
             assert_same(case.answer(pieces), &first);
         }
-        let singly = if upstream.len() < 1500 { upstream.len() } else { 300 };
+        let singly = if upstream.len() < 1500 {
+            upstream.len()
+        } else {
+            300
+        };
         for at in upstream.len() - singly..upstream.len() {
             assert_same(case.answer([&upstream[..at], &upstream[at..]]), &at);
         }
@@ -156,12 +188,30 @@ fn no_beginning_of_an_answer_looks_complete() {
         let stream = case.turn.stream;
         let whole = case.answer([case.upstream.as_slice()]);
         let near_the_end = case.upstream.len().saturating_sub(1200);
-        for end in (0..near_the_end).step_by(17).chain(near_the_end..case.upstream.len()) {
+        for end in (0..near_the_end)
+            .step_by(17)
+            .chain(near_the_end..case.upstream.len())
+        {
             let answer = case.answer([&case.upstream[..end]]);
-            let says_done = answer.ends_with(b"data: [DONE]\n\n") || (!stream && answer == whole);
-            let finished = memchr::memmem::find_iter(&case.upstream[..end], b"\"finish_reason\":\"").count()
-                >= memchr::memmem::find_iter(&case.upstream, b"\"finish_reason\":\"").count();
-            assert!(!says_done || finished, "{}, ended after {end} bytes", case.name());
+            let terminated = match case.dialect {
+                Dialect::OpenAi => answer.ends_with(
+                    b"data: [DONE]
+
+",
+                ),
+                Dialect::Anthropic => {
+                    memchr::memmem::find(&answer, b"event: message_stop").is_some()
+                }
+            };
+            let says_done = terminated || (!stream && answer == whole);
+            let finished =
+                memchr::memmem::find_iter(&case.upstream[..end], b"\"finish_reason\":\"").count()
+                    >= memchr::memmem::find_iter(&case.upstream, b"\"finish_reason\":\"").count();
+            assert!(
+                !says_done || finished,
+                "{}, ended after {end} bytes",
+                case.name()
+            );
         }
     }
 }
