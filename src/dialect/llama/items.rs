@@ -13,7 +13,7 @@ use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
 
 /// What a chat template accepts beyond the plain alternation of roles. All false is what every
 /// template accepts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TemplateRules {
     /// System messages after the first message.
     pub system_anywhere: bool,
