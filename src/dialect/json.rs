@@ -286,7 +286,11 @@ mod tests {
             "{}\0",
             &deep,
         ] {
-            assert!(!is_sound_object(unsound), "{}", &unsound[..unsound.len().min(40)]);
+            assert!(
+                !is_sound_object(unsound),
+                "{}",
+                &unsound[..unsound.len().min(40)]
+            );
         }
     }
 

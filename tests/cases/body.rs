@@ -64,9 +64,13 @@ async fn an_announced_body_over_the_limit_is_refused_before_it_is_sent() {
 #[tokio::test]
 async fn a_chunked_body_over_the_limit_is_refused_when_it_crosses_it() {
     let backend = Backend::start().await;
-    let gateway = Setup::to(&[&backend]).set("limits.max_body_bytes", json!("64KiB")).start().await;
+    let gateway = Setup::to(&[&backend])
+        .set("limits.max_body_bytes", json!("64KiB"))
+        .start()
+        .await;
     let mut client = gateway.connect().await;
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head =
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n";
     client.write(head.as_bytes()).await.unwrap();
     // Never ended: waiting for the end would wait for ever.
     let chunk = format!("8000\r\n{}\r\n", "c".repeat(0x8000));
@@ -81,7 +85,10 @@ async fn a_chunked_body_over_the_limit_is_refused_when_it_crosses_it() {
 #[tokio::test]
 async fn a_client_that_sends_all_of_a_refused_body_still_reads_the_answer() {
     let backend = Backend::start().await;
-    let gateway = Setup::to(&[&backend]).set("limits.max_body_bytes", json!("64KiB")).start().await;
+    let gateway = Setup::to(&[&backend])
+        .set("limits.max_body_bytes", json!("64KiB"))
+        .start()
+        .await;
     for _ in 0..5 {
         gateway.ask(&of_size(80 << 10)).await.assert_error(413);
     }
@@ -102,13 +109,21 @@ async fn an_expectation_is_met_at_once() {
         assert_eq!(response.status, 200, "{}", response.text());
     }
     assert_eq!(backend.requests().len(), 2);
-    assert!(backend.requests().iter().all(|r| r.headers.get("expect").is_none()));
+    assert!(
+        backend
+            .requests()
+            .iter()
+            .all(|r| r.headers.get("expect").is_none())
+    );
 }
 
 #[tokio::test]
 async fn an_expectation_of_too_much_is_refused_at_once() {
     let backend = Backend::start().await;
-    let gateway = Setup::to(&[&backend]).set("limits.max_body_bytes", json!("64KiB")).start().await;
+    let gateway = Setup::to(&[&backend])
+        .set("limits.max_body_bytes", json!("64KiB"))
+        .start()
+        .await;
     let request = of_size(MIB).header("Expect", "100-continue");
     let mut client = gateway.connect().await;
     client.write(request.head().as_bytes()).await.unwrap();

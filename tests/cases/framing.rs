@@ -24,7 +24,10 @@ async fn ambiguous_framing_is_refused(#[case] framing: &str) {
     let head = format!("POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\n{framing}\r\n");
     let smuggled = "GET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n";
     let mut client = gateway.connect().await;
-    client.write(format!("{head}0\r\n\r\n{smuggled}").as_bytes()).await.unwrap();
+    client
+        .write(format!("{head}0\r\n\r\n{smuggled}").as_bytes())
+        .await
+        .unwrap();
     let response = client.answer().await.rest().await;
     assert_eq!(response.status, 400, "{}", response.text());
     client.closed().await;
@@ -37,7 +40,9 @@ async fn a_header_over_the_limit_is_refused() {
     let gateway = Setup::to(&[&backend]).start().await;
     let large = stream().header("x-large", &"h".repeat(70 << 10));
     gateway.ask(&large).await.assert_error(431);
-    let many = (0..200).fold(stream(), |r, n| r.header(&format!("x-{n}"), &"h".repeat(400)));
+    let many = (0..200).fold(stream(), |r, n| {
+        r.header(&format!("x-{n}"), &"h".repeat(400))
+    });
     gateway.ask(&many).await.assert_error(431);
     let long_path = format!("/v1/models?{}", "q".repeat(70 << 10));
     gateway.ask(&get(&long_path)).await.assert_error(431);
@@ -68,7 +73,11 @@ async fn requests_on_one_connection_are_answered_in_turn() {
     let gateway = Setup::to(&[&backend]).start().await;
     let mut client = gateway.connect().await;
     for n in 0..10 {
-        let request = if n % 2 == 0 { stream() } else { stream().chunked(7) };
+        let request = if n % 2 == 0 {
+            stream()
+        } else {
+            stream().chunked(7)
+        };
         client.ask(&request).await.assert_complete_stream();
     }
     assert_eq!(backend.requests().len(), 10);
@@ -92,7 +101,13 @@ async fn connection_close_is_respected() {
     let gateway = Setup::to(&[&backend]).start().await;
     for request in [stream(), chat(serde_json::json!({})), get("/v1/models")] {
         let mut client = gateway.connect().await;
-        assert_eq!(client.ask(&request.header("Connection", "close")).await.status, 200);
+        assert_eq!(
+            client
+                .ask(&request.header("Connection", "close"))
+                .await
+                .status,
+            200
+        );
         client.closed().await;
     }
 }

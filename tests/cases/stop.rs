@@ -14,7 +14,10 @@ fn token(text: &str, tokens: u64) -> Value {
 
 fn tokens(texts: &[&str]) -> Reply {
     let reply = Reply::stream().event(&role());
-    texts.iter().zip(1..).fold(reply, |reply, (text, n)| reply.event(&token(text, n)))
+    texts
+        .iter()
+        .zip(1..)
+        .fold(reply, |reply, (text, n)| reply.event(&token(text, n)))
 }
 
 #[rstest]
@@ -43,7 +46,11 @@ async fn a_stop_sequence_ends_the_answer_and_the_generation(
         let body = response.json();
         let choice = &body["choices"][0];
         let said = choice["message"]["content"].as_str().unwrap().to_owned();
-        (said, body["usage"].clone(), choice["finish_reason"].as_str().unwrap().to_owned())
+        (
+            said,
+            body["usage"].clone(),
+            choice["finish_reason"].as_str().unwrap().to_owned(),
+        )
     };
     assert_eq!((said.as_str(), finish.as_str()), (expected, "stop"));
     assert_eq!(usage["prompt_tokens"], 11, "{usage}");
@@ -53,11 +60,16 @@ async fn a_stop_sequence_ends_the_answer_and_the_generation(
 #[tokio::test]
 async fn what_might_become_a_stop_sequence_waits_and_the_rest_does_not() {
     let gate = Gate::new();
-    let reply = tokens(&["hello ST"]).gate(&gate).event(&token("ILL", 2)).ends("stop");
+    let reply = tokens(&["hello ST"])
+        .gate(&gate)
+        .event(&token("ILL", 2))
+        .ends("stop");
     let backend = Backend::replying(reply).await;
     let gateway = Setup::to(&[&backend]).start().await;
     let mut client = gateway.connect().await;
-    client.send(&chat(json!({"stream": true, "stop": "STOP"}))).await;
+    client
+        .send(&chat(json!({"stream": true, "stop": "STOP"})))
+        .await;
     let mut answer = client.answer().await;
     assert_eq!(answer.content().await, "hello ");
     gate.open();
@@ -69,7 +81,9 @@ async fn what_might_become_a_stop_sequence_waits_and_the_rest_does_not() {
 async fn held_text_is_not_lost_at_the_end() {
     let backend = Backend::replying(tokens(&["hello ST"]).ends("stop")).await;
     let gateway = Setup::to(&[&backend]).start().await;
-    let response = gateway.ask(&chat(json!({"stream": true, "stop": "STOP"}))).await;
+    let response = gateway
+        .ask(&chat(json!({"stream": true, "stop": "STOP"})))
+        .await;
     response.assert_complete_stream();
     assert_eq!(response.said(), "hello ST");
 }
@@ -88,6 +102,9 @@ async fn a_stop_sequence_is_not_searched_in_reasoning_or_arguments() {
     let body = gateway.ask(&chat(json!({"stop": ["STOP"]}))).await.json();
     let message = &body["choices"][0]["message"];
     assert_eq!(message["reasoning_content"], "STOP");
-    assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{\"a\":\"STOP\"}");
+    assert_eq!(
+        message["tool_calls"][0]["function"]["arguments"],
+        "{\"a\":\"STOP\"}"
+    );
     assert_eq!(body["choices"][0]["finish_reason"], "tool_calls");
 }

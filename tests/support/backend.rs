@@ -69,7 +69,11 @@ impl Backend {
             connections: AtomicUsize::new(0),
         });
         let listening = tokio::spawn(listen(listener, Arc::clone(&shared))).abort_handle();
-        Self { addr, shared, listening }
+        Self {
+            addr,
+            shared,
+            listening,
+        }
     }
 
     /// A further POST is answered so, once; several queue up.
@@ -108,20 +112,29 @@ impl Backend {
     /// Wait for the POST of this number, counted from 0.
     pub(crate) async fn request(&self, index: usize) -> Recorded {
         let what = format!("request {index} at the backend");
-        self.shared.record.when(&what, |all| all.get(index).cloned()).await
+        self.shared
+            .record
+            .when(&what, |all| all.get(index).cloned())
+            .await
     }
 
     /// Wait until the peer has closed the connection under request `index`.
     pub(crate) async fn cancelled(&self, index: usize) -> Instant {
         let what = format!("the end of request {index} at the backend");
-        self.shared.record.when(&what, |all| all.get(index)?.cancelled).await
+        self.shared
+            .record
+            .when(&what, |all| all.get(index)?.cancelled)
+            .await
     }
 
     /// Wait until `count` POSTs have been cancelled.
     pub(crate) async fn all_cancelled(&self, count: usize) {
         let cancelled = |all: &[Recorded]| all.iter().filter(|r| r.cancelled.is_some()).count();
         let enough = |all: &[Recorded]| (cancelled(all) >= count).then_some(());
-        self.shared.record.when("the end of all requests at the backend", enough).await;
+        self.shared
+            .record
+            .when("the end of all requests at the backend", enough)
+            .await;
     }
 }
 
@@ -162,7 +175,10 @@ enum After {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let (read, writer) = stream.into_split();
-    let mut connection = Connection { reader: Reader::new(read), writer };
+    let mut connection = Connection {
+        reader: Reader::new(read),
+        writer,
+    };
     let mut number = None;
     while let Ok(Some((line, headers))) = connection.reader.head().await {
         let path = line.split(' ').nth(1).unwrap_or_default();
@@ -200,14 +216,30 @@ impl Connection {
         line: String,
         headers: Headers,
     ) -> io::Result<After> {
-        let reply = shared.once.lock().pop_front().unwrap_or_else(|| shared.always.lock().clone());
+        let reply = shared
+            .once
+            .lock()
+            .pop_front()
+            .unwrap_or_else(|| shared.always.lock().clone());
         if headers.get("expect").is_some() {
-            self.writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            self.writer
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await?;
         }
         let early = reply.early;
-        let body = if early { Default::default() } else { self.reader.body(&headers).await? };
-        let request =
-            Recorded { connection, line, headers, body, cancelled: None, answered: false };
+        let body = if early {
+            Default::default()
+        } else {
+            self.reader.body(&headers).await?
+        };
+        let request = Recorded {
+            connection,
+            line,
+            headers,
+            body,
+            cancelled: None,
+            answered: false,
+        };
         let index = shared.record.add(request);
         let Self { reader, writer } = self;
         let cancelled = async {
@@ -230,7 +262,9 @@ impl Connection {
                 return Ok(After::Close);
             }
         };
-        shared.record.update(index, |request| request.answered = true);
+        shared
+            .record
+            .update(index, |request| request.answered = true);
         if early { Ok(After::Close) } else { after }
     }
 }

@@ -50,7 +50,10 @@ impl Client {
         let stream = TcpStream::connect(addr).await.expect("the gateway listens");
         stream.set_nodelay(true).unwrap();
         let (read, writer) = stream.into_split();
-        Self { reader: Reader::new(read), writer }
+        Self {
+            reader: Reader::new(read),
+            writer,
+        }
     }
 
     /// Write bytes as they are.
@@ -88,7 +91,9 @@ impl Client {
 
     /// The next head, or none when the gateway closes instead.
     pub(crate) async fn try_head(&mut self) -> Option<(u16, Headers)> {
-        let head = patiently("the head of an answer", self.reader.head()).await.ok()??;
+        let head = patiently("the head of an answer", self.reader.head())
+            .await
+            .ok()??;
         let status = head.0.split(' ').nth(1)?.parse().ok()?;
         Some((status, head.1))
     }
@@ -112,7 +117,15 @@ impl Client {
             None if status == 204 || status == 304 => Left::Bytes(0),
             None => Left::UntilClose,
         };
-        Answer { client: self, status, headers, left, pieces: Vec::new(), end: None, told: 0 }
+        Answer {
+            client: self,
+            status,
+            headers,
+            left,
+            pieces: Vec::new(),
+            end: None,
+            told: 0,
+        }
     }
 }
 
@@ -134,7 +147,10 @@ impl Answer<'_> {
     /// Events until one has text in it; that text.
     pub(crate) async fn content(&mut self) -> String {
         loop {
-            let event = self.event().await.expect("text before the end of the stream");
+            let event = self
+                .event()
+                .await
+                .expect("text before the end of the stream");
             if let Some(text) = event.content().filter(|text| !text.is_empty()) {
                 return text;
             }
@@ -144,8 +160,19 @@ impl Answer<'_> {
     /// Read to the end.
     pub(crate) async fn rest(mut self) -> Response {
         while self.more().await {}
-        let Self { status, headers, pieces, end, .. } = self;
-        Response { status, headers, pieces, end: end.unwrap_or(End::Cut) }
+        let Self {
+            status,
+            headers,
+            pieces,
+            end,
+            ..
+        } = self;
+        Response {
+            status,
+            headers,
+            pieces,
+            end: end.unwrap_or(End::Cut),
+        }
     }
 
     /// Read a piece; false at the end.
