@@ -4,10 +4,14 @@
 //! the text is searched as it streams, a suffix that may still become a match is held back, and a
 //! hit ends the choice.
 
+use std::sync::Arc;
+
+use super::held::longest_overlap;
+
 /// Searches one choice's text.
 #[derive(Clone, Debug)]
 pub struct StopMatcher {
-    sequences: Vec<String>,
+    sequences: Arc<[String]>,
     held: String,
 }
 
@@ -26,10 +30,10 @@ pub enum Matched {
 }
 
 impl StopMatcher {
-    /// A matcher for `sequences`, none of them empty.
-    pub fn new(sequences: &[String]) -> Self {
+    /// A matcher for `sequences`, none of them empty; the choices of a turn share them.
+    pub fn new(sequences: Arc<[String]>) -> Self {
         Self {
-            sequences: sequences.to_vec(),
+            sequences,
             held: String::new(),
         }
     }
@@ -54,12 +58,7 @@ impl StopMatcher {
                 sequence,
             };
         }
-        let keep = self
-            .sequences
-            .iter()
-            .map(|s| overlap(&self.held, s))
-            .max()
-            .unwrap_or(0);
+        let keep = longest_overlap(&self.held, &self.sequences);
         let rest = self.held.split_off(self.held.len() - keep);
         Matched::Text(std::mem::replace(&mut self.held, rest))
     }
@@ -70,18 +69,6 @@ impl StopMatcher {
     }
 }
 
-/// Length of the longest end of `text` that is a proper beginning of `sequence`.
-fn overlap(text: &str, sequence: &str) -> usize {
-    let longest = text.len().min(sequence.len() - 1);
-    (1..=longest)
-        .rev()
-        .find(|&length| {
-            sequence.is_char_boundary(length)
-                && text.as_bytes().ends_with(&sequence.as_bytes()[..length])
-        })
-        .unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +76,7 @@ mod tests {
 
     fn run(sequences: &[&str], pieces: &[&str]) -> (String, Option<String>) {
         let owned: Vec<String> = sequences.iter().map(|s| (*s).to_owned()).collect();
-        let mut matcher = StopMatcher::new(&owned);
+        let mut matcher = StopMatcher::new(owned.into());
         let mut seen = String::new();
         for piece in pieces {
             match matcher.push((*piece).to_owned()) {
@@ -123,7 +110,7 @@ mod tests {
 
     #[test]
     fn text_that_cannot_match_is_released_at_once() {
-        let mut matcher = StopMatcher::new(&["STOP".to_owned()]);
+        let mut matcher = StopMatcher::new([String::from("STOP")].into());
         assert_eq!(
             matcher.push("hello S".into()),
             Matched::Text("hello ".into())

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::dialect::llama::{REMOTE_MEDIA, names_remote_media};
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult, TurnError};
 
 /// Decode the `messages` array.
@@ -22,8 +23,6 @@ pub(super) fn decode(messages: &RawValue) -> Result<Vec<Message>, TurnError> {
         .map(|(position, raw)| decode_one(position, raw))
         .collect()
 }
-
-const REMOTE: &str = "images, sound and video must be sent inline as `data:` URLs; the gateway does not let the backend fetch remote addresses";
 
 #[derive(Deserialize)]
 struct Wire<'a> {
@@ -67,16 +66,6 @@ struct WirePart<'a> {
     text: Option<String>,
     refusal: Option<String>,
     image_url: Option<WireImage>,
-    input_audio: Option<WireMedia>,
-    input_video: Option<WireMedia>,
-    video_url: Option<WireMedia>,
-}
-
-/// Where llama-server looks for the bytes of sound and video.
-#[derive(Deserialize)]
-struct WireMedia {
-    data: Option<String>,
-    url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -179,15 +168,14 @@ impl Reader {
 
     fn part(&mut self, raw: &RawValue) -> Result<Part, TurnError> {
         let wire: WirePart<'_> = serde_json::from_str(raw.get()).map_err(|e| self.error(&e))?;
-        let media = [wire.input_audio, wire.input_video, wire.video_url];
+        if wire.r#type != "text" && names_remote_media(raw) {
+            return Err(self.error(&REMOTE_MEDIA));
+        }
         Ok(match (wire.r#type.as_ref(), wire.text, wire.image_url) {
             ("text", Some(text), _) => Part::Text(text),
             ("image_url", _, Some(image)) => Part::Image(self.image(image)?),
             // The backend knows whether its model takes them.
-            ("input_audio" | "input_video" | "video_url", ..) => {
-                self.inline(media.into_iter().flatten())?;
-                Part::Other(raw.get().to_owned())
-            }
+            ("input_audio" | "input_video" | "video_url", ..) => Part::Other(raw.get().to_owned()),
             (kind, text, _) => {
                 self.as_is = false;
                 let note = || {
@@ -196,17 +184,6 @@ impl Reader {
                 Part::Text(text.or(wire.refusal).unwrap_or_else(note))
             }
         })
-    }
-
-    /// Sound and video must come with their bytes (base64, or a `data:` URL).
-    fn inline(&self, media: impl Iterator<Item = WireMedia>) -> Result<(), TurnError> {
-        for place in media.flat_map(|media| [media.data, media.url]).flatten() {
-            let scheme = place.get(..4).unwrap_or_default();
-            if place.contains("://") || scheme.eq_ignore_ascii_case("http") {
-                return Err(self.error(&REMOTE));
-            }
-        }
-        Ok(())
     }
 
     fn image(&mut self, wire: WireImage) -> Result<Image, TurnError> {
@@ -221,7 +198,7 @@ impl Reader {
             .get(..5)
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
         {
-            return Err(self.error(&REMOTE));
+            return Err(self.error(&REMOTE_MEDIA));
         }
         Ok(Image { data_url, detail })
     }
@@ -333,32 +310,20 @@ mod tests {
         ] {
             assert!(image(url).is_err(), "{url}");
         }
+        for part in [
+            r#"{"type":"input_audio","input_audio":{"data":"http://169.254.169.254/"}}"#,
+            r#"{"type":"video_url","video_url":{"url":"http://169.254.169.254/"}}"#,
+            r#"{"type":"input_audio","image_url":{"url":"data:,"},"input_audio":{"url":"http://a/"}}"#,
+        ] {
+            let message = format!(r#"{{"role":"user","content":[{part}]}}"#);
+            assert!(one(&message).is_err(), "{part}");
+        }
         assert!(
             image("data:image/png;base64,AA==")
                 .unwrap()
                 .verbatim()
                 .is_some()
         );
-    }
-
-    #[test]
-    fn remote_sound_and_video_are_refused_however_they_are_dressed_up() {
-        let part = |part: &str| one(&format!(r#"{{"role":"user","content":[{part}]}}"#));
-        for text in [
-            r#"{"type":"input_audio","input_audio":{"url":"http://169.254.169.254/"}}"#,
-            r#"{"type":"input_audio","input_audio":{"data":"HTTP://a/b"}}"#,
-            r#"{"type":"video_url","video_url":{"url":"file:///etc/passwd"}}"#,
-            r#"{"type":"input_video","input_video":{"url":"https://a/b"}}"#,
-            r#"{"type":"input_audio","image_url":{"url":"data:image/png;base64,AA=="},"input_audio":{"url":"http://a/"}}"#,
-            r#"{"type":"input_audio","input_audio":{"url":"data:,","url":"http://a/"}}"#,
-        ] {
-            assert!(part(text).is_err(), "{text}");
-        }
-        let sound = r#"{"type":"input_audio","input_audio":{"data":"UklGR+//","format":"wav"}}"#;
-        assert!(part(sound).unwrap().verbatim().is_some());
-        // Another kind is never passed on as it is, whatever it carries.
-        let smuggled = part(r#"{"type":"x","input_audio":{"url":"http://a/"}}"#).unwrap();
-        assert!(smuggled.verbatim().is_none());
     }
 
     #[test]

@@ -1,0 +1,1 @@
+//! One test for each defect that was found in the gateway.

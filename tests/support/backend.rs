@@ -1,0 +1,320 @@
+//! A scripted llama-server on raw TCP.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep};
+
+use super::http::{Headers, Reader};
+use super::recorded::{Record, Recorded};
+use super::script::{Reply, Step};
+use super::wait::eventually;
+
+/// Context window of a slot, in tokens.
+pub(crate) const N_CTX: u64 = 4096;
+
+/// The `--api-prefix` under which it answers too.
+pub(crate) const PREFIX: &str = "/api";
+
+/// Backends answer health checks and notice cancellations while a test is busy with its own work.
+static OWN_THREAD: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+});
+
+/// How health checks are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Like a server that works.
+    Ok,
+    /// Every path says that the model is loading.
+    Loading,
+}
+
+/// See the module's documentation. Stops when dropped.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    listening: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    record: Record,
+    once: Mutex<VecDeque<Reply>>,
+    always: Mutex<Reply>,
+    health: Mutex<Health>,
+    connections: AtomicUsize,
+}
+
+impl Backend {
+    /// One that answers every request with a short text.
+    pub(crate) async fn start() -> Self {
+        Self::replying(Reply::says(&["Hello", " there", "!"])).await
+    }
+
+    /// One that answers every request with `reply`.
+    pub(crate) async fn replying(reply: Reply) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            record: Record::default(),
+            once: Mutex::default(),
+            always: Mutex::new(reply),
+            health: Mutex::new(Health::Ok),
+            connections: AtomicUsize::new(0),
+        });
+        let listening = OWN_THREAD
+            .spawn(listen(listener, Arc::clone(&shared)))
+            .abort_handle();
+        Self {
+            addr,
+            shared,
+            listening,
+        }
+    }
+
+    /// A further POST is answered so, once; several queue up.
+    pub(crate) fn then(&self, reply: Reply) -> &Self {
+        self.shared.once.lock().push_back(reply);
+        self
+    }
+
+    /// From now on every POST is answered so.
+    pub(crate) fn always(&self, reply: Reply) {
+        *self.shared.always.lock() = reply;
+    }
+
+    /// From now on GETs are answered so.
+    pub(crate) fn set_health(&self, health: Health) {
+        *self.shared.health.lock() = health;
+    }
+
+    /// Die: no more connections, and the open ones are cut when this returns.
+    pub(crate) async fn kill(&self) {
+        self.listening.abort();
+        let alone = || async { (Arc::strong_count(&self.shared) == 1).then_some(()) };
+        eventually("the death of a backend", alone).await;
+    }
+
+    /// `http://127.0.0.1:…`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The POSTs so far.
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
+        self.shared.record.all()
+    }
+
+    /// Wait for the POST of this number, counted from 0.
+    pub(crate) async fn request(&self, index: usize) -> Recorded {
+        let what = format!("request {index} at the backend");
+        self.shared
+            .record
+            .when(&what, |all| all.get(index).cloned())
+            .await
+    }
+
+    /// Wait until the peer has closed the connection under request `index`.
+    pub(crate) async fn cancelled(&self, index: usize) -> Instant {
+        let what = format!("the end of request {index} at the backend");
+        self.shared
+            .record
+            .when(&what, |all| all.get(index)?.cancelled)
+            .await
+    }
+
+    /// Wait until `count` POSTs have been cancelled.
+    pub(crate) async fn all_cancelled(&self, count: usize) {
+        let cancelled = |all: &[Recorded]| all.iter().filter(|r| r.cancelled.is_some()).count();
+        let enough = |all: &[Recorded]| (cancelled(all) >= count).then_some(());
+        self.shared
+            .record
+            .when("the end of all requests at the backend", enough)
+            .await;
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// A port nothing listens on.
+pub(crate) async fn dead_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+async fn listen(listener: std::net::TcpListener, shared: Arc<Shared>) {
+    let listener = TcpListener::from_std(listener).unwrap();
+    // Dropped with this task, and the connections with it.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        connections.spawn(serve(stream, Arc::clone(&shared)));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+struct Connection {
+    reader: Reader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+}
+
+/// What is to happen with a connection after a request.
+#[derive(PartialEq, Eq)]
+enum After {
+    Next,
+    Close,
+    Reset,
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let (read, writer) = stream.into_split();
+    let mut connection = Connection {
+        reader: Reader::new(read),
+        writer,
+    };
+    let mut number = None;
+    while let Ok(Some((line, headers))) = connection.reader.head().await {
+        let path = line.split(' ').nth(1).unwrap_or_default();
+        let health = *shared.health.lock();
+        let after = match answer_check(path, health) {
+            Some(reply) => connection.check(reply).await,
+            None => {
+                let count = || shared.connections.fetch_add(1, Ordering::Relaxed);
+                let number = *number.get_or_insert_with(count);
+                connection.scripted(&shared, number, line, headers).await
+            }
+        };
+        match after.unwrap_or(After::Close) {
+            After::Next => {}
+            After::Close => return,
+            After::Reset => {
+                if let Ok(stream) = connection.reader.into_inner().reunite(connection.writer) {
+                    let _ = stream.set_zero_linger();
+                }
+                return;
+            }
+        }
+    }
+}
+
+impl Connection {
+    async fn check(&mut self, reply: Reply) -> io::Result<After> {
+        play(&mut self.writer, reply).await
+    }
+
+    async fn scripted(
+        &mut self,
+        shared: &Shared,
+        connection: usize,
+        line: String,
+        headers: Headers,
+    ) -> io::Result<After> {
+        let reply = shared
+            .once
+            .lock()
+            .pop_front()
+            .unwrap_or_else(|| shared.always.lock().clone());
+        if headers.get("expect").is_some() {
+            self.writer
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await?;
+        }
+        let early = reply.early;
+        let body = if early {
+            Default::default()
+        } else {
+            self.reader.body(&headers).await?
+        };
+        let request = Recorded {
+            connection,
+            line,
+            headers,
+            body,
+            cancelled: None,
+            answered: false,
+        };
+        let index = shared.record.add(request);
+        let Self { reader, writer } = self;
+        let cancelled = async {
+            // A client that speaks one request at a time sends nothing more; reading tells its end.
+            // With an early answer the unread body comes first.
+            while early || reader.is_empty() {
+                match reader.fill().await {
+                    Ok(true) if early => reader.discard(),
+                    Ok(true) => {}
+                    _ => return,
+                }
+            }
+            std::future::pending().await
+        };
+        let after = tokio::select! {
+            biased;
+            after = play(writer, reply) => after.ok(),
+            () = cancelled => None,
+        };
+        shared.record.update(index, |request| match after {
+            Some(_) => request.answered = true,
+            // The peer has closed, seen in reading or in writing.
+            None => request.cancelled = Some(Instant::now()),
+        });
+        Ok(after.filter(|_| !early).unwrap_or(After::Close))
+    }
+}
+
+async fn play(writer: &mut OwnedWriteHalf, reply: Reply) -> io::Result<After> {
+    for step in reply.steps {
+        match step {
+            Step::Send(bytes) => writer.write_all(&bytes).await?,
+            Step::Pause(length) => sleep(length).await,
+            Step::Gate(gate) => gate.opened().await,
+            Step::Hang => std::future::pending().await,
+            Step::Close => return Ok(After::Close),
+            Step::Reset => return Ok(After::Reset),
+        }
+    }
+    Ok(After::Next)
+}
+
+/// What the gateway's health checks get; none for paths a client asks for.
+fn answer_check(path: &str, health: Health) -> Option<Reply> {
+    let path = path.split('?').next().unwrap_or_default();
+    let body = match path.strip_prefix(PREFIX).unwrap_or(path) {
+        "/health" | "/props" | "/slots" if health == Health::Loading => return Some(Reply::loading()),
+        "/health" => json!({"status": "ok"}),
+        "/props" => json!({
+            "default_generation_settings": {"params": {"seed": 1}, "n_ctx": N_CTX},
+            "total_slots": 4, "model_alias": "backend-model", "model_path": "/m.gguf",
+            "modalities": {"vision": false, "video": false, "audio": false},
+            "endpoint_slots": true, "endpoint_props": false, "endpoint_metrics": false,
+            "chat_template": "{{ messages }}", "build_info": "b11434-test",
+            "chat_template_caps": {"supports_tools": true, "supports_tool_calls": true},
+            "is_sleeping": false,
+        }),
+        "/slots" => (0..4)
+            .map(|id| json!({"id": id, "n_ctx": N_CTX, "speculative": false, "is_processing": false}))
+            .collect(),
+        _ => return None,
+    };
+    Some(Reply::json(200, &body))
+}

@@ -1,0 +1,242 @@
+//! The gateway as a process.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::client::Client;
+use super::config::Setup;
+use super::h2c::H2;
+use super::request::{Request, get, post};
+use super::response::Response;
+use super::wait::{eventually, patiently};
+
+/// The binary under test.
+pub(crate) const DROVER: &str = env!("CARGO_BIN_EXE_drover");
+
+/// A running `drover serve`; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    /// Where clients connect.
+    pub(crate) addr: SocketAddr,
+    /// Metrics, readiness, admin API.
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    _dir: TempDir,
+}
+
+impl Setup {
+    /// Start, and wait until requests would be served.
+    pub(crate) async fn start(self) -> Gateway {
+        self.start_when("/readyz").await
+    }
+
+    /// Start, and wait until the process answers; its backends need not.
+    pub(crate) async fn start_unready(self) -> Gateway {
+        self.start_when("/livez").await
+    }
+
+    async fn start_when(self, probe: &str) -> Gateway {
+        // Between finding a free port and its use another process may take it.
+        for _ in 0..5 {
+            let mut gateway = self.spawn();
+            if gateway.up(probe).await {
+                return gateway;
+            }
+        }
+        panic!("no free ports");
+    }
+
+    fn spawn(&self) -> Gateway {
+        let (addr, admin) = free_ports();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("drover.yaml");
+        let config = self
+            .clone()
+            .set("listen", json!([addr.to_string()]))
+            .set("admin.addr", json!(admin.to_string()))
+            .config;
+        std::fs::write(&file, config.to_string()).unwrap();
+        let mut child = Command::new(DROVER)
+            .args(["serve", "--config"])
+            .arg(&file)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stdout.take().unwrap(), Arc::clone(&log));
+        collect(child.stderr.take().unwrap(), Arc::clone(&log));
+        Gateway {
+            addr,
+            admin,
+            child,
+            log,
+            _dir: dir,
+        }
+    }
+}
+
+fn free_ports() -> (SocketAddr, SocketAddr) {
+    let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (one, two) = (bind(), bind());
+    (one.local_addr().unwrap(), two.local_addr().unwrap())
+}
+
+fn collect(output: impl AsyncRead + Unpin + Send + 'static, log: Arc<Mutex<Vec<String>>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            log.lock().push(line);
+        }
+    });
+}
+
+impl Gateway {
+    /// A fresh connection.
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.addr).await
+    }
+
+    /// A fresh HTTP/2 connection.
+    pub(crate) async fn connect_h2(&self) -> H2 {
+        H2::connect(self.addr).await
+    }
+
+    /// A request on a connection of its own.
+    pub(crate) async fn ask(&self, request: &Request) -> Response {
+        self.connect().await.ask(request).await
+    }
+
+    /// GET on the admin address.
+    pub(crate) async fn admin_get(&self, path: &str) -> Response {
+        Client::connect(self.admin)
+            .await
+            .ask(&admin(get(path), self.admin))
+            .await
+    }
+
+    /// POST without a body on the admin address.
+    pub(crate) async fn admin_post(&self, path: &str) -> Response {
+        Client::connect(self.admin)
+            .await
+            .ask(&admin(post(path, ""), self.admin))
+            .await
+    }
+
+    /// The sum of a metric's samples whose line contains `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.admin_get("/metrics").await.text();
+        let samples = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(labels)
+        });
+        samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Wait until no request is in flight, neither here nor at a backend.
+    pub(crate) async fn idle(&self) {
+        eventually("no request in flight", || async {
+            let ready = self.admin_get("/readyz").await.json();
+            let inflight = self.metric("drover_inflight", "").await;
+            (ready["in_flight"] == 0 && inflight == 0.0).then_some(())
+        })
+        .await;
+    }
+
+    /// Wait until `/api/backends` says that backend `id` is in `state`.
+    pub(crate) async fn backend_is(&self, id: &str, state: &str) {
+        eventually(&format!("backend {id} is {state}"), || async {
+            let backends = self.admin_get("/api/backends").await.json();
+            let listed = backends["backends"].as_array()?;
+            listed
+                .iter()
+                .any(|b| b["id"] == id && b["state"] == state)
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// What the process has logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().clone()
+    }
+
+    /// Wait for the access line of the request with this id.
+    pub(crate) async fn access_line(&self, request_id: &str) -> Value {
+        eventually(&format!("the access line of {request_id}"), || async {
+            let log = self.log();
+            let lines = log
+                .iter()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines
+                .into_iter()
+                .find(|line| line["request_id"] == request_id && line["outcome"].is_string())
+        })
+        .await
+    }
+
+    /// Ask the process to end gracefully.
+    pub(crate) async fn terminate(&self) {
+        let pid = self.child.id().expect("the gateway runs").to_string();
+        let sent = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// Wait until the process has ended.
+    pub(crate) async fn exited(&mut self) -> ExitStatus {
+        patiently("the end of the gateway", self.child.wait())
+            .await
+            .unwrap()
+    }
+
+    /// Wait until `probe` answers 200; false if the process ended because of a taken port.
+    async fn up(&mut self, probe: &str) -> bool {
+        let (admin, log) = (self.admin, Arc::clone(&self.log));
+        let child = &mut self.child;
+        let mut ended = || child.try_wait().unwrap();
+        eventually(&format!("{probe} of the gateway"), || {
+            let end = ended();
+            let log = Arc::clone(&log);
+            async move {
+                if let Some(status) = end {
+                    let log = log.lock().join("\n");
+                    assert!(
+                        log.contains("in use"),
+                        "the gateway ended with {status}:\n{log}"
+                    );
+                    return Some(false);
+                }
+                TcpStream::connect(admin).await.ok()?;
+                let response = Client::connect(admin)
+                    .await
+                    .ask(&self::admin(get(probe), admin))
+                    .await;
+                (response.status == 200).then_some(true)
+            }
+        })
+        .await
+    }
+}
+
+/// The admin address answers loopback names only.
+fn admin(request: Request, addr: SocketAddr) -> Request {
+    request.host(&addr.to_string())
+}

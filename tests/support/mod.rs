@@ -1,0 +1,22 @@
+//! What the tests are made of.
+
+pub(crate) mod backend;
+pub(crate) mod client;
+pub(crate) mod config;
+pub(crate) mod gateway;
+pub(crate) mod h2c;
+pub(crate) mod http;
+pub(crate) mod recorded;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod script;
+pub(crate) mod wait;
+
+pub(crate) use backend::{Backend, Health, N_CTX, dead_url};
+pub(crate) use client::Client;
+pub(crate) use config::{Setup, pool};
+pub(crate) use gateway::{DROVER, Gateway};
+pub(crate) use request::{Request, chat, get, post, stream};
+pub(crate) use response::{End, Response};
+pub(crate) use script::{Gate, Reply};
+pub(crate) use wait::{eventually, patiently};
