@@ -1,5 +1,7 @@
 //! A chat turn: any generating dialect in front, llama-server's chat completions behind.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use super::conversion::{Conversion, Progress, Report, UpstreamRequest};
@@ -43,8 +45,9 @@ struct ChoiceState {
 
 impl Attempt {
     fn new(turn: &Turn, seed: &str) -> Self {
+        let stops: Arc<[String]> = turn.stop.as_slice().into();
         let choice = || ChoiceState {
-            stops: StopMatcher::new(&turn.stop),
+            stops: StopMatcher::new(Arc::clone(&stops)),
             stop: None,
         };
         Self {

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{content, tools};
 use crate::dialect::json::{self, Members};
 use crate::dialect::llama;
+use crate::dialect::stop::StopSequences;
 use crate::turn::{Extra, Message, Part, Role, Turn, TurnError};
 
 /// Fields that mean something to Anthropic's service and nothing to a model here.
@@ -79,14 +80,11 @@ impl<'a> Fields<'a> {
             "tool_choice" => self.tool_choice = Some(value),
             "thinking" => self.thinking = Some(field(&name, value)?),
             "stream" => self.stream = field(&name, value)?,
-            "stop_sequences" => self.stop = field(&name, value)?,
+            "stop_sequences" => self.stop = field::<StopSequences>(&name, value)?.0,
             "max_tokens" => self.max_tokens = Some(field(&name, value)?),
             "metadata" => self.metadata = Some(value),
             name if ANTHROPIC_ONLY.contains(&name) => {}
-            name if llama::is_forwardable(name) => {
-                self.extra.push((name.to_owned(), value.to_owned()));
-            }
-            _ => {}
+            name => llama::forward(&mut self.extra, name, value)?,
         }
         Ok(())
     }
@@ -114,7 +112,6 @@ impl<'a> Fields<'a> {
         self.think();
         self.continue_prefill(&messages);
         let max_tokens = self.limit()?;
-        self.stop.retain(|text| !text.is_empty());
         Ok(Turn {
             model: self.model.unwrap_or_default(),
             messages,
