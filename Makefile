@@ -10,10 +10,11 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 CARGO   := cargo
 GATEWAY := $(TARGET)/quick/drover
+BENCH   := bench/latency/Cargo.toml
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Try it
 
@@ -46,32 +47,58 @@ llama: ## Build and cache the real llama-server and two small models (about 12 m
 ##@ Check
 
 .PHONY: test
-test: setup-test fmt-check clippy unit test-llama ## Everything that must pass: format, lints, unit, integration, real llama-server
+test: setup-test fmt-check clippy unit test-chaos test-llama ## Everything that must pass: format, lints, unit, integration, real llama-server
 
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path $(BENCH)
 
 .PHONY: fmt-check
 fmt-check:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path $(BENCH) --check
 
 .PHONY: clippy
 clippy: setup ## Lint everything, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --manifest-path $(BENCH) --target-dir $(TARGET)/bench --all-targets -- -D warnings
 
 .PHONY: unit
 unit: setup ## Unit, golden and integration tests
 	$(CARGO) test --locked
+	$(CARGO) test --locked --manifest-path $(BENCH) --target-dir $(TARGET)/bench
+
+.PHONY: test-chaos
+test-chaos: setup-test build ## Backends killed under load and clients that leave, on simulated servers
+	python3 tests/chaos/run.py --gateway $(GATEWAY)
 
 .PHONY: test-llama
-test-llama: setup-test build llama ## The official SDKs through the gateway on real llama-servers
+test-llama: setup-test build llama ## The official SDKs through the gateway on real llama-servers, and one of those killed
 	GATEWAY=$(GATEWAY) scripts/test-llama.sh
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 32 --at-once 8
 
 .PHONY: nightly
-nightly: test ## Long things: everything of `test`, then more cases of the property tests and repeated SDK runs
+nightly: test ## Long things: everything of `test`, then more cases of the property tests, repeated SDK runs, more chaos
 	PROPTEST_CASES=20000 $(CARGO) test --locked --profile quick
 	for round in 1 2 3; do GATEWAY=$(GATEWAY) scripts/test-llama.sh; done
+	python3 tests/chaos/run.py --gateway $(GATEWAY) --requests 2000
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 200
+
+##@ Measure
+
+.PHONY: bench-latency
+bench-latency: build ## What the gateway adds to a request, side by side with the same backend asked directly
+	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench
+	@$(TARGET)/bench/release/drover-bench-latency --gateway $(GATEWAY) --out bench/results/latency.json
+
+.PHONY: bench-llama
+bench-llama: build llama ## The same on a real llama-server: first token, and time between tokens
+	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench
+	@set -a; eval "$$(scripts/llama.sh)"; python3 scripts/llama_fleet.py run --count 1 --gateway $(GATEWAY) -- \
+		$(TARGET)/bench/release/drover-bench-latency --attach --out bench/results/latency-llama.json
+
+##@ Clean
 
 .PHONY: clean
 clean: ## Remove what was built here (the caches under ~/.cache/drover stay)

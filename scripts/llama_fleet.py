@@ -15,6 +15,7 @@ Server, model and template come from scripts/llama.sh through the environment. S
 import argparse
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -31,8 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL = "smollm2"
-# What each server runs with, in order: its spec profile in the gateway's configuration, and the flags for it.
-PROFILES = [("none", []), ("ngram-mod", ["--spec-type", "ngram-mod"])]
+# What the servers run with, in turn: the spec profile in the gateway's configuration, and the flags for it.
+PROFILES = {"none": [], "ngram-mod": ["--spec-type", "ngram-mod"]}
 START_TIMEOUT_S = 120
 GATEWAY_STOP_TIMEOUT_S = 15
 # llama-server does not exit on SIGTERM while a non-streamed request is in flight.
@@ -124,34 +125,43 @@ def wait_healthy(process: Process, url: str) -> None:
         raise Failure(f"{process.name} did not become ready; the end of its log:\n{tail(process.log)}")
 
 
-def start_servers(state: Path, count: int, dies_with_us: bool, started: list[Process]) -> None:
-    """Starts the servers together, each on a port that the kernel picks, and waits for their /health."""
+def start_server(state: Path, name: str, port: str, profile: str, dies_with_us: bool) -> Process:
+    """Starts one server on a port, `0` for one that the kernel picks; `wait_listening` tells which, and that it is ready."""
     try:
         server, model, template = (os.environ[k] for k in ("LLAMA_SERVER", "MODEL_SMOLLM2", "TEMPLATE_HERMES"))
     except KeyError as missing:
         raise Failure(f"{missing} is not set: source the output of scripts/llama.sh") from None
+    log = state / f"{name}.log"
+    argv = [server, "--host", "127.0.0.1", "--port", port, "-m", model, "--alias", MODEL, "--chat-template-file", template]
+    # Two slots of 4096 tokens. One thread each: more only fight over a small machine.
+    argv += ["-t", "1", "-c", "8192", "-np", "2", "--cache-ram", "256", "--metrics", "--slots", *PROFILES[profile]]
+    pid = spawn(argv, log, {"OMP_WAIT_POLICY": "passive"}, dies_with_us)
+    return Process(name, pid, start_time(pid) or "", "", str(log), profile)
+
+
+def wait_listening(process: Process) -> None:
+    listening = re.compile(rb"listening on (http://127\.0\.0\.1:\d+)")
+    match = None
+
+    def bound() -> bool:
+        nonlocal match
+        match = listening.search(Path(process.log).read_bytes())
+        return match is not None or not process.alive()
+
+    wait_until(bound, START_TIMEOUT_S)
+    if match is None:
+        raise Failure(f"{process.name} did not start; the end of its log:\n{tail(process.log)}")
+    process.url = match[1].decode()
+    wait_healthy(process, f"{process.url}/health")
+
+
+def start_servers(state: Path, count: int, dies_with_us: bool, started: list[Process]) -> None:
+    """Starts the servers together, each on a port that the kernel picks, and waits for their /health."""
+    profiles = itertools.cycle(PROFILES)
     for index in range(count):
-        profile, flags = PROFILES[index % len(PROFILES)]
-        log = state / f"llama{index}.log"
-        argv = [server, "--host", "127.0.0.1", "--port", "0", "-m", model, "--alias", MODEL, "--chat-template-file", template]
-        # Two slots of 4096 tokens. One thread each: more only fight over a small machine.
-        argv += ["-t", "1", "-c", "8192", "-np", "2", "--cache-ram", "256", "--metrics", "--slots", *flags]
-        pid = spawn(argv, log, {"OMP_WAIT_POLICY": "passive"}, dies_with_us)
-        started.append(Process(f"llama{index}", pid, start_time(pid) or "", "", str(log), profile))
+        started.append(start_server(state, f"llama{index}", "0", next(profiles), dies_with_us))
     for process in started[-count:]:
-        listening = re.compile(rb"listening on (http://127\.0\.0\.1:\d+)")
-        match = None
-
-        def bound() -> bool:
-            nonlocal match
-            match = listening.search(Path(process.log).read_bytes())
-            return match is not None or not process.alive()
-
-        wait_until(bound, START_TIMEOUT_S)
-        if match is None:
-            raise Failure(f"{process.name} did not start; the end of its log:\n{tail(process.log)}")
-        process.url = match[1].decode()
-        wait_healthy(process, f"{process.url}/health")
+        wait_listening(process)
 
 
 def free_address() -> str:
@@ -160,20 +170,19 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-def configuration(listen: str, admin: str, servers: list[Process], state: Path) -> dict:
+def configuration(listen: str, admin: str, servers: list[Process]) -> dict:
     backends = [{"name": s.name, "url": s.url, "profile": s.profile} for s in servers]
     return {
         "listen": [listen],
         "admin": {"addr": admin},
         "fleet": {"pools": [{"name": "default", "models": [MODEL], "backends": backends}]},
-        "audit": {"path": str(state / "audit")},
     }
 
 
 def start_gateway(binary: str, listen: str, admin: str, state: Path, servers: list[Process], started: list[Process]) -> Process:
     config, log = state / "drover.yaml", state / "drover.log"
     # Every JSON document is a YAML document.
-    config.write_text(json.dumps(configuration(listen, admin, servers, state), indent=2) + "\n")
+    config.write_text(json.dumps(configuration(listen, admin, servers), indent=2) + "\n")
     pid = spawn([binary, "serve", "--config", str(config)], log, {}, dies_with_us=True)
     gateway = Process("drover", pid, start_time(pid) or "", f"http://{listen}", str(log))
     started.append(gateway)

@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod guard;
 pub mod proxy;
 pub mod server;
+pub mod session;
 pub mod sim;
 pub mod telemetry;
 pub mod turn;

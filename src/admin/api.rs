@@ -3,12 +3,14 @@
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::State;
 use super::reply::{self, Reply};
 use super::route::Endpoint;
 use super::view::BackendView;
 use crate::server::drain::Phase;
+use crate::session::SessionSummary;
 use crate::telemetry::metrics::TEXT_FORMAT;
 
 pub(super) fn serve(state: &State, endpoint: Endpoint) -> Reply {
@@ -24,6 +26,14 @@ pub(super) fn serve(state: &State, endpoint: Endpoint) -> Reply {
                 backends: state.fleet.backends(),
             },
         ),
+        Endpoint::Sessions(page) => reply::json(
+            StatusCode::OK,
+            &SessionList {
+                total: state.sessions.len(),
+                sessions: state.sessions.page(page, Instant::now()),
+            },
+        ),
+        Endpoint::Session(id) => session(state, &id),
         Endpoint::SetDraining { id, draining } => set_draining(state, &id, draining),
     }
 }
@@ -42,6 +52,8 @@ fn index() -> Reply {
                 endpoint("GET", "/api/backends", "every backend with its state"),
                 endpoint("POST", "/api/backends/{id}/drain", "no new requests to this backend"),
                 endpoint("POST", "/api/backends/{id}/undrain", "new requests again"),
+                endpoint("GET", "/api/sessions?offset=0&limit=100", "sessions, the most recently used first"),
+                endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
                 endpoint("GET", "/api/config", "the effective configuration, secrets redacted"),
             ],
         }),
@@ -52,6 +64,13 @@ fn index() -> Reply {
 #[derive(Serialize)]
 struct Backends {
     backends: Vec<BackendView>,
+}
+
+/// Body of `GET /api/sessions`: one page.
+#[derive(Serialize)]
+struct SessionList {
+    total: usize,
+    sessions: Vec<SessionSummary>,
 }
 
 /// Body of `POST /api/backends/{id}/…`: the backend as it is now.
@@ -115,6 +134,21 @@ fn metrics(state: &State) -> Reply {
                 "the metrics cannot be encoded; see the log",
             )
         }
+    }
+}
+
+fn session(state: &State, id: &str) -> Reply {
+    let found = id
+        .parse()
+        .ok()
+        .and_then(|id| state.sessions.view(id, Instant::now()));
+    match found {
+        Some(session) => reply::json(StatusCode::OK, &session),
+        None => reply::error(
+            StatusCode::NOT_FOUND,
+            "session_not_found",
+            "no session of this id is remembered; GET /api/sessions lists them",
+        ),
     }
 }
 

@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::server::drain::Inflight;
+use crate::session::Sessions;
 use crate::telemetry::Metrics;
 
 use access::{Access, Refusal};
@@ -40,6 +41,8 @@ pub struct State {
     pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
     /// The backends.
     pub fleet: Arc<dyn FleetView>,
+    /// What is remembered between requests.
+    pub sessions: Arc<Sessions>,
     /// Requests being served, and whether the process drains.
     pub inflight: Arc<Inflight>,
     /// The series of `/metrics`.
@@ -109,7 +112,11 @@ fn refused(refusal: Refusal) -> Reply {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
-        self.respond(&request.method, request.uri.path(), &request.headers)
+        let path = request
+            .uri
+            .path_and_query()
+            .map_or("", |path| path.as_str());
+        self.respond(&request.method, path, &request.headers)
     }
 }
 

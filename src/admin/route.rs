@@ -3,6 +3,12 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::session::Page;
+
+/// Sessions shown at once, unless asked otherwise, and at most.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1000;
+
 /// An endpoint of the admin address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
@@ -18,6 +24,10 @@ pub(super) enum Endpoint {
     Config,
     /// `GET /api/backends`: every backend with its state.
     Backends,
+    /// `GET /api/sessions?offset=&limit=`: sessions, the most recently used first.
+    Sessions(Page),
+    /// `GET /api/sessions/{id}`: one session with its conversations.
+    Session(String),
     /// `POST /api/backends/{id}/drain` and `…/undrain`.
     SetDraining {
         /// Name of the backend.
@@ -37,8 +47,10 @@ pub(super) enum NoRoute {
 }
 
 impl Endpoint {
+    /// `path` may have a query.
     pub(super) fn find(method: &Method, path: &str) -> Result<Self, NoRoute> {
-        let endpoint = Self::at(path).ok_or(NoRoute::NotFound)?;
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let endpoint = Self::at(path, query).ok_or(NoRoute::NotFound)?;
         let changes = matches!(endpoint, Self::SetDraining { .. });
         let allowed = match *method {
             Method::GET | Method::HEAD => !changes,
@@ -52,7 +64,7 @@ impl Endpoint {
         }
     }
 
-    fn at(path: &str) -> Option<Self> {
+    fn at(path: &str, query: &str) -> Option<Self> {
         let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         Some(match segments.as_slice() {
             [""] => Self::Index,
@@ -61,6 +73,8 @@ impl Endpoint {
             ["metrics"] => Self::Metrics,
             ["api", "config"] => Self::Config,
             ["api", "backends"] => Self::Backends,
+            ["api", "sessions"] => Self::Sessions(page(query)),
+            ["api", "sessions", id] if !id.is_empty() => Self::Session((*id).to_owned()),
             ["api", "backends", id, action @ ("drain" | "undrain")] if !id.is_empty() => {
                 Self::SetDraining {
                     id: percent_decode_str(id).decode_utf8().ok()?.into_owned(),
@@ -74,6 +88,18 @@ impl Endpoint {
     /// Probes ask without a credential and learn nothing but a status and counts.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Live | Self::Ready)
+    }
+}
+
+/// What cannot be understood is as if it had not been asked.
+fn page(query: &str) -> Page {
+    let number = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name)?.1.parse().ok()
+    };
+    Page {
+        offset: number("offset").unwrap_or(0),
+        limit: number("limit").unwrap_or(PAGE).clamp(1, MAX_PAGE),
     }
 }
 
@@ -98,6 +124,20 @@ mod tests {
         ] {
             assert_eq!(get(path), Err(NoRoute::NotFound), "{path}");
         }
+    }
+
+    #[test]
+    fn pages_are_bounded() {
+        let page =
+            |query: &str| match Endpoint::find(&Method::GET, &format!("/api/sessions{query}")) {
+                Ok(Endpoint::Sessions(page)) => (page.offset, page.limit),
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(page(""), (0, PAGE));
+        assert_eq!(page("?limit=7&offset=20"), (20, 7));
+        assert_eq!(page("?limit=1000000000"), (0, MAX_PAGE));
+        assert_eq!(page("?limit=-1&offset=x&"), (0, PAGE));
+        assert_eq!(page("?limit=0"), (0, 1));
     }
 
     #[test]

@@ -59,6 +59,7 @@ fn state(checked: bool, states: [&'static str; 2]) -> State {
             backends: Mutex::new(backends),
             checked,
         }),
+        sessions: Sessions::new(&Config::default().limits),
         inflight: Inflight::new(),
         metrics: &METRICS,
     }
@@ -187,14 +188,29 @@ fn head_has_the_length_but_no_body() {
 }
 
 #[test]
+fn sessions_are_listed_and_shown_one_by_one() {
+    let admin = admin(true, ["ready", "ready"]);
+    let (status, body) = ask(&admin, Method::GET, "/api/sessions?limit=5");
+    assert_eq!((status, &body["total"]), (StatusCode::OK, &Value::from(0)));
+    assert_eq!(body["sessions"], Value::Array(Vec::new()));
+    for id in ["nonsense", "0123456789abcdef0123", "%ff"] {
+        let (status, body) = ask(&admin, Method::GET, &format!("/api/sessions/{id}"));
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert_eq!(body["error"]["type"], "session_not_found");
+    }
+}
+
+#[test]
 fn the_index_lists_what_exists() {
     let admin = admin(true, ["ready", "ready"]);
     let (_, body) = ask(&admin, Method::GET, "/");
+    // Under a session's path 404 also means that there is no such session.
+    let missing = |body: &Value| body["error"]["type"] == "not_found";
     for endpoint in body["endpoints"].as_array().unwrap() {
         let method: Method = endpoint["method"].as_str().unwrap().parse().unwrap();
         let path = endpoint["path"].as_str().unwrap().replace("{id}", "gpu0");
-        let status = ask(&admin, method, &path).0;
-        assert_ne!(status, StatusCode::NOT_FOUND, "{path}");
+        let (status, body) = ask(&admin, method, &path);
+        assert!(!missing(&body), "{path}");
         assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
 }

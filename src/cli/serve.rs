@@ -17,6 +17,7 @@ use crate::fleet::{BackendState, Fleet, FleetError, HealthService};
 use crate::proxy::{Gateway, Shared};
 use crate::server::drain::Inflight;
 use crate::server::{self, Parts, ServeError, Sockets};
+use crate::session::{Sessions, Sweeper};
 use crate::telemetry::{self, BackendSample, Metrics};
 
 /// Arguments of `drover serve`.
@@ -84,6 +85,9 @@ pub(super) fn serve(
     );
     let watched = Arc::clone(&fleet);
     Metrics::global().watch_backends(move || samples(&watched));
+    let sessions = Sessions::new(&config.limits);
+    let watched = Arc::clone(&sessions);
+    Metrics::global().watch_sessions(move || watched.len());
 
     server::run(config, sockets, |conf| {
         let inflight = Inflight::new();
@@ -92,17 +96,22 @@ pub(super) fn serve(
             Arc::clone(&fleet),
             Arc::clone(&inflight),
             PingoraConnector::new(conf),
+            Arc::clone(&sessions),
         );
         let configured = Arc::clone(&shared);
         let state = admin::State {
             config: Box::new(move || configured.config()),
             fleet: Arc::clone(&fleet) as _,
+            sessions: Arc::clone(&sessions),
             inflight: Arc::clone(&inflight),
             metrics: Metrics::global(),
         };
         let token = config.admin.token().map(config::Secret::expose);
         let health = background_service("health", HealthService::new(fleet, config));
-        let mut background: Vec<Box<dyn ServiceWithDependents>> = vec![Box::new(health)];
+        let sweeper = Sweeper::new(sessions, config.limits.session_ttl);
+        let sweeper = background_service("sessions", sweeper);
+        let mut background: Vec<Box<dyn ServiceWithDependents>> =
+            vec![Box::new(health), Box::new(sweeper)];
         background.extend(extra);
         Ok(Parts {
             gateway: Gateway::new(shared),

@@ -7,6 +7,7 @@ pub mod llama;
 pub mod openai;
 pub mod relay;
 pub mod sse;
+pub mod stop;
 
 use bytes::BytesMut;
 use serde_json::value::RawValue;

@@ -43,7 +43,7 @@ impl Relay {
     /// Decode a request body; everything that may be forwarded is kept as it came.
     ///
     /// # Errors
-    /// [`TurnError::BadRequest`] when the body is no JSON object.
+    /// [`TurnError::BadRequest`] when the body is no JSON object, or a field is not what it has to be.
     pub fn decode(kind: Kind, body: &[u8]) -> Result<Self, TurnError> {
         if json::deeper_than(body, json::MAX_DEPTH) {
             return Err(TurnError::bad_request("the request nests too deeply"));
@@ -73,10 +73,7 @@ impl Relay {
                         serde_json::from_str(value.get()).map_err(parse_error)?;
                     relay.include_usage = options.and_then(|o| o.include_usage).unwrap_or(false);
                 }
-                name if llama::is_forwardable(name) => {
-                    relay.fields.push((name.to_owned(), value.to_owned()));
-                }
-                _ => {}
+                name => llama::forward(&mut relay.fields, name, value)?,
             }
         }
         Ok(relay)

@@ -68,6 +68,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         model: lease.upstream_model(),
         n_ctx: facts.n_ctx,
         vision: facts.build.is_some().then_some(facts.modalities.vision),
+        rules: facts.template.rules.unwrap_or_default(),
         ..Target::default()
     };
     let request = conversion.begin(target);

@@ -1,5 +1,7 @@
 //! A chat turn: any generating dialect in front, llama-server's chat completions behind.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use super::accounting::Accounting;
@@ -82,7 +84,8 @@ impl ChatConversion {
     }
 
     fn attempt(turn: &Turn, meta: &Meta, guards: &Guards, calls: u32, constrained: bool) -> Attempt {
-        let choice = || ChoiceState::new(guards, &turn.stop, calls, constrained);
+        let stops: Arc<[String]> = turn.stop.as_slice().into();
+        let choice = || ChoiceState::new(guards, Arc::clone(&stops), calls, constrained);
         Attempt {
             frames: sse::Decoder::new(MAX_EVENT),
             chunks: ChunkDecoder::new(turn.choices, &meta.id),

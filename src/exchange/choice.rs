@@ -1,5 +1,7 @@
 //! One choice of one attempt: guard, then stop sequences, then out.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use crate::config::{Preset, ToolCalls};
@@ -73,7 +75,7 @@ pub(super) struct ChoiceState {
 }
 
 impl ChoiceState {
-    pub(super) fn new(guards: &Guards, stops: &[String], calls: u32, constrained: bool) -> Self {
+    pub(super) fn new(guards: &Guards, stops: Arc<[String]>, calls: u32, constrained: bool) -> Self {
         Self {
             preset: guards.preset,
             guard: guards.context.as_ref().map(|context| StreamGuard::new(context, calls)),

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::config::{Timeouts, TurnLimits};
 use crate::dialect::llama::Fault;
-use crate::fleet::{Backend, Lease, Pool, Unavailable};
+use crate::fleet::{Backend, BackendId, Lease, Pool, Unavailable};
 use crate::telemetry::labels::{AbortCause, Stage, Why};
 use crate::turn::TurnError;
 
@@ -78,6 +78,8 @@ pub struct Exchange<'a, C> {
     pub connector: &'a C,
     /// Backends that serve the model.
     pub pool: &'a Pool,
+    /// The one that has the conversation's KV cache.
+    pub preferred: Option<&'a BackendId>,
     /// Deadlines.
     pub timeouts: &'a Timeouts,
     /// What the turn may spend.
@@ -162,7 +164,7 @@ async fn attempts<C: Connector, D: Downstream>(
     let mut last_fault: Option<TurnError> = None;
     loop {
         let selecting = Instant::now();
-        let lease = select(exchange.pool, &next, last_fault.as_ref())?;
+        let lease = select(exchange, &next, last_fault.as_ref())?;
         client.attempt_begins(lease.id().as_str());
         client.add_overhead(Stage::Select, selecting.elapsed());
         outcome.attempts.push(next.why);
@@ -191,18 +193,20 @@ async fn attempts<C: Connector, D: Downstream>(
 }
 
 /// A backend for the attempt. When none is left, what the last one said explains most.
-fn select(
-    pool: &Pool,
+fn select<C>(
+    exchange: &Exchange<'_, C>,
     next: &Continuation,
     last_fault: Option<&TurnError>,
 ) -> Result<Lease, Stopped> {
     let BackendChoice::Any { except } = &next.backend;
-    pool.select(except).map_err(|unavailable| {
-        let error = last_fault
-            .cloned()
-            .unwrap_or_else(|| no_backend(pool.name(), unavailable));
-        Stopped::Fault(Fault::Transient(error))
-    })
+    let pool = exchange.pool;
+    pool.select_preferring(except, exchange.preferred)
+        .map_err(|unavailable| {
+            let error = last_fault
+                .cloned()
+                .unwrap_or_else(|| no_backend(pool.name(), unavailable));
+            Stopped::Fault(Fault::Transient(error))
+        })
 }
 
 /// Why a pool has no backend, as an error of the turn.

@@ -1,7 +1,11 @@
 //! What a backend says about itself in `/props` and `/slots` (llama-server b11434,
 //! `tools/server/server-context.cpp`).
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+
+use super::template::Template;
 
 /// What is known of a backend. Everything is optional: older builds and routers leave things out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -16,6 +20,8 @@ pub struct Facts {
     pub total_slots: Option<u32>,
     /// What the chat template can express.
     pub chat_template_caps: TemplateCaps,
+    /// Which forms of conversation the chat template accepts.
+    pub template: Template,
     /// What besides text the model takes.
     pub modalities: Modalities,
     /// Whether the model is unloaded until the next request (`--sleep-idle-seconds`).
@@ -67,12 +73,16 @@ pub struct Modalities {
 }
 
 #[derive(Deserialize)]
-struct Props {
+struct Props<'a> {
     build_info: Option<String>,
     model_alias: Option<String>,
     total_slots: Option<u32>,
     #[serde(default)]
     default_generation_settings: GenerationSettings,
+    #[serde(borrow)]
+    chat_template: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    chat_template_tool_use: Option<Cow<'a, str>>,
     #[serde(default)]
     chat_template_caps: TemplateCaps,
     #[serde(default)]
@@ -103,11 +113,16 @@ impl Facts {
     /// # Errors
     /// The body is not what `/props` answers.
     pub(super) fn with_props(&self, body: &[u8]) -> Result<Self, serde_json::Error> {
-        let props: Props = serde_json::from_slice(body)?;
+        let props: Props<'_> = serde_json::from_slice(body)?;
         let same = self.build == props.build_info && self.model_alias == props.model_alias;
         // A router answers for itself, with a context of 0.
         let n_ctx = props.default_generation_settings.n_ctx.filter(|n| *n > 0);
+        let texts = [&props.chat_template, &props.chat_template_tool_use];
+        let template = self
+            .template
+            .shown(props.build_info.as_deref(), texts.map(Option::as_deref));
         Ok(Self {
+            template,
             build: props.build_info,
             model_alias: props.model_alias,
             n_ctx,

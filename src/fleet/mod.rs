@@ -16,6 +16,7 @@ mod scrape;
 mod select;
 mod state;
 mod target;
+mod template;
 mod watch;
 
 use std::collections::HashSet;
@@ -30,6 +31,7 @@ pub use health::HealthService;
 pub use pool::Pool;
 pub use select::{Lease, Unavailable};
 pub use state::{BackendState, Transition};
+pub use template::Template;
 
 use crate::config::Config;
 use models::ModelTable;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::FleetError;
 use super::backend::{Backend, BackendId};
-use super::select::{Lease, Load, Unavailable, pick};
+use super::select::{Lease, Load, Unavailable, pick, stays};
 use super::state::BackendState;
 use crate::config::{self, Config};
 
@@ -72,6 +72,18 @@ impl Pool {
     /// # Errors
     /// Why there is none.
     pub fn select(&self, exclude: &[BackendId]) -> Result<Lease, Unavailable> {
+        self.select_preferring(exclude, None)
+    }
+
+    /// The same, but on `preferred` if that can be had without waiting while another backend is idle.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn select_preferring(
+        &self,
+        exclude: &[BackendId],
+        preferred: Option<&BackendId>,
+    ) -> Result<Lease, Unavailable> {
         let mut turn = self.turn.lock();
         let candidates: Vec<&Arc<Backend>> = self
             .backends
@@ -83,8 +95,13 @@ impl Pool {
             .map(|b| Load {
                 inflight: b.inflight(),
                 weight: b.weight(),
+                slots: b.slots(),
             })
             .collect();
+        let preferred = preferred.and_then(|id| candidates.iter().position(|b| b.id() == id));
+        if let Some(n) = preferred.filter(|n| stays(&loads, *n)) {
+            return Ok(Lease::new(Arc::clone(candidates[n])));
+        }
         match pick(&loads, *turn).and_then(|n| candidates.get(n)) {
             Some(chosen) => {
                 *turn = turn.wrapping_add(1);

@@ -26,6 +26,17 @@ pub(super) trait Probe: Send + Sync {
     /// # Errors
     /// Why there is no answer, in words for people.
     async fn get(&self, backend: &Backend, path_and_query: &str) -> Result<Reply, String>;
+
+    /// `POST` of a JSON body.
+    ///
+    /// # Errors
+    /// Why there is no answer, in words for people.
+    async fn post(
+        &self,
+        backend: &Backend,
+        path_and_query: &str,
+        body: Bytes,
+    ) -> Result<Reply, String>;
 }
 
 /// Asks over HTTP. Every question opens its own connection: that also shows whether the backend still
@@ -41,14 +52,20 @@ impl HttpProbe {
         }
     }
 
-    async fn ask(&self, backend: &Backend, path: &str) -> pingora_core::Result<Reply> {
+    async fn ask(
+        &self,
+        backend: &Backend,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> pingora_core::Result<Reply> {
         let peer = backend.peer().or_err(
             ErrorType::ConnectNoRoute,
             "its hostname is not resolved yet",
         )?;
         let (mut session, _) = self.connector.get_http_session(&peer).await?;
         let path = format!("{}{path}", backend.base_path());
-        let mut request = RequestHeader::build("GET", path.as_bytes(), Some(5))?;
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let mut request = RequestHeader::build(method, path.as_bytes(), Some(7))?;
         request.insert_header("Host", backend.host_header())?;
         request.insert_header("User-Agent", concat!("drover/", env!("CARGO_PKG_VERSION")))?;
         request.insert_header("Accept", "application/json")?;
@@ -56,7 +73,14 @@ impl HttpProbe {
         if let Some(key) = backend.api_key() {
             request.insert_header("Authorization", format!("Bearer {key}"))?;
         }
+        if let Some(body) = &body {
+            request.insert_header("Content-Type", "application/json")?;
+            request.insert_header("Content-Length", body.len().to_string())?;
+        }
         session.write_request_header(Box::new(request)).await?;
+        if let Some(body) = body {
+            session.write_request_body(body, true).await?;
+        }
         session.finish_request_body().await?;
         let status = loop {
             session.read_response_header().await?;
@@ -86,7 +110,18 @@ impl HttpProbe {
 #[async_trait]
 impl Probe for HttpProbe {
     async fn get(&self, backend: &Backend, path_and_query: &str) -> Result<Reply, String> {
-        self.ask(backend, path_and_query)
+        self.ask(backend, path_and_query, None)
+            .await
+            .map_err(|error| in_words(&error))
+    }
+
+    async fn post(
+        &self,
+        backend: &Backend,
+        path_and_query: &str,
+        body: Bytes,
+    ) -> Result<Reply, String> {
+        self.ask(backend, path_and_query, Some(body))
             .await
             .map_err(|error| in_words(&error))
     }

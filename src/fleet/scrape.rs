@@ -79,7 +79,7 @@ pub(super) async fn read_slots(probe: &dyn Probe, backend: &Backend, patience: D
 
 /// A router needs to be told which preset is meant, and must not load it just to answer; a plain
 /// llama-server ignores the query.
-fn question(backend: &Backend, path: &str) -> String {
+pub(super) fn question(backend: &Backend, path: &str) -> String {
     match backend.upstream_model() {
         None => path.to_owned(),
         Some(model) => {

@@ -60,6 +60,8 @@ pub enum Unavailable {
 pub(super) struct Load {
     pub(super) inflight: usize,
     pub(super) weight: NonZeroU32,
+    /// Requests it works on at the same time, where that is known.
+    pub(super) slots: Option<u32>,
 }
 
 impl Load {
@@ -90,6 +92,19 @@ pub(super) fn pick(loads: &[Load], turn: u64) -> Option<usize> {
     })
 }
 
+/// Whether a conversation stays with the candidate that has its KV cache: unless it would have to wait
+/// for a slot there while another is idle. Reading a long prompt anew costs more than a short wait
+/// behind others.
+pub(super) fn stays(loads: &[Load], preferred: usize) -> bool {
+    let Some(load) = loads.get(preferred) else {
+        return false;
+    };
+    let would_wait = load
+        .slots
+        .is_some_and(|slots| load.inflight >= slots as usize);
+    !(would_wait && loads.iter().any(|other| other.inflight == 0))
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -100,6 +115,7 @@ mod tests {
         let load = |&(inflight, weight)| Load {
             inflight,
             weight: NonZeroU32::new(weight).unwrap(),
+            slots: None,
         };
         list.iter().map(load).collect()
     }
@@ -115,6 +131,28 @@ mod tests {
         for turn in 0..7 {
             assert_eq!(pick(&loads(list), turn), chosen);
         }
+    }
+
+    #[rstest]
+    #[case(&[(0, Some(1)), (0, Some(1))], true)]
+    #[case(&[(1, Some(2)), (0, Some(2))], true)]
+    #[case(&[(2, Some(2)), (0, Some(2))], false)]
+    #[case(&[(2, Some(2)), (1, Some(2)), (0, None)], false)]
+    #[case(&[(9, Some(2)), (1, Some(2))], true)]
+    #[case(&[(9, None), (0, None)], true)]
+    #[case(&[(9, Some(1))], true)]
+    #[case(&[], false)]
+    fn a_conversation_stays_unless_it_would_wait_while_another_idles(
+        #[case] list: &[(usize, Option<u32>)],
+        #[case] expected: bool,
+    ) {
+        let load = |&(inflight, slots)| Load {
+            inflight,
+            weight: NonZeroU32::MIN,
+            slots,
+        };
+        let loads: Vec<Load> = list.iter().map(load).collect();
+        assert_eq!(stays(&loads, 0), expected);
     }
 
     #[test]

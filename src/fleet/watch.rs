@@ -9,6 +9,7 @@ use super::backend::Backend;
 use super::probe::Probe;
 use super::scrape::{PropsOutcome, SlotsClock, read_props, read_slots};
 use super::state::{BackendState, Observation};
+use super::template::Learner;
 use crate::config::Health;
 
 /// What a check found.
@@ -28,8 +29,9 @@ pub(super) async fn watch<T>(
 ) {
     let mut first_done = Some(first_done);
     let mut slots = SlotsClock::new(health.slots_every);
+    let mut learner = Learner::default();
     loop {
-        round(&backend, &*probe, health.timeout, &mut slots).await;
+        round(&backend, &*probe, health.timeout, &mut slots, &mut learner).await;
         backend.set_checked();
         first_done.take();
         // Counted from the end of a round, so that a slow server is not asked more often.
@@ -37,9 +39,19 @@ pub(super) async fn watch<T>(
     }
 }
 
-async fn round(backend: &Backend, probe: &dyn Probe, patience: Duration, slots: &mut SlotsClock) {
+async fn round(
+    backend: &Backend,
+    probe: &dyn Probe,
+    patience: Duration,
+    slots: &mut SlotsClock,
+    learner: &mut Learner,
+) {
     match check(backend, probe, patience).await {
         Verdict::Well { facts_are_fresh } => {
+            // Before it gets requests: their prompts must not change when it is known.
+            if facts_are_fresh {
+                learner.learn(probe, backend, patience).await;
+            }
             backend.observe(Observation::Well, "it answers its checks");
             let facts = backend.facts();
             if facts_are_fresh && slots.due(Instant::now(), &facts, backend.inflight()) {

@@ -4,12 +4,14 @@
 //! the text is searched as it streams, a suffix that may still become a match is held back, and a
 //! hit ends the choice.
 
+use std::sync::Arc;
+
 use super::held::longest_overlap;
 
 /// Searches one choice's text.
 #[derive(Clone, Debug)]
 pub struct StopMatcher {
-    sequences: Vec<String>,
+    sequences: Arc<[String]>,
     held: String,
 }
 
@@ -28,10 +30,10 @@ pub enum Matched {
 }
 
 impl StopMatcher {
-    /// A matcher for `sequences`, none of them empty.
-    pub fn new(sequences: &[String]) -> Self {
+    /// A matcher for `sequences`, none of them empty; the choices of a turn share them.
+    pub fn new(sequences: Arc<[String]>) -> Self {
         Self {
-            sequences: sequences.to_vec(),
+            sequences,
             held: String::new(),
         }
     }
@@ -74,7 +76,7 @@ mod tests {
 
     fn run(sequences: &[&str], pieces: &[&str]) -> (String, Option<String>) {
         let owned: Vec<String> = sequences.iter().map(|s| (*s).to_owned()).collect();
-        let mut matcher = StopMatcher::new(&owned);
+        let mut matcher = StopMatcher::new(owned.into());
         let mut seen = String::new();
         for piece in pieces {
             match matcher.push((*piece).to_owned()) {
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn text_that_cannot_match_is_released_at_once() {
-        let mut matcher = StopMatcher::new(&["STOP".to_owned()]);
+        let mut matcher = StopMatcher::new([String::from("STOP")].into());
         assert_eq!(
             matcher.push("hello S".into()),
             Matched::Text("hello ".into())

@@ -12,6 +12,7 @@ use crate::dialect::Dialect;
 use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
 use crate::fleet::{BackendId, Lease};
 use crate::server::drain::InflightGuard;
+use crate::session::Visit;
 use crate::telemetry::access_log::{ClientText, Record};
 use crate::telemetry::labels::Dialect as Label;
 
@@ -27,6 +28,7 @@ pub struct Context {
     pub(super) record: Option<Record>,
     pub(super) principal: Option<String>,
     pub(super) pool: Option<Arc<str>>,
+    pub(super) visit: Option<Visit>,
     pub(super) native: Option<Native>,
     pub(super) exchanged: Option<Exchanged>,
     pub(super) report: Report,
@@ -56,6 +58,7 @@ impl Context {
             record: None,
             principal: None,
             pool: None,
+            visit: None,
             native: None,
             exchanged: None,
             report: Report::default(),

@@ -7,18 +7,23 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::exchange::{Downstream, Gone, Head};
+use crate::session::SessionId;
 use crate::telemetry::labels::Stage;
 
 /// A session whose request body has been read.
 pub(super) struct PingoraDownstream<'a> {
     pub(super) session: &'a mut Session,
     pub(super) request_id: &'a str,
+    pub(super) session_id: Option<SessionId>,
 }
 
 impl PingoraDownstream<'_> {
     fn header(&self, head: &Head) -> pingora_core::Result<ResponseHeader> {
         let mut header = ResponseHeader::build(head.status, Some(12))?;
         header.insert_header("x-request-id", self.request_id)?;
+        if let Some(id) = self.session_id {
+            header.insert_header("x-drover-session", id.to_string())?;
+        }
         match head.length {
             Some(length) => {
                 header.insert_header(CONTENT_TYPE, "application/json")?;

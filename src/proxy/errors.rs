@@ -19,6 +19,9 @@ pub(super) async fn respond(
     let body = error::body(ctx.dialect, &error).freeze();
     let mut header = ResponseHeader::build(error.status(), Some(6))?;
     header.insert_header("x-request-id", ctx.id.as_str())?;
+    if let Some(visit) = &ctx.visit {
+        header.insert_header("x-drover-session", visit.session().to_string())?;
+    }
     header.insert_header(CONTENT_TYPE, "application/json")?;
     header.insert_header(CONTENT_LENGTH, body.len())?;
     if let Some(after) = error.retry_after() {

@@ -12,7 +12,7 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, auth, errors};
+use super::{Shared, auth, errors, sessions};
 use crate::config::Config;
 use crate::dialect::relay::Relay;
 use crate::dialect::{Dialect, Meta};
@@ -20,6 +20,7 @@ use crate::exchange::{
     self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, RelayConversion,
 };
 use crate::fleet::Pool;
+use crate::session::{Served, Visit};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::telemetry::labels::{Configured, Stage};
@@ -40,7 +41,7 @@ pub(super) async fn serve(
         Err(NoBody::Gone(_)) => return Err(gone(ctx)),
     };
     let decoding = Instant::now();
-    let prepared = prepare(shared, &config, ctx, kind, body);
+    let prepared = prepare(shared, &config, session, ctx, kind, body);
     let (pool, mut conversion, stream) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return errors::respond(session, ctx, error).await,
@@ -48,12 +49,14 @@ pub(super) async fn serve(
     let down = PingoraDownstream {
         session,
         request_id: &ctx.id,
+        session_id: ctx.visit.as_ref().map(Visit::session),
     };
     let mut client = Client::new(down, stream, &config.timeouts);
     client.add_overhead(Stage::Decode, decoding.elapsed());
     let exchange = Exchange {
         connector: &shared.connector,
         pool: &pool,
+        preferred: ctx.visit.as_ref().and_then(|v| v.preferred.as_ref()),
         timeouts: &config.timeouts,
         limits: &config.turn,
         gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
@@ -62,6 +65,15 @@ pub(super) async fn serve(
     let outcome = Box::pin(exchange::run(&exchange, &mut client, &mut *conversion)).await;
     ctx.overhead = Some(client.overhead());
     ctx.report = conversion.report();
+    if let (End::Complete, Some(visit), Some(backend)) =
+        (&outcome.end, &ctx.visit, &outcome.backend)
+    {
+        let served = Served {
+            backend: backend.id().clone(),
+            usage: ctx.report.usage,
+        };
+        shared.sessions.commit(visit, served, Instant::now());
+    }
     let left = outcome.end == End::ClientGone;
     ctx.exchanged = Some(outcome);
     if left { Err(gone(ctx)) } else { Ok(()) }
@@ -73,6 +85,7 @@ type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool);
 fn prepare(
     shared: &Shared,
     config: &Config,
+    session: &Session,
     ctx: &mut Context,
     kind: ExchangeKind,
     body: Bytes,
@@ -85,6 +98,7 @@ fn prepare(
             let turn = dialect.decode(&body)?;
             let stream = turn.stream;
             let pool = pool(shared, config, ctx, &turn.model, stream)?;
+            sessions::begin(shared, config, session, ctx, &turn);
             let (id, model) = (ctx.id.clone(), turn.model.clone());
             let meta = Meta {
                 id,

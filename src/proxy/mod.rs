@@ -5,6 +5,7 @@
 
 mod auth;
 mod body;
+mod client_address;
 mod context;
 mod downstream;
 mod errors;
@@ -15,6 +16,7 @@ mod logging;
 mod models;
 mod native_lane;
 mod route;
+mod sessions;
 mod shared;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::exchange::PingoraConnector;
 use crate::fleet::Fleet;
 use crate::server::drain::{Inflight, Phase};
+use crate::session::Sessions;
 
 /// See the module's documentation.
 pub struct Shared {
@@ -18,6 +19,8 @@ pub struct Shared {
     pub inflight: Arc<Inflight>,
     /// Connections of the exchange lane.
     pub connector: PingoraConnector,
+    /// What is remembered between requests.
+    pub sessions: Arc<Sessions>,
 }
 
 impl Shared {
@@ -27,6 +30,7 @@ impl Shared {
         fleet: Arc<Fleet>,
         inflight: Arc<Inflight>,
         connector: PingoraConnector,
+        sessions: Arc<Sessions>,
     ) -> Arc<Self> {
         let config = ArcSwap::from_pointee(config);
         Arc::new(Self {
@@ -34,6 +38,7 @@ impl Shared {
             fleet,
             inflight,
             connector,
+            sessions,
         })
     }
 

@@ -203,7 +203,8 @@ impl Request {
             return Err(ApiError::known(KnownFailure::TemplateSystem));
         }
         let shown = tools_json.filter(|_| config.tools).map(minify);
-        self.prompt = template::render(&self.messages, shown.as_deref());
+        let generate = fields.value("add_generation_prompt") != Some(Value::Bool(false));
+        self.prompt = template::render(&self.messages, shown.as_deref(), generate);
         Ok(())
     }
 }

@@ -15,8 +15,9 @@ const SYSTEM: &str = "You are a helpful assistant.";
 /// The template's text as `/props` shows it.
 pub(crate) const CHAT_TEMPLATE: &str = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-/// The prompt for `messages`, with the tools' JSON (minified) at its top.
-pub(crate) fn render(messages: &[Message], tools: Option<&str>) -> String {
+/// The prompt for `messages`, with the tools' JSON (minified) at its top; `generate` opens
+/// the answer.
+pub(crate) fn render(messages: &[Message], tools: Option<&str>, generate: bool) -> String {
     let size: usize = messages
         .iter()
         .map(|m| m.text.len() + m.reasoning.len() + 64)
@@ -52,7 +53,9 @@ pub(crate) fn render(messages: &[Message], tools: Option<&str>) -> String {
         }
         close(&mut out);
     }
-    open(&mut out, "assistant");
+    if generate {
+        open(&mut out, "assistant");
+    }
     out
 }
 
@@ -95,13 +98,13 @@ mod tests {
     #[test]
     fn the_next_turn_extends_this_one() {
         let mut messages = vec![message("system", "Be brief."), message("user", "hi")];
-        let first = render(&messages, Some("[]"));
+        let first = render(&messages, Some("[]"), true);
         messages.push(Message {
             calls: vec![("f".into(), "{\"a\":1}".into())],
             ..message("assistant", "Well.")
         });
         messages.push(message("tool", "42"));
-        let second = render(&messages, Some("[]"));
+        let second = render(&messages, Some("[]"), true);
         let (head, tail) = call_frame("f");
         assert!(second.starts_with(&format!("{first}Well.{head}{{\"a\":1}}{tail}{MESSAGE_END}")));
     }
@@ -109,7 +112,7 @@ mod tests {
     #[test]
     fn a_default_system_message_stands_in() {
         assert_eq!(
-            render(&[message("user", "hi")], None),
+            render(&[message("user", "hi")], None, true),
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
         );
     }

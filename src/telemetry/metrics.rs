@@ -2,16 +2,19 @@
 //!
 //! Names follow the contract of the architecture: prefix `drover_`, base units, bounded labels.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    PullingGauge, Registry, TextEncoder,
 };
 
 use super::fleet_gauges::{BackendSample, FleetGauges};
 use super::labels::{AbortCause, Configured, Dialect, Outcome, Stage, TokenKind, Why};
+use crate::session::Source;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -55,7 +58,11 @@ pub struct Metrics {
     upstream_aborts: IntCounterVec,
     client_disconnects: IntCounter,
     upstream_connections: IntCounterVec,
+    session_sources: IntCounterVec,
+    session_count: Arc<ArcSwapOption<SessionCount>>,
 }
+
+type SessionCount = Box<dyn Fn() -> usize + Send + Sync>;
 
 #[expect(
     clippy::expect_used,
@@ -136,6 +143,12 @@ impl Metrics {
                 "Connections taken for an attempt: from the keep-alive pool (reused) or opened.",
                 &["reused"],
             )?,
+            session_sources: declare.counters(
+                "drover_session_source_total",
+                "Turns by what told their session: header (hdr), body field (meta), fingerprint (fp).",
+                &["source"],
+            )?,
+            session_count: declare.session_count()?,
             registry,
         })
     }
@@ -210,6 +223,18 @@ impl Metrics {
         self.upstream_connections.with_label_values(&[reused]).inc();
     }
 
+    /// Counts a turn by what told its session.
+    pub fn session_source(&self, source: Source) {
+        self.session_sources
+            .with_label_values(&[source.as_str()])
+            .inc();
+    }
+
+    /// Sets the source of `drover_sessions`, asked at every scrape. The last call wins.
+    pub fn watch_sessions(&self, count: impl Fn() -> usize + Send + Sync + 'static) {
+        self.session_count.store(Some(Arc::new(Box::new(count))));
+    }
+
     /// Sets the source of the per-backend gauges, asked at every scrape. The last call wins.
     pub fn watch_backends(
         &self,
@@ -237,6 +262,19 @@ impl Declare<'_> {
         let counter = IntCounter::new(name, help)?;
         self.0.register(Box::new(counter.clone()))?;
         Ok(counter)
+    }
+
+    /// `drover_sessions`, pulled from whatever is stored in the returned place.
+    fn session_count(&self) -> prometheus::Result<Arc<ArcSwapOption<SessionCount>>> {
+        let source: Arc<ArcSwapOption<SessionCount>> = Arc::default();
+        let pulled = Arc::clone(&source);
+        let gauge = PullingGauge::new(
+            "drover_sessions",
+            "Sessions remembered now.",
+            Box::new(move || pulled.load().as_ref().map_or(0.0, |count| count() as f64)),
+        )?;
+        self.0.register(Box::new(gauge))?;
+        Ok(source)
     }
 
     fn counters(

@@ -7,11 +7,13 @@
 mod answer;
 mod error;
 mod event;
+mod injected;
 mod message;
 mod request;
 
 pub use answer::{Answer, Choice};
 pub use error::TurnError;
 pub use event::{Delta, Event, Stop, Timings, Usage};
+pub use injected::human_text;
 pub use message::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
 pub use request::{Extra, Tool, ToolChoice, Turn};

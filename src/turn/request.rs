@@ -28,6 +28,9 @@ pub struct Turn {
     pub max_tokens: Option<u64>,
     /// How many independent answers are wanted; at least 1.
     pub choices: u32,
+    /// What the client says about the request, where its dialect keeps that from the model
+    /// (Anthropic's `metadata`). It is never handed on.
+    pub metadata: Option<Box<RawValue>>,
     /// Everything else that is safe to hand on (temperature, seed, response_format, …).
     pub extra: Extra,
 }

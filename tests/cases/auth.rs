@@ -1,6 +1,5 @@
 //! Keys.
 
-use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -10,10 +9,13 @@ fn two_pools(one: &Backend, two: &Backend) -> Setup {
         pool("coder", &["coder"], &[one.url()]),
         pool("chat", &["*"], &[two.url()]),
     ]))
-    .set("auth.keys", json!([
-        {"name": "all", "key": "key-of-all"},
-        {"name": "coders", "key_env": "TEST_CODERS_KEY", "pools": ["cod*"]},
-    ]))
+    .set(
+        "auth.keys",
+        json!([
+            {"name": "all", "key": "key-of-all"},
+            {"name": "coders", "key_env": "TEST_CODERS_KEY", "pools": ["cod*"]},
+        ]),
+    )
     .env("TEST_CODERS_KEY", "key-of-coders")
 }
 
@@ -21,43 +23,62 @@ fn model(name: &str) -> Request {
     chat(json!({"model": name}))
 }
 
-#[rstest]
-#[case::none(&[])]
-#[case::wrong(&[("Authorization", "Bearer nope")])]
-#[case::wrong_api_key(&[("x-api-key", "nope")])]
-#[case::empty(&[("Authorization", "Bearer ")])]
-#[case::no_scheme(&[("Authorization", "key-of-all")])]
-#[case::basic(&[("Authorization", "Basic a2V5LW9mLWFsbA==")])]
-#[case::prefix(&[("Authorization", "Bearer key-of-al")])]
-#[case::longer(&[("Authorization", "Bearer key-of-all2")])]
+const USELESS: &[&[(&str, &str)]] = &[
+    &[],
+    &[("Authorization", "Bearer nope")],
+    &[("x-api-key", "nope")],
+    &[("Authorization", "Bearer ")],
+    &[("Authorization", "key-of-all")],
+    &[("Authorization", "Basic a2V5LW9mLWFsbA==")],
+    &[("Authorization", "Bearer key-of-al")],
+    &[("Authorization", "Bearer key-of-all2")],
+];
+
 #[tokio::test]
-async fn without_a_valid_key_nothing_is_served(#[case] headers: &[(&str, &str)]) {
+async fn without_a_valid_key_nothing_is_served() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let gateway = two_pools(&one, &two).start().await;
-    let with = |request| headers.iter().fold(request, |r: Request, (n, v)| r.header(n, v));
-    for request in [model("coder"), stream(), get("/v1/models"), post("/v1/embeddings", "{}")] {
-        let response = gateway.ask(&with(request)).await;
-        let error = response.assert_error(401);
-        assert_eq!(error["code"], "invalid_api_key");
+    for headers in USELESS {
+        let with = |request| {
+            headers
+                .iter()
+                .fold(request, |r: Request, (n, v)| r.header(n, v))
+        };
+        for request in [
+            model("coder"),
+            stream(),
+            get("/v1/models"),
+            post("/v1/embeddings", "{}"),
+        ] {
+            let error = gateway.ask(&with(request)).await.assert_error(401);
+            assert_eq!(error["code"], "invalid_api_key", "{headers:?}");
+        }
     }
     assert_eq!(one.requests().len() + two.requests().len(), 0);
-    assert!(gateway.metric("drover_requests_total", r#"outcome="denied""#).await >= 4.0);
+    gateway.idle().await;
+    let denied = gateway
+        .metric("drover_requests_total", r#"outcome="denied""#)
+        .await;
+    assert_eq!(denied, 4.0 * USELESS.len() as f64);
 }
 
-#[rstest]
-#[case("Authorization", "Bearer key-of-all")]
-#[case("authorization", "bearer key-of-all")]
-#[case("x-api-key", "key-of-all")]
-#[case("X-Api-Key", "key-of-all")]
 #[tokio::test]
-async fn a_key_opens_by_either_header(#[case] name: &str, #[case] value: &str) {
+async fn a_key_opens_by_either_header() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let gateway = two_pools(&one, &two).start().await;
-    for wanted in ["coder", "anything"] {
-        let response = gateway.ask(&model(wanted).header(name, value)).await;
-        assert_eq!(response.status, 200, "{}", response.text());
+    let headers = [
+        ("Authorization", "Bearer key-of-all"),
+        ("authorization", "bearer key-of-all"),
+        ("x-api-key", "key-of-all"),
+        ("X-Api-Key", "key-of-all"),
+    ];
+    for (name, value) in headers {
+        for wanted in ["coder", "anything"] {
+            let response = gateway.ask(&model(wanted).header(name, value)).await;
+            assert_eq!(response.status, 200, "{name}: {}", response.text());
+        }
     }
-    assert_eq!((one.requests().len(), two.requests().len()), (1, 1));
+    assert_eq!((one.requests().len(), two.requests().len()), (4, 4));
 }
 
 #[tokio::test]
@@ -70,7 +91,12 @@ async fn a_key_reaches_its_own_pools_only() {
     assert_eq!(error["code"], "forbidden");
     assert_eq!(two.requests().len(), 0);
     let listed = gateway.ask(&key(get("/v1/models"))).await.json();
-    let ids: Vec<_> = listed["data"].as_array().unwrap().iter().map(|m| m["id"].clone()).collect();
+    let ids: Vec<_> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["id"].clone())
+        .collect();
     assert_eq!(ids, ["coder"]);
 }
 
@@ -79,7 +105,10 @@ async fn health_is_public_and_says_nothing_else() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let gateway = two_pools(&one, &two).start().await;
     let health = gateway.ask(&get("/health")).await;
-    assert_eq!((health.status, health.json()), (200, json!({"status": "ok"})));
+    assert_eq!(
+        (health.status, health.json()),
+        (200, json!({"status": "ok"}))
+    );
     assert_eq!(gateway.ask(&get("/").method("HEAD")).await.status, 200);
 }
 
@@ -92,28 +121,44 @@ async fn keys_by_hash_and_by_file() {
     // `printf %s change-me | sha256sum`
     let hash = "e2186dbdb1bb4193608605e84f33208765b5693b55edd4f730a719a100eeea6f";
     let gateway = Setup::to(&[&backend])
-        .set("auth.keys", json!([
-            {"name": "hashed", "key_sha256": hash}, {"name": "filed", "key_file": file},
-        ]))
+        .set(
+            "auth.keys",
+            json!([
+                {"name": "hashed", "key_sha256": hash}, {"name": "filed", "key_file": file},
+            ]),
+        )
         .start()
         .await;
     for (key, name) in [("change-me", "hashed"), ("key-in-file", "filed")] {
         let response = gateway.ask(&stream().header("x-api-key", key)).await;
         response.assert_complete_stream();
-        let line = gateway.access_line(response.headers.get("x-request-id").unwrap()).await;
+        let line = gateway
+            .access_line(response.headers.get("x-request-id").unwrap())
+            .await;
         assert_eq!(line["principal"], name);
     }
-    gateway.ask(&stream().header("x-api-key", hash)).await.assert_error(401);
+    gateway
+        .ask(&stream().header("x-api-key", hash))
+        .await
+        .assert_error(401);
 }
 
 #[tokio::test]
 async fn no_secret_is_logged_or_shown() {
     let (one, two) = (Backend::start().await, Backend::start().await);
-    let gateway = two_pools(&one, &two).set("telemetry.level", json!("debug")).start().await;
+    let gateway = two_pools(&one, &two)
+        .set("telemetry.level", json!("debug"))
+        .start()
+        .await;
     let request = model("coder").header("Authorization", "Bearer key-of-coders");
     let response = gateway.ask(&request).await;
-    gateway.ask(&model("x").header("x-api-key", "a-wrong-secret")).await.assert_error(401);
-    gateway.access_line(response.headers.get("x-request-id").unwrap()).await;
+    gateway
+        .ask(&model("x").header("x-api-key", "a-wrong-secret"))
+        .await
+        .assert_error(401);
+    gateway
+        .access_line(response.headers.get("x-request-id").unwrap())
+        .await;
     let config = gateway.admin_get("/api/config").await.text();
     let metrics = gateway.admin_get("/metrics").await.text();
     let log = gateway.log().join("\n");

@@ -7,12 +7,20 @@ use crate::support::script::{role, text};
 use crate::support::*;
 
 fn held(gate: &Gate) -> Reply {
-    Reply::stream().event(&role()).event(&text("a")).gate(gate).event(&text("b")).ends("stop")
+    Reply::stream()
+        .event(&role())
+        .event(&text("a"))
+        .gate(gate)
+        .event(&text("b"))
+        .ends("stop")
 }
 
 async fn refuses_connections(gateway: &Gateway) {
     eventually("the listener is closed", || async {
-        TcpStream::connect(gateway.addr).await.is_err().then_some(())
+        TcpStream::connect(gateway.addr)
+            .await
+            .is_err()
+            .then_some(())
     })
     .await;
 }
@@ -101,13 +109,20 @@ async fn idle_connections_do_not_hold_the_process() {
     let asked = tokio::time::Instant::now();
     gateway.terminate().await;
     assert_eq!(gateway.exited().await.code(), Some(0));
-    assert!(asked.elapsed() < std::time::Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        asked.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn a_drain_ends_at_its_deadline() {
     let backend = Backend::replying(Reply::stream().event(&role()).event(&text("a")).hang()).await;
-    let mut gateway = Setup::to(&[&backend]).set("timeouts.drain", json!("500ms")).start().await;
+    let mut gateway = Setup::to(&[&backend])
+        .set("timeouts.drain", json!("500ms"))
+        .start()
+        .await;
     let mut client = gateway.connect().await;
     client.send(&stream()).await;
     client.answer().await.content().await;

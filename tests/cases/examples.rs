@@ -32,11 +32,19 @@ async fn every_example_is_valid() {
     assert!(files.len() >= 4, "{files:?}");
     for file in files {
         let output = drover(&["check", "--config", file.to_str().unwrap()]).await;
-        let (out, err) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
         assert_eq!(output.status.code(), Some(0), "{}: {err}", file.display());
-        assert!(out.contains("backends"), "the effective configuration is printed: {out}");
-        assert!(!out.contains("for-the-example-only"), "a secret is printed: {out}");
+        assert!(
+            out.contains("backends"),
+            "the effective configuration is printed: {out}"
+        );
+        assert!(
+            !out.contains("for-the-example-only"),
+            "a secret is printed: {out}"
+        );
     }
 }
 
@@ -44,7 +52,8 @@ async fn every_example_is_valid() {
 async fn every_mistake_is_told_with_its_place_and_exit_64() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bad.yaml");
-    let text = "listen: [\"0.0.0.0:8080\"]\ntimeouts: { conect: 1s }\nlimits: { max_body_bytes: many }\n";
+    let text =
+        "listen: [\"0.0.0.0:8080\"]\ntimeouts: { conect: 1s }\nlimits: { max_body_bytes: many }\n";
     std::fs::write(&file, text).unwrap();
     for command in ["check", "serve"] {
         let output = drover(&[command, "--config", file.to_str().unwrap()]).await;
@@ -55,7 +64,13 @@ async fn every_mistake_is_told_with_its_place_and_exit_64() {
         }
     }
     assert_eq!(drover(&["no-such-command"]).await.status.code(), Some(64));
-    assert_eq!(drover(&["check", "--config", "/no/such/file"]).await.status.code(), Some(64));
+    assert_eq!(
+        drover(&["check", "--config", "/no/such/file"])
+            .await
+            .status
+            .code(),
+        Some(64)
+    );
 }
 
 #[tokio::test]

@@ -21,7 +21,10 @@ async fn replaced(bad: &Backend, good: &Backend, more: Value) -> Response {
 
 fn said(response: &Response) -> String {
     if response.headers.get("content-type") == Some("application/json") {
-        response.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+        response.json()["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     } else {
         response.assert_complete_stream();
         response.said()
@@ -71,14 +74,22 @@ async fn a_backend_that_is_not_there_is_skipped() {
     // Both answer their first check; then one dies.
     let bad = Backend::start().await;
     let health = json!("1m");
-    let gateway = Setup::to(&[&bad, &good]).set("fleet.health.interval", health).start().await;
+    let gateway = Setup::to(&[&bad, &good])
+        .set("fleet.health.interval", health)
+        .start()
+        .await;
     bad.kill().await;
     for _ in 0..4 {
         let response = gateway.ask(&stream()).await;
         response.assert_complete_stream();
         assert_eq!(response.said(), "saved");
     }
-    assert_eq!(gateway.metric("drover_attempts_total", r#"why="failover""#).await, 1.0);
+    assert_eq!(
+        gateway
+            .metric("drover_attempts_total", r#"why="failover""#)
+            .await,
+        1.0
+    );
     gateway.backend_is("b0", "down").await;
 }
 
@@ -97,7 +108,9 @@ async fn after_content_a_stream_ends_with_an_error(
         "reset" => begun.reset(),
         "end" => begun.end(),
         "garbage" => begun.piece("data: {nonsense\n\n").hang(),
-        _ => begun.event(&json!({"error": {"code": 500, "message": "x", "type": "server_error"}})).end(),
+        _ => begun
+            .event(&json!({"error": {"code": 500, "message": "x", "type": "server_error"}}))
+            .end(),
     };
     let bad = Backend::replying(failure.clone()).await;
     let also_bad = Backend::replying(failure).await;
@@ -105,9 +118,18 @@ async fn after_content_a_stream_ends_with_an_error(
     let response = gateway.ask(&stream()).await;
     response.assert_failed_stream();
     assert_eq!(response.finishes(), Vec::<String>::new());
-    assert_eq!(bad.requests().len() + also_bad.requests().len(), 1, "what was said stands");
+    assert_eq!(
+        bad.requests().len() + also_bad.requests().len(),
+        1,
+        "what was said stands"
+    );
     gateway.idle().await;
-    assert_eq!(gateway.metric("drover_requests_total", r#"outcome="cut""#).await, 1.0);
+    assert_eq!(
+        gateway
+            .metric("drover_requests_total", r#"outcome="cut""#)
+            .await,
+        1.0
+    );
 }
 
 /// Wherever the backend's answer is cut, the client never takes a part of it for the whole.
@@ -128,7 +150,10 @@ async fn a_stream_cut_anywhere_is_never_a_success() {
             response.assert_error(response.status);
         } else if response.dones() == 1 {
             response.assert_complete_stream();
-            assert_eq!((response.said().as_str(), response.finishes().len()), ("Hello there", 1));
+            assert_eq!(
+                (response.said().as_str(), response.finishes().len()),
+                ("Hello there", 1)
+            );
             complete += 1;
         } else {
             response.assert_failed_stream();
@@ -144,18 +169,29 @@ async fn a_whole_answer_fails_over_even_in_the_middle() {
     let bad = Backend::replying(Reply::stream().event(&role()).event(&text("half")).close()).await;
     let good = Backend::replying(Reply::says(&["saved"])).await;
     let response = replaced(&bad, &good, json!({})).await;
-    assert_eq!(said(&response), "saved", "nothing of the first attempt is left");
+    assert_eq!(
+        said(&response),
+        "saved",
+        "nothing of the first attempt is left"
+    );
 }
 
 #[tokio::test]
 async fn a_stream_cut_after_the_finish_is_complete() {
-    let reply = Reply::stream().event(&role()).event(&text("a")).event(&finish("stop")).close();
+    let reply = Reply::stream()
+        .event(&role())
+        .event(&text("a"))
+        .event(&finish("stop"))
+        .close();
     let backend = Backend::replying(reply).await;
     let gateway = Setup::to(&[&backend]).start().await;
     let response = gateway.ask(&stream()).await;
     // Everything was said, only the usage report is missing: an error would make clients ask again.
     assert_eq!(response.said(), "a");
-    assert_eq!(response.dones() + response.text().matches("\"error\"").count(), 1);
+    assert_eq!(
+        response.dones() + response.text().matches("\"error\"").count(),
+        1
+    );
 }
 
 #[rstest]
@@ -168,7 +204,12 @@ async fn when_all_backends_are_gone_clients_are_told_when_to_come_back(
     gateway.backend_is("b1", "down").await;
     let response = gateway.ask(&chat(json!({"stream": streams}))).await;
     response.assert_error(503);
-    let seconds: u64 = response.headers.get("retry-after").unwrap().parse().unwrap();
+    let seconds: u64 = response
+        .headers
+        .get("retry-after")
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((1..60).contains(&seconds));
 }
 
@@ -178,8 +219,10 @@ async fn backends_that_die_under_a_request_give_the_same_error(
     #[values(true, false)] streams: bool,
 ) {
     let (one, two) = (Backend::start().await, Backend::start().await);
-    let gateway =
-        Setup::to(&[&one, &two]).set("fleet.health.interval", json!("1m")).start().await;
+    let gateway = Setup::to(&[&one, &two])
+        .set("fleet.health.interval", json!("1m"))
+        .start()
+        .await;
     one.kill().await;
     two.kill().await;
     for _ in 0..2 {
@@ -210,7 +253,10 @@ async fn attempts_are_bounded_by_the_turn() {
 #[tokio::test]
 async fn a_request_that_no_backend_can_serve_is_not_sent_around() {
     let template = Reply::error(500, "server_error", "Jinja Exception: roles must alternate");
-    let (one, two) = (Backend::replying(template.clone()).await, Backend::replying(template).await);
+    let (one, two) = (
+        Backend::replying(template.clone()).await,
+        Backend::replying(template).await,
+    );
     let gateway = Setup::to(&[&one, &two]).start().await;
     gateway.ask(&stream()).await.assert_error(400);
     assert_eq!(one.requests().len() + two.requests().len(), 1);

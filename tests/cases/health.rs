@@ -14,11 +14,17 @@ async fn models_are_those_a_client_may_ask_for() {
     .start()
     .await;
     let response = gateway.ask(&get("/v1/models?limit=1000")).await;
-    assert_eq!((response.status, response.headers.get("content-type")), (200, Some("application/json")));
+    assert_eq!(
+        (response.status, response.headers.get("content-type")),
+        (200, Some("application/json"))
+    );
     let body = response.json();
     assert_eq!(body["object"], "list");
     let data = body["data"].as_array().unwrap();
-    let ids: Vec<_> = data.iter().map(|model| model["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> = data
+        .iter()
+        .map(|model| model["id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, ["backend-model", "coder"]);
     for model in data {
         assert_eq!(model["object"], "model");
@@ -34,7 +40,10 @@ async fn health_follows_the_backends() {
     let gateway = Setup::to(&[&backend]).start().await;
     for path in ["/health", "/v1/health"] {
         let health = gateway.ask(&get(path)).await;
-        assert_eq!((health.status, health.json()), (200, json!({"status": "ok"})));
+        assert_eq!(
+            (health.status, health.json()),
+            (200, json!({"status": "ok"}))
+        );
     }
     backend.set_health(Health::Loading);
     gateway.backend_is("b0", "loading").await;
@@ -56,10 +65,16 @@ async fn head_gets_the_head_alone() {
         client.send(&get(path).method("HEAD")).await;
         let (status, headers) = client.head().await;
         assert_eq!(status, 200);
-        assert!(headers.length().is_some_and(|length| length > 0), "as GET would have it");
+        assert!(
+            headers.length().is_some_and(|length| length > 0),
+            "as GET would have it"
+        );
     }
     // The connection is still in step.
-    assert_eq!(client.ask(&get("/health")).await.json(), json!({"status": "ok"}));
+    assert_eq!(
+        client.ask(&get("/health")).await.json(),
+        json!({"status": "ok"})
+    );
     assert_eq!(client.ask(&get("/")).await.json()["name"], "drover");
 }
 
@@ -84,8 +99,15 @@ async fn a_backend_that_comes_back_is_used_again() {
 #[tokio::test]
 async fn the_least_busy_backend_is_asked() {
     let gate = Gate::new();
-    let held = Reply::new().gate(&gate).head().event(&script::text("a")).ends("stop");
-    let (one, two) = (Backend::replying(held.clone()).await, Backend::replying(held).await);
+    let held = Reply::new()
+        .gate(&gate)
+        .head()
+        .event(&script::text("a"))
+        .ends("stop");
+    let (one, two) = (
+        Backend::replying(held.clone()).await,
+        Backend::replying(held).await,
+    );
     let gateway = Setup::to(&[&one, &two]).start().await;
     let mut clients = Vec::new();
     for n in 1..=6 {

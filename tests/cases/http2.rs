@@ -18,8 +18,14 @@ async fn streams_and_whole_answers() {
         assert_eq!(streamed.headers.get(name), None, "{name} is not for HTTP/2");
     }
     let whole = h2.ask(&chat(json!({}))).await;
-    assert_eq!(whole.json()["choices"][0]["message"]["content"], "Hello there!");
-    assert_eq!(h2.ask(&get("/health")).await.json(), json!({"status": "ok"}));
+    assert_eq!(
+        whole.json()["choices"][0]["message"]["content"],
+        "Hello there!"
+    );
+    assert_eq!(
+        h2.ask(&get("/health")).await.json(),
+        json!({"status": "ok"})
+    );
 }
 
 #[tokio::test]
@@ -63,11 +69,18 @@ async fn many_streams_share_a_connection() {
 #[tokio::test]
 async fn errors_have_the_same_shape() {
     let backend = Backend::start().await;
-    let gateway = Setup::to(&[&backend]).set("limits.max_body_bytes", json!("64KiB")).start().await;
+    let gateway = Setup::to(&[&backend])
+        .set("limits.max_body_bytes", json!("64KiB"))
+        .start()
+        .await;
     let mut h2 = gateway.connect_h2().await;
-    h2.ask(&post("/v1/chat/completions", "{")).await.assert_error(400);
+    h2.ask(&post("/v1/chat/completions", "{"))
+        .await
+        .assert_error(400);
     h2.ask(&get("/nope")).await.assert_error(404);
-    h2.ask(&post("/v1/chat/completions", "x".repeat(100 << 10))).await.assert_error(413);
+    h2.ask(&post("/v1/chat/completions", "x".repeat(100 << 10)))
+        .await
+        .assert_error(413);
     h2.ask(&stream()).await.assert_complete_stream();
 }
 
@@ -75,5 +88,10 @@ async fn errors_have_the_same_shape() {
 async fn a_failed_stream_ends_with_an_error_event() {
     let backend = Backend::replying(Reply::stream().event(&text("a")).reset()).await;
     let gateway = Setup::to(&[&backend]).start().await;
-    gateway.connect_h2().await.ask(&stream()).await.assert_failed_stream();
+    gateway
+        .connect_h2()
+        .await
+        .ask(&stream())
+        .await
+        .assert_failed_stream();
 }

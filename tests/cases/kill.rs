@@ -15,7 +15,10 @@ fn reply(n: usize, gate: &Gate) -> Reply {
     let reply = match n % 4 {
         0 => Reply::new().gate(gate).head(),
         1 => Reply::stream().event(&role()).comment().gate(gate),
-        _ => Reply::stream().event(&role()).event(&text("begun")).gate(gate),
+        _ => Reply::stream()
+            .event(&role())
+            .event(&text("begun"))
+            .gate(gate),
     };
     reply.event(&text(" and ended")).ends("stop")
 }
@@ -47,11 +50,14 @@ async fn only_answers_that_had_begun_are_cut() {
             answer.rest().await
         });
     }
-    eventually("all requests at the backends, and told what they have begun", || async {
-        let (d, l) = (dies.requests().len(), lives.requests().len());
-        let all_told = told.load(Ordering::Relaxed) == begun(d) + begun(l);
-        (d + l == CLIENTS && all_told).then_some(())
-    })
+    eventually(
+        "all requests at the backends, and told what they have begun",
+        || async {
+            let (d, l) = (dies.requests().len(), lives.requests().len());
+            let all_told = told.load(Ordering::Relaxed) == begun(d) + begun(l);
+            (d + l == CLIENTS && all_told).then_some(())
+        },
+    )
     .await;
     let there = dies.requests().len();
     assert!(there > CLIENTS / 4, "load is shared: {there}");
@@ -63,7 +69,11 @@ async fn only_answers_that_had_begun_are_cut() {
         let response = response.unwrap();
         if response.dones() == 1 {
             response.assert_complete_stream();
-            assert!(response.said().ends_with(" and ended"), "{}", response.said());
+            assert!(
+                response.said().ends_with(" and ended"),
+                "{}",
+                response.said()
+            );
             complete += 1;
         } else {
             response.assert_failed_stream();

@@ -9,7 +9,7 @@ mod errors;
 mod examples;
 mod failover;
 mod framing;
-// mod goldens;
+mod goldens;
 mod health;
 mod http2;
 mod kill;

@@ -21,8 +21,14 @@ async fn a_whole_answer_says_what_the_stream_says() {
     let body = whole.json();
     assert_eq!(body["choices"][0]["message"]["content"], streamed.said());
     assert_eq!(body["choices"][0]["message"]["role"], "assistant");
-    assert_eq!(body["choices"][0]["finish_reason"], streamed.finishes()[0].as_str());
-    assert_eq!((&body["object"], &body["model"]), (&json!("chat.completion"), &json!("m")));
+    assert_eq!(
+        body["choices"][0]["finish_reason"],
+        streamed.finishes()[0].as_str()
+    );
+    assert_eq!(
+        (&body["object"], &body["model"]),
+        (&json!("chat.completion"), &json!("m"))
+    );
     assert!(body["id"].as_str().unwrap().starts_with("chatcmpl-"));
     assert_eq!(
         body["usage"],
@@ -65,12 +71,20 @@ async fn tool_calls_are_put_together() {
 async fn calls_without_identifiers_get_distinct_ones() {
     let call = |index: u32| {
         let function = json!({"name": "f", "arguments": "{}"});
-        delta(json!({"tool_calls": [{"index": index, "id": "", "type": "function", "function": function}]}))
+        delta(
+            json!({"tool_calls": [{"index": index, "id": "", "type": "function", "function": function}]}),
+        )
     };
-    let reply = Reply::stream().event(&call(0)).event(&call(1)).ends("tool_calls");
+    let reply = Reply::stream()
+        .event(&call(0))
+        .event(&call(1))
+        .ends("tool_calls");
     let body = asked(reply, json!({})).await.json();
     let calls = &body["choices"][0]["message"]["tool_calls"];
-    let (one, two) = (calls[0]["id"].as_str().unwrap(), calls[1]["id"].as_str().unwrap());
+    let (one, two) = (
+        calls[0]["id"].as_str().unwrap(),
+        calls[1]["id"].as_str().unwrap(),
+    );
     assert!(!one.is_empty() && !two.is_empty() && one != two);
 }
 
@@ -84,7 +98,10 @@ async fn reasoning_is_kept_apart_from_text() {
         .ends("stop");
     let body = asked(reply, json!({})).await.json();
     let message = &body["choices"][0]["message"];
-    assert_eq!((&message["reasoning_content"], &message["content"]), (&json!("hm"), &json!("so")));
+    assert_eq!(
+        (&message["reasoning_content"], &message["content"]),
+        (&json!("hm"), &json!("so"))
+    );
 }
 
 #[tokio::test]
@@ -115,16 +132,25 @@ async fn token_probabilities_become_one_list() {
             json!({}),
         )
     };
-    let reply = Reply::stream().event(&token("a")).event(&token("b")).ends("stop");
+    let reply = Reply::stream()
+        .event(&token("a"))
+        .event(&token("b"))
+        .ends("stop");
     let body = asked(reply, json!({"logprobs": true})).await.json();
-    let list = body["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
+    let list = body["choices"][0]["logprobs"]["content"]
+        .as_array()
+        .unwrap()
+        .clone();
     let tokens: Vec<_> = list.iter().map(|t| t["token"].as_str().unwrap()).collect();
     assert_eq!(tokens, ["a", "b"]);
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_an_error_and_not_half_an_answer() {
-    let reply = Reply::stream().event(&role()).event(&text("half of")).close();
+    let reply = Reply::stream()
+        .event(&role())
+        .event(&text("half of"))
+        .close();
     asked(reply, json!({})).await.assert_error(502);
     let reply = Reply::stream().event(&role()).event(&text("half of")).end();
     asked(reply, json!({})).await.assert_error(502);
@@ -132,7 +158,11 @@ async fn an_answer_that_breaks_off_is_an_error_and_not_half_an_answer() {
 
 #[tokio::test]
 async fn the_terminator_is_not_needed_once_every_choice_has_finished() {
-    let reply = Reply::stream().event(&text("a")).event(&finish("stop")).event(&usage(1, 0, 1)).end();
+    let reply = Reply::stream()
+        .event(&text("a"))
+        .event(&finish("stop"))
+        .event(&usage(1, 0, 1))
+        .end();
     let response = asked(reply, json!({})).await;
     assert_eq!(response.json()["choices"][0]["message"]["content"], "a");
 }
@@ -140,7 +170,16 @@ async fn the_terminator_is_not_needed_once_every_choice_has_finished() {
 #[tokio::test]
 async fn an_error_inside_the_stream_becomes_an_error_answer() {
     let error = json!({"error": {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}});
-    let reply = Reply::stream().event(&role()).event(&text("a")).event(&error).end();
+    let reply = Reply::stream()
+        .event(&role())
+        .event(&text("a"))
+        .event(&error)
+        .end();
     let error = asked(reply, json!({})).await.assert_error(502);
-    assert!(error["message"].as_str().unwrap().contains("Context size has been exceeded"));
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("Context size has been exceeded")
+    );
 }

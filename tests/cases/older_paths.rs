@@ -24,7 +24,9 @@ fn completion() -> Reply {
 
 fn asks(more: Value) -> Request {
     let mut body = json!({"model": "m", "prompt": "x", "id_slot": 1, "future": 1.0});
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     post("/v1/completions", body.to_string())
 }
 
@@ -33,11 +35,22 @@ async fn completions_stream_and_collect() {
     let backend = Backend::replying(completion()).await;
     let gateway = Setup::to(&[&backend]).start().await;
     let streamed = gateway.ask(&asks(json!({"stream": true}))).await;
-    assert_eq!((streamed.status, streamed.dones(), streamed.end), (200, 1, End::Complete));
+    assert_eq!(
+        (streamed.status, streamed.dones(), streamed.end),
+        (200, 1, End::Complete)
+    );
     let chunks = streamed.chunks();
-    let text: String = chunks.iter().filter_map(|c| c["choices"][0]["text"].as_str()).collect();
+    let text: String = chunks
+        .iter()
+        .filter_map(|c| c["choices"][0]["text"].as_str())
+        .collect();
     assert_eq!(text, "Hello");
-    assert!(chunks.iter().all(|c| c["choices"].as_array().is_some_and(|c| !c.is_empty())), "no usage asked for");
+    assert!(
+        chunks
+            .iter()
+            .all(|c| c["choices"].as_array().is_some_and(|c| !c.is_empty())),
+        "no usage asked for"
+    );
     let whole = gateway.ask(&asks(json!({}))).await.json();
     assert_eq!(whole["choices"][0]["text"], "Hello");
     assert_eq!(whole["choices"][0]["finish_reason"], "stop");
@@ -54,7 +67,10 @@ async fn a_cut_completion_is_an_error() {
     let cut = Reply::stream().event(&piece("Hel", Value::Null)).close();
     let backend = Backend::replying(cut).await;
     let gateway = Setup::to(&[&backend]).start().await;
-    gateway.ask(&asks(json!({"stream": true}))).await.assert_failed_stream();
+    gateway
+        .ask(&asks(json!({"stream": true})))
+        .await
+        .assert_failed_stream();
     gateway.ask(&asks(json!({}))).await.assert_error(502);
 }
 
@@ -76,13 +92,20 @@ async fn embeddings_pass_as_they_come() {
         "model": "backend-model", "usage": {"prompt_tokens": 3, "total_tokens": 3}});
     let backend = Backend::replying(Reply::json(200, &body)).await;
     let gateway = Setup::to(&[&backend]).start().await;
-    let request = post("/v1/embeddings", r#"{"model":"m","input":["a"],"verbose":true}"#);
+    let request = post(
+        "/v1/embeddings",
+        r#"{"model":"m","input":["a"],"verbose":true}"#,
+    );
     let response = gateway.ask(&request).await;
     assert_eq!((response.status, response.json()), (200, body));
     let forwarded = backend.request(0).await;
     assert_eq!(forwarded.json(), json!({"model": "m", "input": ["a"]}));
     assert_eq!(forwarded.line, "POST /v1/embeddings HTTP/1.1");
-    backend.then(Reply::error(501, "not_supported_error", "This server does not support embeddings"));
+    backend.then(Reply::error(
+        501,
+        "not_supported_error",
+        "This server does not support embeddings",
+    ));
     gateway.ask(&request).await.assert_error(501);
 }
 
@@ -94,7 +117,9 @@ async fn embeddings_fail_over() {
     );
     let gateway = Setup::to(&[&bad, &good]).start().await;
     for _ in 0..2 {
-        let response = gateway.ask(&post("/v1/embeddings", r#"{"input":"a"}"#)).await;
+        let response = gateway
+            .ask(&post("/v1/embeddings", r#"{"input":"a"}"#))
+            .await;
         assert_eq!(response.json(), json!({"data": []}));
     }
 }

@@ -20,7 +20,14 @@ fn pinging(backends: &[&Backend]) -> Setup {
 async fn a_silent_backend_is_covered_by_real_events() {
     let gate = Gate::new();
     let backend = Backend::replying(Reply::new().gate(&gate)).await;
-    backend.always(Reply::new().gate(&gate).head().event(&role()).event(&text("late")).ends("stop"));
+    backend.always(
+        Reply::new()
+            .gate(&gate)
+            .head()
+            .event(&role())
+            .event(&text("late"))
+            .ends("stop"),
+    );
     let gateway = pinging(&[&backend]).start().await;
     let mut client = gateway.connect().await;
     let asked = tokio::time::Instant::now();
@@ -30,7 +37,12 @@ async fn a_silent_backend_is_covered_by_real_events() {
     let mut at = Vec::new();
     for _ in 0..4 {
         let event = answer.event().await.unwrap();
-        assert_eq!(event.content().as_deref(), Some(""), "an event that says nothing: {}", event.data);
+        assert_eq!(
+            event.content().as_deref(),
+            Some(""),
+            "an event that says nothing: {}",
+            event.data
+        );
         assert!(event.json()["choices"][0]["finish_reason"].is_null());
         at.push(event.at);
     }
@@ -45,7 +57,11 @@ async fn a_silent_backend_is_covered_by_real_events() {
     let response = answer.rest().await;
     response.assert_complete_stream();
     assert_eq!(response.said(), "late");
-    let roles = response.chunks().iter().filter(|c| !c["choices"][0]["delta"]["role"].is_null()).count();
+    let roles = response
+        .chunks()
+        .iter()
+        .filter(|c| !c["choices"][0]["delta"]["role"].is_null())
+        .count();
     assert_eq!(roles, 1, "the first ping carried it");
 }
 
@@ -82,8 +98,16 @@ async fn a_lively_stream_is_not_pinged() {
     let gateway = pinging(&[&backend]).start().await;
     let response = gateway.ask(&stream()).await;
     response.assert_complete_stream();
-    let empty = response.events().into_iter().filter(|e| e.data != "[DONE]" && e.content().as_deref() == Some(""));
-    assert_eq!(empty.count(), 1, "the role chunk alone: {}", response.text());
+    let empty = response
+        .events()
+        .into_iter()
+        .filter(|e| e.data != "[DONE]" && e.content().as_deref() == Some(""));
+    assert_eq!(
+        empty.count(),
+        1,
+        "the role chunk alone: {}",
+        response.text()
+    );
 }
 
 #[tokio::test]
@@ -126,7 +150,11 @@ async fn a_turn_may_fail_over_after_pings() {
 
 #[tokio::test]
 async fn a_client_that_does_not_stream_is_not_pinged() {
-    let reply = Reply::new().pause(FIRST * 3).head().event(&text("a")).ends("stop");
+    let reply = Reply::new()
+        .pause(FIRST * 3)
+        .head()
+        .event(&text("a"))
+        .ends("stop");
     let backend = Backend::replying(reply).await;
     let gateway = pinging(&[&backend]).start().await;
     let response = gateway.ask(&chat(json!({}))).await;

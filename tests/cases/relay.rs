@@ -16,12 +16,22 @@ const TOOLS: &str = r#"{"type":"function","function":{"name":"ls","description":
 async fn history_and_tools_keep_their_bytes_and_order() {
     let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;
-    let body =
-        format!(r#"{{"model":"m","stream":true,"tools":[{TOOLS}],"messages":[{HISTORY}]}}"#);
-    gateway.ask(&post(PATH, body)).await.assert_complete_stream();
+    let body = format!(r#"{{"model":"m","stream":true,"tools":[{TOOLS}],"messages":[{HISTORY}]}}"#);
+    gateway
+        .ask(&post(PATH, body))
+        .await
+        .assert_complete_stream();
     let forwarded = backend.request(0).await;
-    assert!(forwarded.text().contains(&format!("[{HISTORY}]")), "{}", forwarded.text());
-    assert!(forwarded.text().contains(&format!("[{TOOLS}]")), "{}", forwarded.text());
+    assert!(
+        forwarded.text().contains(&format!("[{HISTORY}]")),
+        "{}",
+        forwarded.text()
+    );
+    assert!(
+        forwarded.text().contains(&format!("[{TOOLS}]")),
+        "{}",
+        forwarded.text()
+    );
     assert_eq!(forwarded.line, "POST /v1/chat/completions HTTP/1.1");
 }
 
@@ -30,7 +40,10 @@ async fn the_next_turn_extends_the_bytes_of_the_last() {
     let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;
     let more = r#","max_tokens":64,"tool_choice":"auto""#;
-    for history in [HISTORY.to_owned(), format!(r#"{HISTORY},{{"role":"assistant","content":"ok"}}"#)] {
+    for history in [
+        HISTORY.to_owned(),
+        format!(r#"{HISTORY},{{"role":"assistant","content":"ok"}}"#),
+    ] {
         let body = format!(r#"{{"model":"m","messages":[{history}],"tools":[{TOOLS}]{more}}}"#);
         assert_eq!(gateway.ask(&post(PATH, body)).await.status, 200);
     }
@@ -52,7 +65,10 @@ async fn dangerous_fields_stop_at_the_gateway() {
         "__verbose": true, "reasoning_control": true, "return_tokens": true,
     });
     let response = gateway.ask(&chat(dangerous.clone())).await;
-    assert_eq!(response.status, 200, "refusing makes some clients retry with larger requests");
+    assert_eq!(
+        response.status, 200,
+        "refusing makes some clients retry with larger requests"
+    );
     let forwarded = backend.request(0).await.json();
     for name in dangerous.as_object().unwrap().keys() {
         assert!(forwarded.get(name).is_none(), "{name} in {forwarded}");
@@ -64,7 +80,8 @@ async fn fields_the_gateway_does_not_know_pass_as_they_came() {
     let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;
     let harmless = r#""temperature":0.70,"seed":12345678901234567890,"top_p":1,"response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{"b":1,"a":2}}},"logit_bias":{"15":-1.0},"min_p":5e-2,"chat_template_kwargs":{"enable_thinking":false},"reasoning_effort":"low","parallel_tool_calls":false,"user":"u","metadata":{"k":"v"},"from_the_future":[null,{"z":1,"a":2}]"#;
-    let body = format!(r#"{{"messages":[{{"role":"user","content":"a"}}],{harmless},"model":"m"}}"#);
+    let body =
+        format!(r#"{{"messages":[{{"role":"user","content":"a"}}],{harmless},"model":"m"}}"#);
     assert_eq!(gateway.ask(&post(PATH, body)).await.status, 200);
     let forwarded = backend.request(0).await;
     assert!(forwarded.text().contains(harmless), "{}", forwarded.text());
@@ -89,19 +106,37 @@ async fn the_backend_always_streams_with_usage(#[case] more: Value) {
 async fn no_client_header_reaches_a_backend() {
     let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;
-    let secret = ["X-Conversation-Id", "x-api-key", "Cookie", "X-Forwarded-For", "anthropic-beta"];
+    let secret = [
+        "X-Conversation-Id",
+        "x-api-key",
+        "Cookie",
+        "X-Forwarded-For",
+        "anthropic-beta",
+    ];
     let mut request = stream().header("Authorization", "Bearer client-secret");
     for name in secret {
         request = request.header(name, "client-secret");
     }
-    let request = request.header("User-Agent", "client-secret").header("X-Anything", "client-secret");
+    let request = request
+        .header("User-Agent", "client-secret")
+        .header("X-Anything", "client-secret");
     gateway.ask(&request).await.assert_complete_stream();
     let forwarded = backend.request(0).await;
-    let leaked = forwarded.headers.0.iter().find(|(_, value)| value.contains("client-secret"));
+    let leaked = forwarded
+        .headers
+        .0
+        .iter()
+        .find(|(_, value)| value.contains("client-secret"));
     assert_eq!(leaked, None);
     assert!(!forwarded.text().contains("client-secret"));
-    assert_eq!(forwarded.headers.get("content-type"), Some("application/json"));
-    assert_eq!(forwarded.headers.get("host"), backend.url().strip_prefix("http://"));
+    assert_eq!(
+        forwarded.headers.get("content-type"),
+        Some("application/json")
+    );
+    assert_eq!(
+        forwarded.headers.get("host"),
+        backend.url().strip_prefix("http://")
+    );
 }
 
 #[tokio::test]
@@ -115,7 +150,12 @@ async fn no_backend_header_reaches_a_client() {
         assert_eq!(response.headers.get("keep-alive"), None);
         assert_eq!(response.headers.get("x-drover-backend"), Some("b0"));
         assert_eq!(response.headers.get("x-drover-attempts"), Some("1"));
-        let own: u64 = response.headers.get("x-drover-overhead-us").unwrap().parse().unwrap();
+        let own: u64 = response
+            .headers
+            .get("x-drover-overhead-us")
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!(own < 1_000_000);
     }
 }
@@ -131,10 +171,16 @@ async fn a_backend_has_its_own_key_model_and_path() {
     let setup = Setup::pools(pools).env("TEST_BACKEND_KEY", "backend-key");
     let gateway = setup.start_unready().await;
     gateway.backend_is("b0", "ready").await;
-    let request = stream().header("Authorization", "Bearer mine").header("x-api-key", "mine");
+    let request = stream()
+        .header("Authorization", "Bearer mine")
+        .header("x-api-key", "mine");
     let response = gateway.ask(&request).await;
     response.assert_complete_stream();
-    assert!(response.chunks().iter().all(|chunk| chunk["model"] == "m"), "{}", response.text());
+    assert!(
+        response.chunks().iter().all(|chunk| chunk["model"] == "m"),
+        "{}",
+        response.text()
+    );
     let forwarded = backend.request(0).await;
     assert_eq!(forwarded.line, "POST /api/v1/chat/completions HTTP/1.1");
     assert_eq!(forwarded.json()["model"], "preset-a");
@@ -147,8 +193,15 @@ async fn a_backend_has_its_own_key_model_and_path() {
 async fn more_tokens_than_the_window_holds_are_capped() {
     let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;
-    let asked = [json!({"max_tokens": 128_000}), json!({"max_completion_tokens": 64}), json!({})];
-    for (more, expected) in asked.into_iter().zip([json!(N_CTX), json!(64), Value::Null]) {
+    let asked = [
+        json!({"max_tokens": 128_000}),
+        json!({"max_completion_tokens": 64}),
+        json!({}),
+    ];
+    for (more, expected) in asked
+        .into_iter()
+        .zip([json!(N_CTX), json!(64), Value::Null])
+    {
         let index = backend.requests().len();
         assert_eq!(gateway.ask(&chat(more)).await.status, 200);
         assert_eq!(backend.request(index).await.json()["max_tokens"], expected);
@@ -168,7 +221,10 @@ async fn stop_sequences_and_developer_messages_are_translated() {
     });
     assert_eq!(gateway.ask(&chat(body)).await.status, 200);
     let forwarded = backend.request(0).await.json();
-    assert!(forwarded.get("stop").is_none(), "the gateway matches them itself: {forwarded}");
+    assert!(
+        forwarded.get("stop").is_none(),
+        "the gateway matches them itself: {forwarded}"
+    );
     assert_eq!(forwarded["messages"][0]["role"], "system");
     assert_eq!(forwarded["messages"][0]["content"], "be brief");
     assert_eq!(forwarded["messages"][2]["role"], "system");
@@ -180,8 +236,13 @@ async fn a_named_tool_choice_is_enforced_and_a_plain_one_passes() {
     let gateway = Setup::to(&[&backend]).start().await;
     let tools: Value = serde_json::from_str(&format!("[{TOOLS}]")).unwrap();
     let named = json!({"type": "function", "function": {"name": "cat"}});
-    for (index, choice) in [named, json!("none"), json!("required")].into_iter().enumerate() {
-        let response = gateway.ask(&chat(json!({"tools": tools, "tool_choice": choice}))).await;
+    for (index, choice) in [named, json!("none"), json!("required")]
+        .into_iter()
+        .enumerate()
+    {
+        let response = gateway
+            .ask(&chat(json!({"tools": tools, "tool_choice": choice})))
+            .await;
         assert_eq!(response.status, 200);
         let forwarded = backend.request(index).await.json();
         let word = if choice == "none" { "none" } else { "required" };
@@ -204,7 +265,11 @@ async fn images_pass_inline_only() {
     let inline = "data:image/png;base64,iVBORw0KGgo=";
     assert_eq!(gateway.ask(&asks(inline)).await.status, 200);
     assert!(backend.request(0).await.text().contains(inline));
-    for remote in ["http://169.254.169.254/latest", "https://a.example/b.png", "file:///etc/passwd"] {
+    for remote in [
+        "http://169.254.169.254/latest",
+        "https://a.example/b.png",
+        "file:///etc/passwd",
+    ] {
         gateway.ask(&asks(remote)).await.assert_error(400);
     }
     assert_eq!(backend.requests().len(), 1);
@@ -215,7 +280,15 @@ async fn queries_and_the_short_path_are_accepted() {
     let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;
     for path in ["/v1/chat/completions?beta=true", "/chat/completions"] {
-        gateway.ask(&stream().at(path)).await.assert_complete_stream();
+        gateway
+            .ask(&stream().at(path))
+            .await
+            .assert_complete_stream();
     }
-    assert!(backend.requests().iter().all(|r| r.line == "POST /v1/chat/completions HTTP/1.1"));
+    assert!(
+        backend
+            .requests()
+            .iter()
+            .all(|r| r.line == "POST /v1/chat/completions HTTP/1.1")
+    );
 }

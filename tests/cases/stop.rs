@@ -14,50 +14,72 @@ fn token(text: &str, tokens: u64) -> Value {
 
 fn tokens(texts: &[&str]) -> Reply {
     let reply = Reply::stream().event(&role());
-    texts.iter().zip(1..).fold(reply, |reply, (text, n)| reply.event(&token(text, n)))
+    texts
+        .iter()
+        .zip(1..)
+        .fold(reply, |reply, (text, n)| reply.event(&token(text, n)))
 }
 
+/// Tokens, and what may be said of them when `STOP` ends the answer.
+const STOPPED: &[(&[&str], &str)] = &[
+    (&["go STOP on"], "go "),
+    (&["go S", "TO", "P on"], "go "),
+    (&["STOP"], ""),
+    (&["g", "o", " ", "S", "T", "O", "P"], "go "),
+    (&["go STO", " STOP"], "go STO "),
+];
+
 #[rstest]
-#[case::in_one_token(&["go STOP on"], "go ")]
-#[case::across_tokens(&["go S", "TO", "P on"], "go ")]
-#[case::at_the_very_start(&["STOP"], "")]
-#[case::byte_by_byte(&["g", "o", " ", "S", "T", "O", "P"], "go ")]
-#[case::after_a_false_start(&["go STO", " STOP"], "go STO ")]
 #[tokio::test]
-async fn a_stop_sequence_ends_the_answer_and_the_generation(
-    #[case] texts: &[&str],
-    #[case] expected: &str,
-    #[values(true, false)] streams: bool,
-) {
-    let backend = Backend::replying(tokens(texts).hang()).await;
+async fn a_stop_sequence_ends_the_answer_and_the_generation(#[values(true, false)] streams: bool) {
+    let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;
     let options = json!({"include_usage": true});
     let more = json!({"stream": streams, "stop": ["STOP", "\u{1f6d1}"], "stream_options": options});
-    let response = gateway.ask(&chat(more)).await;
-    backend.cancelled(0).await;
-    let (said, usage, finish) = if streams {
+    for (index, (texts, expected)) in STOPPED.iter().enumerate() {
+        backend.then(tokens(texts).hang());
+        let response = gateway.ask(&chat(more.clone())).await;
+        backend.cancelled(index).await;
+        let (said, usage, finish) = outcome(&response, streams);
+        assert_eq!(
+            (said.as_str(), finish.as_str()),
+            (*expected, "stop"),
+            "{texts:?}"
+        );
+        assert_eq!(usage["prompt_tokens"], 11, "{usage}");
+        assert_eq!(usage["completion_tokens"], texts.len(), "{usage}");
+    }
+}
+
+fn outcome(response: &Response, streams: bool) -> (String, Value, String) {
+    if streams {
         response.assert_complete_stream();
         let usage = response.chunks().pop().unwrap()["usage"].clone();
-        (response.said(), usage, response.finishes().pop().unwrap())
-    } else {
-        let body = response.json();
-        let choice = &body["choices"][0];
-        let said = choice["message"]["content"].as_str().unwrap().to_owned();
-        (said, body["usage"].clone(), choice["finish_reason"].as_str().unwrap().to_owned())
-    };
-    assert_eq!((said.as_str(), finish.as_str()), (expected, "stop"));
-    assert_eq!(usage["prompt_tokens"], 11, "{usage}");
-    assert_eq!(usage["completion_tokens"], texts.len(), "{usage}");
+        return (response.said(), usage, response.finishes().pop().unwrap());
+    }
+    let body = response.json();
+    let choice = &body["choices"][0];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (
+        text(&choice["message"]["content"]),
+        body["usage"].clone(),
+        text(&choice["finish_reason"]),
+    )
 }
 
 #[tokio::test]
 async fn what_might_become_a_stop_sequence_waits_and_the_rest_does_not() {
     let gate = Gate::new();
-    let reply = tokens(&["hello ST"]).gate(&gate).event(&token("ILL", 2)).ends("stop");
+    let reply = tokens(&["hello ST"])
+        .gate(&gate)
+        .event(&token("ILL", 2))
+        .ends("stop");
     let backend = Backend::replying(reply).await;
     let gateway = Setup::to(&[&backend]).start().await;
     let mut client = gateway.connect().await;
-    client.send(&chat(json!({"stream": true, "stop": "STOP"}))).await;
+    client
+        .send(&chat(json!({"stream": true, "stop": "STOP"})))
+        .await;
     let mut answer = client.answer().await;
     assert_eq!(answer.content().await, "hello ");
     gate.open();
@@ -69,7 +91,9 @@ async fn what_might_become_a_stop_sequence_waits_and_the_rest_does_not() {
 async fn held_text_is_not_lost_at_the_end() {
     let backend = Backend::replying(tokens(&["hello ST"]).ends("stop")).await;
     let gateway = Setup::to(&[&backend]).start().await;
-    let response = gateway.ask(&chat(json!({"stream": true, "stop": "STOP"}))).await;
+    let response = gateway
+        .ask(&chat(json!({"stream": true, "stop": "STOP"})))
+        .await;
     response.assert_complete_stream();
     assert_eq!(response.said(), "hello ST");
 }
@@ -88,6 +112,9 @@ async fn a_stop_sequence_is_not_searched_in_reasoning_or_arguments() {
     let body = gateway.ask(&chat(json!({"stop": ["STOP"]}))).await.json();
     let message = &body["choices"][0]["message"];
     assert_eq!(message["reasoning_content"], "STOP");
-    assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{\"a\":\"STOP\"}");
+    assert_eq!(
+        message["tool_calls"][0]["function"]["arguments"],
+        "{\"a\":\"STOP\"}"
+    );
     assert_eq!(body["choices"][0]["finish_reason"], "tool_calls");
 }

@@ -19,7 +19,10 @@ fn with(backends: &[&Backend], name: &str) -> Setup {
 
 fn assert_in_time(asked: Instant) {
     let took = asked.elapsed();
-    assert!(took >= DEADLINE - Duration::from_millis(20) && took < LATE, "{took:?}");
+    assert!(
+        took >= DEADLINE - Duration::from_millis(20) && took < LATE,
+        "{took:?}"
+    );
 }
 
 #[rstest]
@@ -48,7 +51,9 @@ async fn a_backend_that_never_begins_is_given_up(
 
 #[tokio::test]
 async fn comments_of_a_wedged_backend_are_no_first_event() {
-    let reply = (0..40).fold(Reply::stream(), |r, _| r.comment().pause(Duration::from_millis(50)));
+    let reply = (0..40).fold(Reply::stream(), |r, _| {
+        r.comment().pause(Duration::from_millis(50))
+    });
     let backend = Backend::replying(reply.hang()).await;
     let gateway = with(&[&backend], "first_event").start().await;
     let asked = Instant::now();
@@ -83,7 +88,12 @@ async fn silence_between_tokens_ends_a_stream() {
     assert_eq!(response.error()["code"], "timeout");
     backend.cancelled(0).await;
     gateway.idle().await;
-    assert_eq!(gateway.metric("drover_requests_total", r#"outcome="timeout""#).await, 1.0);
+    assert_eq!(
+        gateway
+            .metric("drover_requests_total", r#"outcome="timeout""#)
+            .await,
+        1.0
+    );
 }
 
 #[tokio::test]
@@ -115,8 +125,9 @@ async fn slow_tokens_are_no_silence() {
 #[tokio::test]
 async fn a_turn_ends_at_its_total(#[values(true, false)] streams: bool) {
     let begun = Reply::stream().event(&role());
-    let reply =
-        (0..100).fold(begun, |r, _| r.event(&text("x")).pause(Duration::from_millis(50)));
+    let reply = (0..100).fold(begun, |r, _| {
+        r.event(&text("x")).pause(Duration::from_millis(50))
+    });
     let backend = Backend::replying(reply.ends("stop")).await;
     let gateway = with(&[&backend], "total").start().await;
     let asked = Instant::now();
@@ -134,14 +145,18 @@ async fn a_turn_ends_at_its_total(#[values(true, false)] streams: bool) {
 async fn the_total_covers_all_attempts() {
     let mut backends = Vec::new();
     for _ in 0..4 {
-        backends.push(Backend::replying(Reply::new().pause(Duration::from_millis(250)).close()).await);
+        backends
+            .push(Backend::replying(Reply::new().pause(Duration::from_millis(250)).close()).await);
     }
     let all: Vec<&Backend> = backends.iter().collect();
     let gateway = with(&all, "total").start().await;
     let asked = Instant::now();
     gateway.ask(&stream()).await.assert_error(504);
     assert_in_time(asked);
-    assert_eq!(backends.iter().map(|b| b.requests().len()).sum::<usize>(), 2);
+    assert_eq!(
+        backends.iter().map(|b| b.requests().len()).sum::<usize>(),
+        2
+    );
 }
 
 #[tokio::test]

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
@@ -24,6 +25,15 @@ pub(crate) const N_CTX: u64 = 4096;
 
 /// The `--api-prefix` under which it answers too.
 pub(crate) const PREFIX: &str = "/api";
+
+/// Backends answer health checks and notice cancellations while a test is busy with its own work.
+static OWN_THREAD: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+});
 
 /// How health checks are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +69,8 @@ impl Backend {
 
     /// One that answers every request with `reply`.
     pub(crate) async fn replying(reply: Reply) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             record: Record::default(),
@@ -68,8 +79,14 @@ impl Backend {
             health: Mutex::new(Health::Ok),
             connections: AtomicUsize::new(0),
         });
-        let listening = tokio::spawn(listen(listener, Arc::clone(&shared))).abort_handle();
-        Self { addr, shared, listening }
+        let listening = OWN_THREAD
+            .spawn(listen(listener, Arc::clone(&shared)))
+            .abort_handle();
+        Self {
+            addr,
+            shared,
+            listening,
+        }
     }
 
     /// A further POST is answered so, once; several queue up.
@@ -108,20 +125,29 @@ impl Backend {
     /// Wait for the POST of this number, counted from 0.
     pub(crate) async fn request(&self, index: usize) -> Recorded {
         let what = format!("request {index} at the backend");
-        self.shared.record.when(&what, |all| all.get(index).cloned()).await
+        self.shared
+            .record
+            .when(&what, |all| all.get(index).cloned())
+            .await
     }
 
     /// Wait until the peer has closed the connection under request `index`.
     pub(crate) async fn cancelled(&self, index: usize) -> Instant {
         let what = format!("the end of request {index} at the backend");
-        self.shared.record.when(&what, |all| all.get(index)?.cancelled).await
+        self.shared
+            .record
+            .when(&what, |all| all.get(index)?.cancelled)
+            .await
     }
 
     /// Wait until `count` POSTs have been cancelled.
     pub(crate) async fn all_cancelled(&self, count: usize) {
         let cancelled = |all: &[Recorded]| all.iter().filter(|r| r.cancelled.is_some()).count();
         let enough = |all: &[Recorded]| (cancelled(all) >= count).then_some(());
-        self.shared.record.when("the end of all requests at the backend", enough).await;
+        self.shared
+            .record
+            .when("the end of all requests at the backend", enough)
+            .await;
     }
 }
 
@@ -137,7 +163,8 @@ pub(crate) async fn dead_url() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+async fn listen(listener: std::net::TcpListener, shared: Arc<Shared>) {
+    let listener = TcpListener::from_std(listener).unwrap();
     // Dropped with this task, and the connections with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -162,7 +189,10 @@ enum After {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let (read, writer) = stream.into_split();
-    let mut connection = Connection { reader: Reader::new(read), writer };
+    let mut connection = Connection {
+        reader: Reader::new(read),
+        writer,
+    };
     let mut number = None;
     while let Ok(Some((line, headers))) = connection.reader.head().await {
         let path = line.split(' ').nth(1).unwrap_or_default();
@@ -200,14 +230,30 @@ impl Connection {
         line: String,
         headers: Headers,
     ) -> io::Result<After> {
-        let reply = shared.once.lock().pop_front().unwrap_or_else(|| shared.always.lock().clone());
+        let reply = shared
+            .once
+            .lock()
+            .pop_front()
+            .unwrap_or_else(|| shared.always.lock().clone());
         if headers.get("expect").is_some() {
-            self.writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            self.writer
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await?;
         }
         let early = reply.early;
-        let body = if early { Default::default() } else { self.reader.body(&headers).await? };
-        let request =
-            Recorded { connection, line, headers, body, cancelled: None, answered: false };
+        let body = if early {
+            Default::default()
+        } else {
+            self.reader.body(&headers).await?
+        };
+        let request = Recorded {
+            connection,
+            line,
+            headers,
+            body,
+            cancelled: None,
+            answered: false,
+        };
         let index = shared.record.add(request);
         let Self { reader, writer } = self;
         let cancelled = async {
@@ -224,14 +270,15 @@ impl Connection {
         };
         let after = tokio::select! {
             biased;
-            after = play(writer, reply) => after,
-            () = cancelled => {
-                shared.record.update(index, |request| request.cancelled = Some(Instant::now()));
-                return Ok(After::Close);
-            }
+            after = play(writer, reply) => after.ok(),
+            () = cancelled => None,
         };
-        shared.record.update(index, |request| request.answered = true);
-        if early { Ok(After::Close) } else { after }
+        shared.record.update(index, |request| match after {
+            Some(_) => request.answered = true,
+            // The peer has closed, seen in reading or in writing.
+            None => request.cancelled = Some(Instant::now()),
+        });
+        Ok(after.filter(|_| !early).unwrap_or(After::Close))
     }
 }
 
@@ -251,6 +298,7 @@ async fn play(writer: &mut OwnedWriteHalf, reply: Reply) -> io::Result<After> {
 
 /// What the gateway's health checks get; none for paths a client asks for.
 fn answer_check(path: &str, health: Health) -> Option<Reply> {
+    let path = path.split('?').next().unwrap_or_default();
     let body = match path.strip_prefix(PREFIX).unwrap_or(path) {
         "/health" | "/props" | "/slots" if health == Health::Loading => return Some(Reply::loading()),
         "/health" => json!({"status": "ok"}),

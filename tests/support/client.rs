@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::http::{Headers, Reader};
 use super::request::Request;
-use super::response::{End, Event, Response, events};
+use super::response::{End, Event, Events, Response};
 use super::wait::patiently;
 
 /// One connection.
@@ -30,7 +30,7 @@ pub(crate) struct Answer<'a> {
     left: Left,
     pieces: Vec<(Instant, Bytes)>,
     end: Option<End>,
-    told: usize,
+    events: Events,
 }
 
 /// What is still due of a body.
@@ -50,7 +50,22 @@ impl Client {
         let stream = TcpStream::connect(addr).await.expect("the gateway listens");
         stream.set_nodelay(true).unwrap();
         let (read, writer) = stream.into_split();
-        Self { reader: Reader::new(read), writer }
+        Self {
+            reader: Reader::new(read),
+            writer,
+        }
+    }
+
+    /// A new connection that takes little at a time: what is not read soon stops the sender.
+    pub(crate) async fn connect_narrow(addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let stream = socket.connect(addr).await.expect("the gateway listens");
+        let (read, writer) = stream.into_split();
+        Self {
+            reader: Reader::new(read),
+            writer,
+        }
     }
 
     /// Write bytes as they are.
@@ -78,7 +93,11 @@ impl Client {
     /// Send a request and read the whole answer.
     pub(crate) async fn ask(&mut self, request: &Request) -> Response {
         self.send(request).await;
-        self.answer().await.rest().await
+        let mut answer = self.answer().await;
+        if request.method == "HEAD" {
+            answer.left = Left::Bytes(0);
+        }
+        answer.rest().await
     }
 
     /// The next head, an interim one included.
@@ -88,7 +107,9 @@ impl Client {
 
     /// The next head, or none when the gateway closes instead.
     pub(crate) async fn try_head(&mut self) -> Option<(u16, Headers)> {
-        let head = patiently("the head of an answer", self.reader.head()).await.ok()??;
+        let head = patiently("the head of an answer", self.reader.head())
+            .await
+            .ok()??;
         let status = head.0.split(' ').nth(1)?.parse().ok()?;
         Some((status, head.1))
     }
@@ -112,7 +133,15 @@ impl Client {
             None if status == 204 || status == 304 => Left::Bytes(0),
             None => Left::UntilClose,
         };
-        Answer { client: self, status, headers, left, pieces: Vec::new(), end: None, told: 0 }
+        Answer {
+            client: self,
+            status,
+            headers,
+            left,
+            pieces: Vec::new(),
+            end: None,
+            events: Events::default(),
+        }
     }
 }
 
@@ -120,21 +149,24 @@ impl Answer<'_> {
     /// The next event of a stream; none at its end.
     pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {
-            let known = events(&self.pieces);
-            if let Some(event) = known.into_iter().nth(self.told) {
-                self.told += 1;
+            if let Some(event) = self.events.next() {
                 return Some(event);
             }
             if !self.more().await {
                 return None;
             }
+            let (at, piece) = self.pieces.last()?;
+            self.events.push(*at, piece);
         }
     }
 
     /// Events until one has text in it; that text.
     pub(crate) async fn content(&mut self) -> String {
         loop {
-            let event = self.event().await.expect("text before the end of the stream");
+            let event = self
+                .event()
+                .await
+                .expect("text before the end of the stream");
             if let Some(text) = event.content().filter(|text| !text.is_empty()) {
                 return text;
             }
@@ -144,8 +176,19 @@ impl Answer<'_> {
     /// Read to the end.
     pub(crate) async fn rest(mut self) -> Response {
         while self.more().await {}
-        let Self { status, headers, pieces, end, .. } = self;
-        Response { status, headers, pieces, end: end.unwrap_or(End::Cut) }
+        let Self {
+            status,
+            headers,
+            pieces,
+            end,
+            ..
+        } = self;
+        Response {
+            status,
+            headers,
+            pieces,
+            end: end.unwrap_or(End::Cut),
+        }
     }
 
     /// Read a piece; false at the end.

@@ -30,7 +30,10 @@ impl Setup {
             "slots_every": "2s",
         });
         let config = json!({"fleet": {"pools": pools, "health": health}});
-        Self { config, env: Vec::new() }
+        Self {
+            config,
+            env: Vec::new(),
+        }
     }
 
     /// Set what `path` (steps divided by dots) names.
@@ -55,7 +58,11 @@ impl Setup {
 
 /// A pool whose backends are named `b0`, `b1`, … after the pool's own name, if it is not the default.
 pub(crate) fn pool(name: &str, models: &[&str], urls: &[String]) -> Value {
-    let prefix = if name == "default" { String::new() } else { format!("{name}-") };
+    let prefix = if name == "default" {
+        String::new()
+    } else {
+        format!("{name}-")
+    };
     let backends: Vec<Value> = urls
         .iter()
         .enumerate()

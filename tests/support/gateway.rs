@@ -78,7 +78,13 @@ impl Setup {
         let log = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().unwrap(), Arc::clone(&log));
         collect(child.stderr.take().unwrap(), Arc::clone(&log));
-        Gateway { addr, admin, child, log, _dir: dir }
+        Gateway {
+            addr,
+            admin,
+            child,
+            log,
+            _dir: dir,
+        }
     }
 }
 
@@ -115,12 +121,18 @@ impl Gateway {
 
     /// GET on the admin address.
     pub(crate) async fn admin_get(&self, path: &str) -> Response {
-        Client::connect(self.admin).await.ask(&admin(get(path), self.admin)).await
+        Client::connect(self.admin)
+            .await
+            .ask(&admin(get(path), self.admin))
+            .await
     }
 
     /// POST without a body on the admin address.
     pub(crate) async fn admin_post(&self, path: &str) -> Response {
-        Client::connect(self.admin).await.ask(&admin(post(path, ""), self.admin)).await
+        Client::connect(self.admin)
+            .await
+            .ask(&admin(post(path, ""), self.admin))
+            .await
     }
 
     /// The sum of a metric's samples whose line contains `labels`.
@@ -130,7 +142,9 @@ impl Gateway {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(labels)
         });
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Wait until no request is in flight, neither here nor at a backend.
@@ -148,7 +162,10 @@ impl Gateway {
         eventually(&format!("backend {id} is {state}"), || async {
             let backends = self.admin_get("/api/backends").await.json();
             let listed = backends["backends"].as_array()?;
-            listed.iter().any(|b| b["id"] == id && b["state"] == state).then_some(())
+            listed
+                .iter()
+                .any(|b| b["id"] == id && b["state"] == state)
+                .then_some(())
         })
         .await;
     }
@@ -162,8 +179,12 @@ impl Gateway {
     pub(crate) async fn access_line(&self, request_id: &str) -> Value {
         eventually(&format!("the access line of {request_id}"), || async {
             let log = self.log();
-            let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            lines.into_iter().find(|line| line["request_id"] == request_id && line["outcome"].is_string())
+            let lines = log
+                .iter()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines
+                .into_iter()
+                .find(|line| line["request_id"] == request_id && line["outcome"].is_string())
         })
         .await
     }
@@ -171,13 +192,19 @@ impl Gateway {
     /// Ask the process to end gracefully.
     pub(crate) async fn terminate(&self) {
         let pid = self.child.id().expect("the gateway runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        let sent = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .unwrap();
         assert!(sent.success());
     }
 
     /// Wait until the process has ended.
     pub(crate) async fn exited(&mut self) -> ExitStatus {
-        patiently("the end of the gateway", self.child.wait()).await.unwrap()
+        patiently("the end of the gateway", self.child.wait())
+            .await
+            .unwrap()
     }
 
     /// Wait until `probe` answers 200; false if the process ended because of a taken port.
@@ -191,11 +218,17 @@ impl Gateway {
             async move {
                 if let Some(status) = end {
                     let log = log.lock().join("\n");
-                    assert!(log.contains("in use"), "the gateway ended with {status}:\n{log}");
+                    assert!(
+                        log.contains("in use"),
+                        "the gateway ended with {status}:\n{log}"
+                    );
                     return Some(false);
                 }
                 TcpStream::connect(admin).await.ok()?;
-                let response = Client::connect(admin).await.ask(&self::admin(get(probe), admin)).await;
+                let response = Client::connect(admin)
+                    .await
+                    .ask(&self::admin(get(probe), admin))
+                    .await;
                 (response.status == 200).then_some(true)
             }
         })

@@ -33,7 +33,9 @@ impl H2 {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.expect("the gateway listens");
         stream.set_nodelay(true).unwrap();
-        let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2 handshake");
+        let (sender, connection) = h2::client::handshake(stream)
+            .await
+            .expect("HTTP/2 handshake");
         let driver = tokio::spawn(async move {
             let _ = connection.await;
         })
@@ -50,11 +52,17 @@ impl H2 {
             head = head.header(name.as_str(), value.as_str());
         }
         let head = head.body(()).unwrap();
-        let mut sender = self.sender.clone().ready().await.expect("room for a stream");
+        let mut sender = self
+            .sender
+            .clone()
+            .ready()
+            .await
+            .expect("room for a stream");
         let empty = request.body.is_empty();
         let (response, mut body) = sender.send_request(head, empty).expect("sending a head");
         if !empty {
-            body.send_data(request.body.clone(), true).expect("sending a body");
+            body.send_data(request.body.clone(), true)
+                .expect("sending a body");
         }
         response
     }
@@ -67,9 +75,17 @@ impl H2 {
             .expect("an answer on HTTP/2")
             .into_parts();
         let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
-        let pairs = head.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+        let pairs = head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), text(value)));
         let headers = Headers(pairs.collect());
-        H2Answer { status: head.status.as_u16(), headers, body, pieces: Vec::new() }
+        H2Answer {
+            status: head.status.as_u16(),
+            headers,
+            body,
+            pieces: Vec::new(),
+        }
     }
 
     /// Send a request and read the whole answer.
@@ -103,7 +119,17 @@ impl H2Answer {
                 break;
             }
         }
-        let Self { status, headers, pieces, .. } = self;
-        Response { status, headers, pieces, end }
+        let Self {
+            status,
+            headers,
+            pieces,
+            ..
+        } = self;
+        Response {
+            status,
+            headers,
+            pieces,
+            end,
+        }
     }
 }

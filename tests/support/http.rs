@@ -13,17 +13,22 @@ impl Headers {
     /// The first value of `name`, whatever its case.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let mut all = self.0.iter();
-        all.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        all.find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// All values of `name`.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        let wanted = self.0.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name));
+        let wanted = self
+            .0
+            .iter()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name));
         wanted.map(|(_, value)| value.as_str())
     }
 
     fn says(&self, name: &str, word: &str) -> bool {
-        self.all(name).any(|value| value.to_ascii_lowercase().contains(word))
+        self.all(name)
+            .any(|value| value.to_ascii_lowercase().contains(word))
     }
 
     /// Whether the message's body comes in chunks.
@@ -51,7 +56,10 @@ pub(crate) struct Reader<R> {
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Self { inner, ahead: BytesMut::new() }
+        Self {
+            inner,
+            ahead: BytesMut::new(),
+        }
     }
 
     /// Read more; false at the end of the stream.
@@ -69,7 +77,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
             if !self.fill().await? {
                 let nothing = self.ahead.is_empty();
-                return if nothing { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if nothing {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         }
     }
@@ -119,7 +131,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 }
             }
         }
-        self.exactly(headers.length().unwrap_or(0), &mut body).await?;
+        self.exactly(headers.length().unwrap_or(0), &mut body)
+            .await?;
         Ok(body.freeze())
     }
 
@@ -150,7 +163,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
 /// Position of `needle`.
 pub(crate) fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
-    hay.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(hay, needle)
 }
 
 fn parse_head(head: &str) -> (String, Headers) {

@@ -29,7 +29,11 @@ pub(crate) fn get(path: &str) -> Request {
 
 /// A POST of any bytes.
 pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request {
-    let request = Request { method: "POST", body: body.into(), ..get(path) };
+    let request = Request {
+        method: "POST",
+        body: body.into(),
+        ..get(path)
+    };
     request.header("Content-Type", "application/json")
 }
 
@@ -56,12 +60,18 @@ impl Request {
 
     /// Another path.
     pub(crate) fn at(self, path: &str) -> Self {
-        Self { path: path.into(), ..self }
+        Self {
+            path: path.into(),
+            ..self
+        }
     }
 
     /// Another `Host`.
     pub(crate) fn host(self, host: &str) -> Self {
-        Self { host: host.into(), ..self }
+        Self {
+            host: host.into(),
+            ..self
+        }
     }
 
     /// Another method.
@@ -71,12 +81,18 @@ impl Request {
 
     /// The body in chunks of `size` bytes.
     pub(crate) fn chunked(self, size: usize) -> Self {
-        Self { chunk: Some(size), ..self }
+        Self {
+            chunk: Some(size),
+            ..self
+        }
     }
 
     /// First line and headers on HTTP/1.1.
     pub(crate) fn head(&self) -> String {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.path, self.host);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: {}\r\n",
+            self.method, self.path, self.host
+        );
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -92,7 +108,9 @@ impl Request {
 
     /// The body on HTTP/1.1.
     pub(crate) fn framed_body(&self) -> Bytes {
-        let Some(size) = self.chunk else { return self.body.clone() };
+        let Some(size) = self.chunk else {
+            return self.body.clone();
+        };
         let mut framed = Vec::with_capacity(self.body.len() + 64);
         for chunk in self.body.chunks(size) {
             framed.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());

@@ -69,7 +69,10 @@ impl Reply {
     /// A complete stream of these texts, with usage.
     pub(crate) fn says(texts: &[&str]) -> Self {
         let reply = Self::stream().event(&role());
-        texts.iter().fold(reply, |reply, said| reply.event(&text(said))).ends("stop")
+        texts
+            .iter()
+            .fold(reply, |reply, said| reply.event(&text(said)))
+            .ends("stop")
     }
 
     /// A JSON answer with `status`. llama-server closes after every error.
@@ -80,7 +83,10 @@ impl Reply {
 
     /// An error as llama-server words it.
     pub(crate) fn error(status: u16, kind: &str, message: &str) -> Self {
-        Self::json(status, &json!({"error": {"code": status, "message": message, "type": kind}}))
+        Self::json(
+            status,
+            &json!({"error": {"code": status, "message": message, "type": kind}}),
+        )
     }
 
     /// What llama-server says while it loads its model.
@@ -90,7 +96,11 @@ impl Reply {
 
     /// Any answer with a `Content-Length`.
     pub(crate) fn whole(status: u16, kind: &str, body: &str) -> Self {
-        let connection = if status >= 400 { "Connection: close\r\n" } else { "" };
+        let connection = if status >= 400 {
+            "Connection: close\r\n"
+        } else {
+            ""
+        };
         Self::new().raw(format!(
             "HTTP/1.1 {status} Whatever\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n\
              Content-Type: {kind}\r\nContent-Length: {}\r\n{connection}\r\n{body}",
@@ -126,6 +136,13 @@ impl Reply {
     /// One event.
     pub(crate) fn event(self, data: &Value) -> Self {
         self.piece(format!("data: {data}\n\n"))
+    }
+
+    /// More text than the sockets between a backend and a client hold, for clients that do not read.
+    pub(crate) fn flood(self) -> Self {
+        let event = format!("data: {}\n\n", text(&"z".repeat(256 << 10)));
+        let frame = Bytes::from(format!("{:x}\r\n{event}\r\n", event.len()));
+        (0..128).fold(self, |reply, _| reply.raw(frame.clone()))
     }
 
     /// llama-server's comment ping.
@@ -166,7 +183,10 @@ impl Reply {
 
     /// Finish, usage, `[DONE]`, end of the body.
     pub(crate) fn ends(self, reason: &str) -> Self {
-        self.event(&finish(reason)).event(&usage(11, 3, 4)).piece(DONE).end()
+        self.event(&finish(reason))
+            .event(&usage(11, 3, 4))
+            .piece(DONE)
+            .end()
     }
 
     /// The end of the body.
@@ -231,7 +251,10 @@ pub(crate) fn chunk(choices: Value, more: Value) -> Value {
 
 /// A delta of choice `index`.
 pub(crate) fn delta_of(index: u32, delta: Value) -> Value {
-    chunk(json!([{"finish_reason": null, "index": index, "delta": delta}]), json!({}))
+    chunk(
+        json!([{"finish_reason": null, "index": index, "delta": delta}]),
+        json!({}),
+    )
 }
 
 /// A delta of the only choice.
@@ -251,7 +274,10 @@ pub(crate) fn text(text: &str) -> Value {
 
 /// The last chunk of choice `index`.
 pub(crate) fn finish_of(index: u32, reason: &str) -> Value {
-    chunk(json!([{"finish_reason": reason, "index": index, "delta": {}}]), json!({}))
+    chunk(
+        json!([{"finish_reason": reason, "index": index, "delta": {}}]),
+        json!({}),
+    )
 }
 
 /// The last chunk of the only choice.
@@ -274,5 +300,8 @@ pub(crate) fn usage(prompt: u64, cached: u64, completion: u64) -> Value {
         "completion_tokens": completion, "prompt_tokens": prompt,
         "total_tokens": prompt + completion, "prompt_tokens_details": {"cached_tokens": cached},
     });
-    chunk(json!([]), json!({"usage": usage, "timings": timings(prompt, cached, completion)}))
+    chunk(
+        json!([]),
+        json!({"usage": usage, "timings": timings(prompt, cached, completion)}),
+    )
 }

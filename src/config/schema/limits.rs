@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::units;
 
-/// Bounds on one client request.
+/// Bounds on one client request, and on what is remembered between requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -21,6 +21,12 @@ pub struct Limits {
     #[serde(with = "units::size")]
     #[schemars(schema_with = "units::size_schema")]
     pub max_header_bytes: ByteSize,
+    /// Sessions remembered; beyond it the least recently used ones are forgotten. One takes up to 2 KiB.
+    pub max_sessions: usize,
+    /// Idle time after which a session is forgotten.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub session_ttl: Duration,
 }
 
 impl Default for Limits {
@@ -28,6 +34,8 @@ impl Default for Limits {
         Self {
             max_body_bytes: ByteSize::mib(32),
             max_header_bytes: ByteSize::kib(64),
+            max_sessions: 100_000,
+            session_ttl: Duration::from_secs(7200),
         }
     }
 }

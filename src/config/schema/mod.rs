@@ -27,7 +27,7 @@ pub struct Config {
     pub admin: Admin,
     /// Who may use the gateway.
     pub auth: Auth,
-    /// Bounds on what one client request may be.
+    /// Bounds on what one client request may be, and on what is remembered between requests.
     pub limits: Limits,
     /// How long each part of a request may take.
     pub timeouts: Timeouts,

@@ -79,8 +79,12 @@ impl<'a> Checker<'a> {
                 self.error(path, "must be more than 0");
             }
         }
+        if config.limits.max_sessions == 0 {
+            self.error("limits.max_sessions", "must be at least 1");
+        }
         let t = &config.timeouts;
         let durations = [
+            ("limits.session_ttl", config.limits.session_ttl),
             ("timeouts.connect", t.connect),
             ("timeouts.request_body", t.request_body),
             ("timeouts.first_event", t.first_event),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::dialect::llama::REMOTE_MEDIA;
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult, TurnError};
 
 /// A block of Claude Code's system text that differs in every conversation and, at the very top of
@@ -178,15 +179,23 @@ impl Reader {
             .source
             .and_then(|raw| serde_json::from_str(raw.get()).ok());
         match source {
-            Some(Source { r#type, media_type, data: Some(data), .. }) if r#type == "base64" => {
+            Some(Source {
+                r#type,
+                media_type,
+                data: Some(data),
+                ..
+            }) if r#type == "base64" => {
                 let media_type = media_type.unwrap_or_else(|| "image/png".to_owned());
                 let data_url = format!("data:{media_type};base64,{data}");
-                Ok(Content::Image(Image { data_url, detail: None }))
+                Ok(Content::Image(Image {
+                    data_url,
+                    detail: None,
+                }))
             }
-            Some(Source { url: Some(_), .. }) => Err(self.error(
-                &"images must be sent inline (source type base64); the gateway does not let the backend fetch remote addresses",
+            Some(Source { url: Some(_), .. }) => Err(self.error(&REMOTE_MEDIA)),
+            _ => Ok(Content::Text(
+                "[An image was here that this gateway cannot pass on.]".into(),
             )),
-            _ => Ok(Content::Text("[An image was here that this gateway cannot pass on.]".into())),
         }
     }
 

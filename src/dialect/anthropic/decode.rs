@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{content, tools};
 use crate::dialect::json::{self, Members};
 use crate::dialect::llama;
+use crate::dialect::stop::StopSequences;
 use crate::turn::{Extra, Message, Part, Role, Turn, TurnError};
 
 /// Fields that mean something to Anthropic's service and nothing to a model here.
@@ -19,7 +20,6 @@ const ANTHROPIC_ONLY: &[&str] = &[
     "context_management",
     "inference_geo",
     "mcp_servers",
-    "metadata",
     "output_config",
     "output_format",
     "safeguards",
@@ -57,6 +57,7 @@ struct Fields<'a> {
     stream: bool,
     stop: Vec<String>,
     max_tokens: Option<f64>,
+    metadata: Option<&'a RawValue>,
     extra: Extra,
 }
 
@@ -79,13 +80,11 @@ impl<'a> Fields<'a> {
             "tool_choice" => self.tool_choice = Some(value),
             "thinking" => self.thinking = Some(field(&name, value)?),
             "stream" => self.stream = field(&name, value)?,
-            "stop_sequences" => self.stop = field(&name, value)?,
+            "stop_sequences" => self.stop = field::<StopSequences>(&name, value)?.0,
             "max_tokens" => self.max_tokens = Some(field(&name, value)?),
+            "metadata" => self.metadata = Some(value),
             name if ANTHROPIC_ONLY.contains(&name) => {}
-            name if llama::is_forwardable(name) => {
-                self.extra.push((name.to_owned(), value.to_owned()));
-            }
-            _ => {}
+            name => llama::forward(&mut self.extra, name, value)?,
         }
         Ok(())
     }
@@ -113,7 +112,6 @@ impl<'a> Fields<'a> {
         self.think();
         self.continue_prefill(&messages);
         let max_tokens = self.limit()?;
-        self.stop.retain(|text| !text.is_empty());
         Ok(Turn {
             model: self.model.unwrap_or_default(),
             messages,
@@ -124,6 +122,7 @@ impl<'a> Fields<'a> {
             stop: self.stop,
             max_tokens,
             choices: 1,
+            metadata: self.metadata.map(RawValue::to_owned),
             extra: self.extra,
         })
     }

@@ -285,7 +285,23 @@ mod tests {
                 .contains(r#""arguments":"{\"malformed_arguments\":\"{\\\"a\\\":\"}"#)
         );
         assert!(history("").contains(r#""arguments":"{}""#));
-        assert!(history("[1]").contains("malformed_arguments"));
+        for (unreadable, why) in [
+            ("[1]".to_owned(), "no object"),
+            (
+                r#"{"a":1e999}"#.to_owned(),
+                "a number llama-server cannot hold",
+            ),
+            (r#"{"a":"\ud800"}"#.to_owned(), "half a character"),
+            (
+                format!("{}1{}", r#"{"a":"#.repeat(20_000), "}".repeat(20_000)),
+                "deep enough to exhaust its stack",
+            ),
+        ] {
+            assert!(
+                history(&unreadable).contains("malformed_arguments"),
+                "{why}"
+            );
+        }
     }
 
     #[test]

@@ -71,6 +71,7 @@ const REQUEST: &[&str] = &[
     "failed to parse grammar",
     "Failed to parse grammar",
     "JSON schema conversion failed",
+    "Failed to parse tool call arguments",
 ];
 
 /// An error answer that came instead of a stream.

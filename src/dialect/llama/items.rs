@@ -6,14 +6,13 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde::de::IgnoredAny;
 
 use crate::dialect::json;
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
 
 /// What a chat template accepts beyond the plain alternation of roles. All false is what every
 /// template accepts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TemplateRules {
     /// System messages after the first message.
     pub system_anywhere: bool,
@@ -232,7 +231,8 @@ impl<'a> Piece<'a> {
 
 impl<'a> Call<'a> {
     /// llama-server parses the arguments of past calls for most templates and answers 500 to what
-    /// is no JSON object, for ever, since the call stays in the history.
+    /// is no JSON object, for ever, since the call stays in the history. Nested deeply enough they
+    /// exhaust its stack, which ends the process.
     fn new(call: &'a ToolCall, healthy: &mut bool) -> Self {
         let arguments = match healed(&call.arguments) {
             None => Cow::Borrowed(call.arguments.as_str()),
@@ -255,10 +255,10 @@ impl<'a> Call<'a> {
 
 /// Arguments that are an object already, or an object that shows what was there instead.
 fn healed(arguments: &str) -> Option<String> {
-    let trimmed = arguments.trim_start();
-    if trimmed.starts_with('{') && serde_json::from_str::<IgnoredAny>(arguments).is_ok() {
+    if json::is_sound_object(arguments) {
         return None;
     }
+    let trimmed = arguments.trim();
     if trimmed.is_empty() || trimmed == "null" {
         return Some("{}".to_owned());
     }

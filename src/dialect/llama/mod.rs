@@ -11,5 +11,5 @@ mod items;
 pub use decode::{ChunkDecoder, Upstream};
 pub use encode::{Ask, Target, chat_body, count_body};
 pub use fault::{Fault, http_fault, stream_fault};
-pub use fields::is_forwardable;
+pub use fields::{REMOTE_MEDIA, check, forward, is_forwardable, names_remote_media};
 pub use items::TemplateRules;

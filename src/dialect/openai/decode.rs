@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{messages, tools};
 use crate::dialect::json::{self, Members};
 use crate::dialect::llama;
+use crate::dialect::stop::StopSequences;
 use crate::turn::{Extra, Turn, TurnError};
 
 /// Most choices one request may ask for; llama-server's own bound is its slot count.
@@ -60,13 +61,6 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum StopField {
-    One(String),
-    Many(Vec<String>),
-}
-
 impl<'a> Fields<'a> {
     fn take(&mut self, name: Cow<'a, str>, value: &'a RawValue) -> Result<(), TurnError> {
         match name.as_ref() {
@@ -79,15 +73,12 @@ impl<'a> Fields<'a> {
                 let options: Option<StreamOptions> = field(&name, value)?;
                 self.include_usage = options.and_then(|o| o.include_usage).unwrap_or(false);
             }
-            "stop" => self.stop = stop_sequences(field(&name, value)?),
+            "stop" => self.stop = field::<StopSequences>(&name, value)?.0,
             "max_completion_tokens" => self.max_tokens.max_completion_tokens = field(&name, value)?,
             "max_tokens" => self.max_tokens.max_tokens = field(&name, value)?,
             "n_predict" => self.max_tokens.n_predict = field(&name, value)?,
             "n" => self.choices = field(&name, value)?,
-            name if llama::is_forwardable(name) => {
-                self.extra.push((name.to_owned(), value.to_owned()));
-            }
-            _ => {}
+            name => llama::forward(&mut self.extra, name, value)?,
         }
         Ok(())
     }
@@ -124,6 +115,7 @@ impl<'a> Fields<'a> {
             stop: self.stop,
             max_tokens: self.max_tokens.resolve()?,
             choices,
+            metadata: None,
             extra: self.extra,
         })
     }
@@ -159,17 +151,6 @@ fn field<'a, T: Deserialize<'a>>(name: &str, value: &'a RawValue) -> Result<T, T
 
 fn given(value: &RawValue) -> Option<&RawValue> {
     (value.get() != "null").then_some(value)
-}
-
-/// Empty strings would end every answer before it began.
-fn stop_sequences(stop: Option<StopField>) -> Vec<String> {
-    let mut stop = match stop {
-        None => Vec::new(),
-        Some(StopField::One(one)) => vec![one],
-        Some(StopField::Many(many)) => many,
-    };
-    stop.retain(|text| !text.is_empty());
-    stop
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::dialect::llama::{REMOTE_MEDIA, names_remote_media};
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult, TurnError};
 
 /// Decode the `messages` array.
@@ -142,6 +143,9 @@ impl Reader {
 
     fn part(&mut self, raw: &RawValue) -> Result<Part, TurnError> {
         let wire: WirePart<'_> = serde_json::from_str(raw.get()).map_err(|e| self.error(&e))?;
+        if wire.r#type != "text" && names_remote_media(raw) {
+            return Err(self.error(&REMOTE_MEDIA));
+        }
         Ok(
             match (
                 wire.r#type.as_ref(),
@@ -173,9 +177,7 @@ impl Reader {
             .get(..5)
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
         {
-            return Err(self.error(
-                &"images must be sent inline as `data:` URLs; the gateway does not let the backend fetch remote addresses",
-            ));
+            return Err(self.error(&REMOTE_MEDIA));
         }
         Ok(Image { data_url, detail })
     }
@@ -279,6 +281,14 @@ mod tests {
             "",
         ] {
             assert!(image(url).is_err(), "{url}");
+        }
+        for part in [
+            r#"{"type":"input_audio","input_audio":{"data":"http://169.254.169.254/"}}"#,
+            r#"{"type":"video_url","video_url":{"url":"http://169.254.169.254/"}}"#,
+            r#"{"type":"input_audio","image_url":{"url":"data:,"},"input_audio":{"url":"http://a/"}}"#,
+        ] {
+            let message = format!(r#"{{"role":"user","content":[{part}]}}"#);
+            assert!(one(&message).is_err(), "{part}");
         }
         assert!(
             image("data:image/png;base64,AA==")

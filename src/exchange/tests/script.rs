@@ -195,6 +195,7 @@ impl Script {
                 asked,
             },
             pool: &pool,
+            preferred: None,
             timeouts: &timeouts,
             limits: &TurnLimits::default(),
             gaps: &Histogram::with_opts(HistogramOpts::new("gaps", "gaps")).unwrap(),

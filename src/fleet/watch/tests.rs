@@ -56,6 +56,26 @@ impl Probe for Script {
             .lock()
             .push((Instant::now(), path_and_query.to_owned()));
         let path = path_and_query.split('?').next().unwrap_or_default();
+        self.answer(path).await
+    }
+
+    async fn post(
+        &self,
+        _: &Backend,
+        path_and_query: &str,
+        body: bytes::Bytes,
+    ) -> Result<Reply, String> {
+        let text = String::from_utf8_lossy(&body);
+        self.asked
+            .lock()
+            .push((Instant::now(), format!("{path_and_query} {text}")));
+        let path = path_and_query.split('?').next().unwrap_or_default();
+        self.answer(path).await
+    }
+}
+
+impl Script {
+    async fn answer(&self, path: &str) -> Result<Reply, String> {
         let answer = self.answers.lock().get(path).cloned();
         match answer {
             Some(Answer::Reply(status, body)) => Ok(Reply {

@@ -132,9 +132,12 @@ impl Wire {
         self.flush().await
     }
 
-    /// Ends a streamed body.
+    /// Ends a streamed body, and the connection with it: llama-server announces keep-alive on a stream and closes
+    /// all the same (its content provider returns false together with the end, `server-http.cpp`, which cpp-httplib
+    /// takes for a cancelled answer).
     pub(crate) async fn end_stream(&mut self) -> Result<(), Gone> {
         self.streaming = None;
+        self.keep_alive = false;
         self.out.extend_from_slice(b"0\r\n\r\n");
         self.flush().await
     }

@@ -46,7 +46,7 @@ def test_request_id_is_kept(client, model):
 
 
 def test_dangerous_fields_do_not_reach_the_backend(client, model):
-    fields = {"id_slot": 1, "verbose": True, "grammar": 'root ::= "owned"', "n_probs": 3, "n_cmpl": 2}
+    fields = {"id_slot": 1, "verbose": True, "n_cmpl": 2, "grammar_lazy": True, "chat_parser": "x", "lora": [{"id": 9}]}
     answer = json.loads(raw_chat(client, model, extra_body=fields).text)
     assert "__verbose" not in answer
     assert answer["choices"][0]["message"]["content"].strip() == "1, 2, 3, 4, 5."

@@ -1,0 +1,24 @@
+//! Sessions: which requests belong to one agent conversation, and what is remembered about it.
+//!
+//! [`key`] tells whose session a request is, [`lineage`] which of the conversations inside it; both
+//! are pure. [`Sessions`] is the bounded registry of what is remembered ([`monitor`]): a request
+//! [begins](Sessions::begin) a visit and, once its answer has been delivered,
+//! [commits](Sessions::commit) it. A turn that fails leaves no trace but its place in the rate.
+
+mod hot;
+pub mod key;
+pub mod lineage;
+mod monitor;
+mod rate;
+mod registry;
+mod sweeper;
+mod view;
+
+pub use key::{Principal, SessionId, SessionKey, Source};
+pub use lineage::{LineageId, Transcript};
+pub use registry::{Served, Sessions, Visit};
+pub use sweeper::Sweeper;
+pub use view::{LineageView, Page, SessionSummary, SessionView};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! What a transcript cannot tell about its session.
+
+use tokio::time::Instant;
+
+use super::lineage::{LineageId, Place, Trail, Transcript, place};
+use super::rate::Rate;
+use crate::fleet::BackendId;
+use crate::turn::Usage;
+
+/// Lineages remembered of one session; Claude Code runs up to ten subagents beside the main one.
+pub(super) const MAX_LINEAGES: usize = 12;
+
+/// Messages two conversations must have in common for one to profit from the other's KV cache: the
+/// human's and the model's first. Fewer say only that they begin alike.
+const WORTH_SHARING: usize = 2;
+
+/// The state of one session, at most 2 KiB.
+#[derive(Debug)]
+pub(super) struct SessionMonitor {
+    /// When it was first seen.
+    pub(super) since: Instant,
+    rate: Rate,
+    /// All turns, those of forgotten lineages included.
+    pub(super) total: Counters,
+    /// The most recently committed first.
+    lineages: Vec<Lineage>,
+}
+
+/// What is remembered of one lineage.
+#[derive(Clone, Debug)]
+pub(super) struct Lineage {
+    pub(super) trail: Trail,
+    /// Who served it last, and has its KV cache.
+    pub(super) backend: Option<BackendId>,
+    /// When its last turn was committed.
+    pub(super) seen: Instant,
+    pub(super) counters: Counters,
+}
+
+/// What was done and spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    /// Turns answered. A client's retry of the last turn is none.
+    pub(super) turns: u32,
+    /// Answered retries of the last turn.
+    pub(super) retries: u32,
+    /// Tokens of all answers, those to retries included, since they were spent.
+    pub(super) tokens: Usage,
+}
+
+/// What a request meets.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    pub(super) lineage: LineageId,
+    pub(super) preferred: Option<BackendId>,
+    pub(super) is_retry: bool,
+}
+
+impl Counters {
+    fn add(&mut self, is_retry: bool, usage: Usage) {
+        match is_retry {
+            true => self.retries = self.retries.saturating_add(1),
+            false => self.turns = self.turns.saturating_add(1),
+        }
+        self.tokens.prompt += usage.prompt;
+        self.tokens.cached += usage.cached;
+        self.tokens.completion += usage.completion;
+    }
+}
+
+impl SessionMonitor {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            rate: Rate::default(),
+            total: Counters::default(),
+            lineages: Vec::new(),
+        }
+    }
+
+    /// Requests in the last 60 s, this one included.
+    pub(super) fn hit(&mut self, now: Instant) -> u32 {
+        self.rate.hit(self.seconds(now))
+    }
+
+    /// Requests in the last 60 s.
+    pub(super) fn rate(&self, now: Instant) -> u32 {
+        self.rate.count(self.seconds(now))
+    }
+
+    pub(super) fn lineages(&self) -> &[Lineage] {
+        &self.lineages
+    }
+
+    /// What is known about the conversation of `transcript`; changes nothing.
+    pub(super) fn snapshot<M: AsRef<[u64]>>(
+        &self,
+        transcript: &Transcript,
+        messages: impl Fn(LineageId) -> Option<M>,
+    ) -> Snapshot {
+        match self.place(transcript, &messages) {
+            Place::Known(index) => {
+                let lineage = &self.lineages[index];
+                Snapshot {
+                    lineage: lineage.trail.id,
+                    preferred: lineage.backend.clone(),
+                    is_retry: lineage.trail.is_retried_by(transcript),
+                }
+            }
+            Place::New(lineage) => Snapshot {
+                lineage,
+                preferred: self.nearest(transcript, messages),
+                is_retry: false,
+            },
+        }
+    }
+
+    /// A turn was answered by `backend`. The place is found anew: another request of the same
+    /// lineage may have been committed meanwhile.
+    pub(super) fn commit<M: AsRef<[u64]>>(
+        &mut self,
+        transcript: &Transcript,
+        messages: impl Fn(LineageId) -> Option<M>,
+        backend: BackendId,
+        usage: Usage,
+        now: Instant,
+    ) -> LineageId {
+        let place = self.place(transcript, messages);
+        let (mut lineage, is_retry) = match place {
+            Place::Known(index) => {
+                let lineage = self.lineages.remove(index);
+                let is_retry = lineage.trail.is_retried_by(transcript);
+                (lineage, is_retry)
+            }
+            Place::New(id) => {
+                self.make_room();
+                (Lineage::new(Trail::new(id, transcript), now), false)
+            }
+        };
+        let id = lineage.trail.id;
+        lineage.trail = Trail::new(id, transcript);
+        lineage.backend = Some(backend);
+        lineage.seen = now;
+        lineage.counters.add(is_retry, usage);
+        self.total.add(is_retry, usage);
+        self.lineages.insert(0, lineage);
+        id
+    }
+
+    fn place<M: AsRef<[u64]>>(
+        &self,
+        transcript: &Transcript,
+        messages: impl Fn(LineageId) -> Option<M>,
+    ) -> Place {
+        place(transcript, self.lineages.iter().map(|l| &l.trail), messages)
+    }
+
+    /// The backend of the lineage that has most in common with a new one: a conversation that went
+    /// back a few turns finds most of its KV cache there.
+    fn nearest<M: AsRef<[u64]>>(
+        &self,
+        transcript: &Transcript,
+        messages: impl Fn(LineageId) -> Option<M>,
+    ) -> Option<BackendId> {
+        let same_kind = |l: &&Lineage| l.trail.kind() == transcript.kind();
+        let common = |lineage: &Lineage| {
+            let known = messages(lineage.trail.id)?;
+            let length = transcript.common_prefix(known.as_ref());
+            (length >= WORTH_SHARING).then_some((length, lineage.backend.clone()))
+        };
+        let candidates = self.lineages.iter().filter(same_kind).filter_map(common);
+        candidates.max_by_key(|(length, _)| *length)?.1
+    }
+
+    /// Forget the lineage not seen for longest, but never the one with most turns: while its
+    /// subagents work, the main conversation waits.
+    fn make_room(&mut self) {
+        if self.lineages.len() < MAX_LINEAGES {
+            // Exactly: most sessions have one or two.
+            self.lineages.reserve_exact(1);
+            return;
+        }
+        let turns = |lineage: &Lineage| lineage.counters.turns;
+        let most = self.lineages.iter().map(turns).max().unwrap_or(0);
+        let main = self.lineages.iter().position(|l| turns(l) == most);
+        let last = self.lineages.len() - 1;
+        let victim = if main == Some(last) { last - 1 } else { last };
+        self.lineages.remove(victim);
+    }
+
+    fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.since).as_secs()
+    }
+}
+
+impl Lineage {
+    fn new(trail: Trail, now: Instant) -> Self {
+        Self {
+            trail,
+            backend: None,
+            seen: now,
+            counters: Counters::default(),
+        }
+    }
+}
