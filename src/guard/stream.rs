@@ -260,7 +260,7 @@ impl StreamGuard {
         let offered = &self.context.offered;
         match judge(&call, |name| offered.resolve(name), &self.context.validators, cut) {
             Judgement::Good { call, changes } => {
-                self.changes.extend(changes.iter().map(|change| change.as_str()));
+                self.changes.extend(changes.as_slice().iter().map(|change| change.as_str()));
                 let index = self.next_call;
                 self.next_call += 1;
                 out.push(Delta::ToolOpen { index, id, name: call.name });
