@@ -31,7 +31,10 @@ impl Accounting {
     /// What the client is told: the first attempt's prompt, and every delivered attempt's output.
     pub(super) fn told(&self, running: Usage) -> Usage {
         let base = self.prompt.unwrap_or(running);
-        Usage { completion: self.delivered + running.completion, ..base }
+        Usage {
+            completion: self.delivered + running.completion,
+            ..base
+        }
     }
 
     /// What it is not told.
@@ -45,7 +48,10 @@ impl Accounting {
 
     /// A further attempt was asked for.
     pub(super) fn reasked(&mut self) {
-        self.interventions.push(Intervention { kind: "reask", acted: true });
+        self.interventions.push(Intervention {
+            kind: "reask",
+            acted: true,
+        });
     }
 
     pub(super) fn all_interventions(&self) -> &[Intervention] {

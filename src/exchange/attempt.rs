@@ -7,7 +7,9 @@ use tokio::time::{Instant, timeout};
 
 use super::client::{Client, Downstream, Waited};
 use super::conversion::{Conversion, Progress};
-use super::{Connection, Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead};
+use super::{
+    Connection, Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead,
+};
 use crate::dialect::llama::{Fault, Target, http_fault};
 use crate::fleet::{Failure, Lease};
 use crate::telemetry::labels::{AbortCause, Stage};

@@ -41,8 +41,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             Err(stopped) => return Err(stopped),
         };
         outcome.begin(now.why, &lease);
-        let done =
-            attempt::run(exchange, &lease, client, conversion, &now, &budget, outcome).await;
+        let done = attempt::run(exchange, &lease, client, conversion, &now, &budget, outcome).await;
         let next = match done {
             Ok(Done::Complete) => Next::Finished,
             Ok(Done::Again) => conversion.ask().map_or(Next::GiveUp, Next::Ask),
@@ -109,7 +108,9 @@ fn select<C, D: Downstream>(
     let pool = exchange.pool;
     let selected = pool.select_preferring(&now.backend.except, now.backend.prefer.as_ref());
     let lease = selected.map_err(|unavailable| {
-        let error = last_fault.cloned().unwrap_or_else(|| no_backend(pool.name(), unavailable));
+        let error = last_fault
+            .cloned()
+            .unwrap_or_else(|| no_backend(pool.name(), unavailable));
         Stopped::Fault(Fault::Transient(error))
     })?;
     client.attempt_begins(lease.id().as_str());

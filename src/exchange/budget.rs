@@ -33,22 +33,36 @@ pub struct BackendChoice {
 impl Continuation {
     /// The first attempt; on `prefer` if that can be had.
     pub fn first(prefer: Option<BackendId>) -> Self {
-        let backend = BackendChoice { prefer, ..BackendChoice::default() };
-        Self { why: Why::First, ask: None, backend }
+        let backend = BackendChoice {
+            prefer,
+            ..BackendChoice::default()
+        };
+        Self {
+            why: Why::First,
+            ask: None,
+            backend,
+        }
     }
 
     /// The same request on another backend, after `failed` failed and nothing was delivered.
     #[must_use]
     pub fn failover(mut self, failed: BackendId) -> Self {
         self.backend.except.push(failed);
-        Self { why: Why::Failover, ..self }
+        Self {
+            why: Why::Failover,
+            ..self
+        }
     }
 
     /// The request with `ask` on the same backend, whose cache is warm.
     #[must_use]
     pub fn reask(mut self, ask: Ask, same: BackendId) -> Self {
         self.backend.prefer = Some(same);
-        Self { why: Why::Reask, ask: Some(ask), ..self }
+        Self {
+            why: Why::Reask,
+            ask: Some(ask),
+            ..self
+        }
     }
 }
 

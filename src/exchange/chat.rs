@@ -64,7 +64,10 @@ impl ChatConversion {
         let sink = if turn.stream {
             Sink::Stream(StreamEncoder::new(dialect, &meta, &turn))
         } else {
-            Sink::Whole { answer: Answer::default(), checkpoint: Answer::default() }
+            Sink::Whole {
+                answer: Answer::default(),
+                checkpoint: Answer::default(),
+            }
         };
         let attempt = Self::attempt(&turn, &meta, &guards, 0, false);
         Self {
@@ -83,7 +86,13 @@ impl ChatConversion {
         }
     }
 
-    fn attempt(turn: &Turn, meta: &Meta, guards: &Guards, calls: u32, constrained: bool) -> Attempt {
+    fn attempt(
+        turn: &Turn,
+        meta: &Meta,
+        guards: &Guards,
+        calls: u32,
+        constrained: bool,
+    ) -> Attempt {
         let stops: Arc<[String]> = turn.stop.as_slice().into();
         let choice = || ChoiceState::new(guards, Arc::clone(&stops), calls, constrained);
         Attempt {
@@ -98,13 +107,17 @@ impl ChatConversion {
         let choice = match &event {
             Event::Delta { choice, .. } | Event::Finish { choice, .. } => *choice,
         };
-        let Some(state) = self.attempt.choices.get_mut(choice as usize) else { return };
+        let Some(state) = self.attempt.choices.get_mut(choice as usize) else {
+            return;
+        };
         if state.stop.is_some() || self.trouble.is_some() {
             return;
         }
         let mut taken = Taken::default();
         match event {
-            Event::Delta { delta, logprobs, .. } => state.push(delta, logprobs, &mut taken),
+            Event::Delta {
+                delta, logprobs, ..
+            } => state.push(delta, logprobs, &mut taken),
             Event::Finish { stop, .. } => state.finish(stop, &mut taken),
         }
         self.take(choice, taken, out);
@@ -115,7 +128,14 @@ impl ChatConversion {
             if matches!(delta, Delta::ToolOpen { .. }) {
                 self.calls += 1;
             }
-            self.emit(Event::Delta { choice, delta, logprobs }, out);
+            self.emit(
+                Event::Delta {
+                    choice,
+                    delta,
+                    logprobs,
+                },
+                out,
+            );
         }
         self.accounting.interventions(taken.interventions);
         match taken.trouble {
@@ -141,10 +161,21 @@ impl ChatConversion {
     /// Nothing has helped: a well-formed end that says so, unless what the client has is an answer
     /// by itself.
     fn give_up_choice(&mut self, choice: u32, trouble: &Trouble, out: &mut BytesMut) {
-        let cut = self.attempt.choices.get(choice as usize).is_some_and(ChoiceState::was_cut);
+        let cut = self
+            .attempt
+            .choices
+            .get(choice as usize)
+            .is_some_and(ChoiceState::was_cut);
         if !cut && self.calls == 0 {
             let delta = Delta::Text(trouble.tell_client());
-            self.emit(Event::Delta { choice, delta, logprobs: None }, out);
+            self.emit(
+                Event::Delta {
+                    choice,
+                    delta,
+                    logprobs: None,
+                },
+                out,
+            );
         }
         self.stop(choice, if cut { Stop::Length } else { Stop::End }, out);
     }
@@ -192,10 +223,16 @@ impl Conversion for ChatConversion {
     }
 
     fn begin(&mut self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest {
-        self.accounting.attempt_ended(self.attempt.chunks.usage(), self.delivered);
+        self.accounting
+            .attempt_ended(self.attempt.chunks.usage(), self.delivered);
         let constrained = ask.is_some_and(|ask| ask.constrain.is_some());
-        self.attempt =
-            Self::attempt(&self.turn, &self.meta, &self.guards, self.calls, constrained);
+        self.attempt = Self::attempt(
+            &self.turn,
+            &self.meta,
+            &self.guards,
+            self.calls,
+            constrained,
+        );
         self.delivered = false;
         self.trouble = None;
         if let Sink::Whole { answer, checkpoint } = &mut self.sink {
@@ -204,16 +241,29 @@ impl Conversion for ChatConversion {
         // A stop sequence cancels the stream before its usage report; timings in every chunk
         // keep the count true.
         let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
-        let body = llama::chat_body(&self.turn, ask, Target { timings_per_token, ..target });
-        UpstreamRequest { path: "/v1/chat/completions", body: body.freeze() }
+        let body = llama::chat_body(
+            &self.turn,
+            ask,
+            Target {
+                timings_per_token,
+                ..target
+            },
+        );
+        UpstreamRequest {
+            path: "/v1/chat/completions",
+            body: body.freeze(),
+        }
     }
 
     fn feed(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
         self.attempt.frames.push(chunk);
         let mut progress = Progress::Idle;
         while self.trouble.is_none() {
-            let frame =
-                self.attempt.frames.next_frame().map_err(|e| stream_fault(&e.to_string()))?;
+            let frame = self
+                .attempt
+                .frames
+                .next_frame()
+                .map_err(|e| stream_fault(&e.to_string()))?;
             let Some(frame) = frame else { break };
             progress = progress.max(self.frame(&frame.data, out)?);
         }
@@ -255,7 +305,12 @@ impl Conversion for ChatConversion {
         if let Sink::Whole { answer, checkpoint } = &mut self.sink {
             checkpoint.clone_from(answer);
         }
-        Some(reask::ask(&self.turn, trouble, said, self.guards.settings()))
+        Some(reask::ask(
+            &self.turn,
+            trouble,
+            said,
+            self.guards.settings(),
+        ))
     }
 
     fn give_up(&mut self, out: &mut BytesMut) {
@@ -283,10 +338,15 @@ impl Conversion for ChatConversion {
     }
 
     fn whole(&mut self) -> Option<BytesMut> {
-        let Sink::Whole { answer, .. } = &self.sink else { return None };
+        let Sink::Whole { answer, .. } = &self.sink else {
+            return None;
+        };
         let chunks = &self.attempt.chunks;
         let usage = self.accounting.told(chunks.usage());
-        Some(self.dialect.render(&self.meta, answer, usage, chunks.raw_timings()))
+        Some(
+            self.dialect
+                .render(&self.meta, answer, usage, chunks.raw_timings()),
+        )
     }
 
     fn hidden_if_abandoned(&self) -> u64 {
@@ -298,7 +358,11 @@ impl Conversion for ChatConversion {
         Report {
             usage: self.accounting.told(self.attempt.chunks.usage()),
             hidden: self.accounting.hidden(),
-            stop: self.attempt.choices.first().and_then(|choice| choice.stop.clone()),
+            stop: self
+                .attempt
+                .choices
+                .first()
+                .and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
             interventions: self.accounting.all_interventions().to_vec(),
         }

@@ -22,12 +22,20 @@ impl Guards {
     /// Guards for `turn`; `seed` makes identifiers for calls that come without.
     pub fn new(preset: Preset, settings: ToolCalls, turn: &Turn, seed: &str) -> Self {
         let context = (preset != Preset::Off).then(|| GuardContext::new(turn, seed));
-        Self { preset, settings, context }
+        Self {
+            preset,
+            settings,
+            context,
+        }
     }
 
     /// No guards: the answer is relayed.
     pub fn off() -> Self {
-        Self { preset: Preset::Off, settings: ToolCalls::default(), context: None }
+        Self {
+            preset: Preset::Off,
+            settings: ToolCalls::default(),
+            context: None,
+        }
     }
 
     /// Whether they may change the answer.
@@ -36,7 +44,11 @@ impl Guards {
     }
 
     pub(super) fn retry_max(&self) -> u32 {
-        if self.acts() { self.settings.retry_max } else { 0 }
+        if self.acts() {
+            self.settings.retry_max
+        } else {
+            0
+        }
     }
 
     pub(super) fn settings(&self) -> &ToolCalls {
@@ -75,10 +87,18 @@ pub(super) struct ChoiceState {
 }
 
 impl ChoiceState {
-    pub(super) fn new(guards: &Guards, stops: Arc<[String]>, calls: u32, constrained: bool) -> Self {
+    pub(super) fn new(
+        guards: &Guards,
+        stops: Arc<[String]>,
+        calls: u32,
+        constrained: bool,
+    ) -> Self {
         Self {
             preset: guards.preset,
-            guard: guards.context.as_ref().map(|context| StreamGuard::new(context, calls)),
+            guard: guards
+                .context
+                .as_ref()
+                .map(|context| StreamGuard::new(context, calls)),
             stops: StopMatcher::new(stops),
             stop: None,
             cut: false,
@@ -155,9 +175,14 @@ impl ChoiceState {
         };
         let acted = self.preset != Preset::Observe;
         let changes = guard.take_changes().into_iter();
-        taken.interventions.extend(changes.map(|kind| Intervention { kind, acted }));
+        taken
+            .interventions
+            .extend(changes.map(|kind| Intervention { kind, acted }));
         if let Err(trouble) = result {
-            taken.interventions.push(Intervention { kind: trouble.kind(), acted });
+            taken.interventions.push(Intervention {
+                kind: trouble.kind(),
+                acted,
+            });
             taken.trouble = Some(trouble);
         }
     }

@@ -2,8 +2,8 @@
 
 mod held;
 pub mod preset;
-pub mod reasoning;
 pub mod reask;
+pub mod reasoning;
 pub mod stop_sequences;
 pub mod stream;
 pub mod tool_calls;

@@ -17,7 +17,9 @@ pub struct Sources<'a> {
 /// keys the gateway serves one person's own machine, and that person may choose.
 pub fn resolve(config: &Config, sources: Sources<'_>) -> Preset {
     let Auth { keys, .. } = &config.auth;
-    let key = sources.principal.and_then(|name| keys.iter().find(|key| key.name == name));
+    let key = sources
+        .principal
+        .and_then(|name| keys.iter().find(|key| key.name == name));
     let asked = sources.header.and_then(parse);
     let allowed = asked.filter(|asked| match key {
         Some(key) => key.may_select.guard.contains(asked),
@@ -47,16 +49,34 @@ mod tests {
         let key = "auth: {keys: [{name: a, key: secret-a, guard: observe, may_select: {guard: [strict]}}]}";
         let keyed = config(key);
         let with = |header, pool| {
-            resolve(&keyed, Sources { header, principal: Some("a"), pool })
+            resolve(
+                &keyed,
+                Sources {
+                    header,
+                    principal: Some("a"),
+                    pool,
+                },
+            )
         };
         assert_eq!(with(None, Some(Preset::Off)), Preset::Observe);
         assert_eq!(with(Some("strict"), None), Preset::Strict);
-        assert_eq!(with(Some("off"), None), Preset::Observe, "the key may not choose this");
+        assert_eq!(
+            with(Some("off"), None),
+            Preset::Observe,
+            "the key may not choose this"
+        );
         let open = config("guard: {preset: strict}");
         assert_eq!(resolve(&open, Sources::default()), Preset::Strict);
-        let off = Sources { header: Some("off"), ..Sources::default() };
+        let off = Sources {
+            header: Some("off"),
+            ..Sources::default()
+        };
         assert_eq!(resolve(&open, off), Preset::Off);
-        let nonsense = Sources { header: Some("x"), pool: Some(Preset::Off), ..Sources::default() };
+        let nonsense = Sources {
+            header: Some("x"),
+            pool: Some(Preset::Off),
+            ..Sources::default()
+        };
         assert_eq!(resolve(&open, nonsense), Preset::Off);
     }
 }

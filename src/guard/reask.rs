@@ -28,7 +28,11 @@ pub fn ask(turn: &Turn, trouble: &Trouble, said: &str, settings: &ToolCalls) -> 
     append.push(Message::text(Role::User, trouble.tell_model()));
     Ask {
         append,
-        constrain: if trouble.wants_call() { constraint(turn) } else { None },
+        constrain: if trouble.wants_call() {
+            constraint(turn)
+        } else {
+            None
+        },
         max_tokens: settings.retry_max_tokens,
         temperature: settings.retry_temperature,
         thinking_off: *trouble == Trouble::ReasoningOnly,

@@ -30,7 +30,10 @@ pub struct GuardContext {
 impl GuardContext {
     /// The context of a turn.
     pub fn new(turn: &crate::turn::Turn, seed: &str) -> Self {
-        let required = matches!(turn.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+        let required = matches!(
+            turn.tool_choice,
+            ToolChoice::Required | ToolChoice::Named(_)
+        );
         Self {
             offered: Arc::new(Offered::new(&turn.tools)),
             validators: Validators::for_tools(&turn.tools),
@@ -100,7 +103,10 @@ impl StreamGuard {
             Delta::ToolOpen { id, name, .. } => {
                 self.flush_text(false, out)?;
                 self.complete(false, out)?;
-                let call = RawCall { name, arguments: String::new() };
+                let call = RawCall {
+                    name,
+                    arguments: String::new(),
+                };
                 self.open = Some(OpenCall { id, call });
                 Ok(())
             }
@@ -127,7 +133,11 @@ impl StreamGuard {
         if self.next_call > 0 || !self.said.trim().is_empty() || cut {
             return Ok(());
         }
-        Err(if self.thought { Trouble::ReasoningOnly } else { Trouble::Empty })
+        Err(if self.thought {
+            Trouble::ReasoningOnly
+        } else {
+            Trouble::Empty
+        })
     }
 
     /// Calls that have reached the client.
@@ -149,7 +159,12 @@ impl StreamGuard {
     ///
     /// # Errors
     /// [`Trouble`] when it is still no good.
-    pub fn constrained(&mut self, text: &str, cut: bool, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+    pub fn constrained(
+        &mut self,
+        text: &str,
+        cut: bool,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), Trouble> {
         match super::tool_calls::parse_constrained(text) {
             Some(call) => {
                 let id = self.own_id();
@@ -161,7 +176,10 @@ impl StreamGuard {
                 } else {
                     BadCall::Malformed("it is not the JSON object that was asked for".to_owned())
                 };
-                Err(Trouble::Call { bad, raw: text.to_owned() })
+                Err(Trouble::Call {
+                    bad,
+                    raw: text.to_owned(),
+                })
             }
         }
     }
@@ -211,10 +229,18 @@ impl StreamGuard {
         Ok(())
     }
 
-    fn textual(&mut self, call: TextualCall, cut: bool, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+    fn textual(
+        &mut self,
+        call: TextualCall,
+        cut: bool,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), Trouble> {
         self.changes.push("textual_call");
         let id = self.own_id();
-        let raw = RawCall { name: call.name, arguments: call.arguments };
+        let raw = RawCall {
+            name: call.name,
+            arguments: call.arguments,
+        };
         self.release(id, raw, cut, &call.raw, out)
     }
 
@@ -244,7 +270,9 @@ impl StreamGuard {
 
     /// The structured call under way is complete.
     fn complete(&mut self, cut: bool, out: &mut Vec<Delta>) -> Result<(), Trouble> {
-        let Some(OpenCall { id, call }) = self.open.take() else { return Ok(()) };
+        let Some(OpenCall { id, call }) = self.open.take() else {
+            return Ok(());
+        };
         let raw = format!("{} {}", call.name, call.arguments);
         self.release(id, call, cut, &raw, out)
     }
@@ -258,16 +286,32 @@ impl StreamGuard {
         out: &mut Vec<Delta>,
     ) -> Result<(), Trouble> {
         let offered = &self.context.offered;
-        match judge(&call, |name| offered.resolve(name), &self.context.validators, cut) {
+        match judge(
+            &call,
+            |name| offered.resolve(name),
+            &self.context.validators,
+            cut,
+        ) {
             Judgement::Good { call, changes } => {
-                self.changes.extend(changes.as_slice().iter().map(|change| change.as_str()));
+                self.changes
+                    .extend(changes.as_slice().iter().map(|change| change.as_str()));
                 let index = self.next_call;
                 self.next_call += 1;
-                out.push(Delta::ToolOpen { index, id, name: call.name });
-                out.push(Delta::ToolArguments { index, fragment: call.arguments });
+                out.push(Delta::ToolOpen {
+                    index,
+                    id,
+                    name: call.name,
+                });
+                out.push(Delta::ToolArguments {
+                    index,
+                    fragment: call.arguments,
+                });
                 Ok(())
             }
-            Judgement::Bad { reason } => Err(Trouble::Call { bad: reason, raw: raw.to_owned() }),
+            Judgement::Bad { reason } => Err(Trouble::Call {
+                bad: reason,
+                raw: raw.to_owned(),
+            }),
         }
     }
 }

@@ -23,7 +23,10 @@ pub enum Trouble {
 impl Trouble {
     /// llama-server could not read the call; `why` is its own text.
     pub fn misparsed(why: String) -> Self {
-        Self::Call { bad: BadCall::Malformed(why), raw: String::new() }
+        Self::Call {
+            bad: BadCall::Malformed(why),
+            raw: String::new(),
+        }
     }
 
     /// Stable name for metrics and logs.

@@ -17,7 +17,8 @@ use crate::config::Config;
 use crate::dialect::relay::Relay;
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
-    self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards, RelayConversion,
+    self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards,
+    RelayConversion,
 };
 use crate::fleet::Pool;
 use crate::guard::preset;

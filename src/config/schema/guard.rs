@@ -42,6 +42,10 @@ pub struct ToolCalls {
 
 impl Default for ToolCalls {
     fn default() -> Self {
-        Self { retry_max: 2, retry_max_tokens: None, retry_temperature: Some(0.2) }
+        Self {
+            retry_max: 2,
+            retry_max_tokens: None,
+            retry_temperature: Some(0.2),
+        }
     }
 }

@@ -72,14 +72,12 @@ pub fn count_body(turn: &Turn, target: Target<'_>) -> BytesMut {
     out
 }
 
-fn write_prompt(
-    turn: &Turn,
-    ask: Option<&Ask>,
-    target: Target<'_>,
-    body: &mut ObjectWriter<'_>,
-) {
+fn write_prompt(turn: &Turn, ask: Option<&Ask>, target: Target<'_>, body: &mut ObjectWriter<'_>) {
     body.member("model", target.model.unwrap_or(&turn.model));
-    let messages = turn.messages.iter().chain(ask.into_iter().flat_map(|ask| &ask.append));
+    let messages = turn
+        .messages
+        .iter()
+        .chain(ask.into_iter().flat_map(|ask| &ask.append));
     let items = items(messages, target.rules, target.vision.unwrap_or(true));
     write_array(body.key("messages"), &items, write_item);
     let constrain = ask.and_then(|ask| ask.constrain.as_deref());
@@ -160,7 +158,8 @@ impl Ask {
             body.member("temperature", &temperature);
         }
         if self.thinking_off {
-            body.key("chat_template_kwargs").extend_from_slice(br#"{"enable_thinking":false}"#);
+            body.key("chat_template_kwargs")
+                .extend_from_slice(br#"{"enable_thinking":false}"#);
         }
     }
 }
