@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::BytesMut;
 use drover::dialect::llama::{Fault, Target};
 use drover::dialect::{Dialect, Meta};
-use drover::exchange::{ChatConversion, Conversion, Progress};
+use drover::exchange::{ChatConversion, Conversion, Guards, Progress};
 use drover::turn::Turn;
 
 /// About half an event.
@@ -68,7 +68,7 @@ impl Case {
             created: 1_800_000_000,
             model,
         };
-        ChatConversion::new(self.dialect, self.turn.clone(), meta)
+        ChatConversion::new(self.dialect, self.turn.clone(), meta, Guards::off())
     }
 
     fn forwarded(&self) -> Vec<u8> {
