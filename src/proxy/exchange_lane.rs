@@ -141,7 +141,8 @@ fn pool(
     let (pool, _) = shared.fleet.resolve(model).ok_or_else(unknown)?;
     if !auth::may_use(&config.auth, ctx.principal.as_deref(), pool.name()) {
         return Err(TurnError::Forbidden(format!(
-            "this key may not use the model `{model}`"
+            "this key may not use the model `{}`",
+            ClientText::new(model)
         )));
     }
     ctx.pool = Some(pool.name().into());

@@ -86,11 +86,11 @@ fn estimate(turn: &Turn) -> usize {
 }
 
 /// More than the window holds is asked for by real agents (128,000); the window is what they get.
+/// llama-server keeps the number as an `int32_t`, where a larger one would turn into any other.
 fn max_tokens(turn: &Turn, target: Target<'_>) -> Option<u64> {
-    match (turn.max_tokens, target.n_ctx) {
-        (Some(max), Some(window)) => Some(max.min(window)),
-        (max, _) => max,
-    }
+    const LARGEST: u64 = i32::MAX as u64;
+    let most = target.n_ctx.unwrap_or(LARGEST).min(LARGEST);
+    turn.max_tokens.map(|max| max.min(most))
 }
 
 /// A named choice is not enforced by llama-server (an object falls back to `auto`): offer that tool

@@ -55,6 +55,8 @@ const REQUEST: &[&str] = &[
     "does not support multimodal",
     "Failed to load image",
     "Invalid base64",
+    "Failed to parse messages",
+    "Failed to parse tools",
     "Failed to tokenize",
     "Cannot use both",
     "Unsupported param",
