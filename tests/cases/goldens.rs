@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
-use drover::dialect::llama::{Fault, Target};
+use drover::dialect::llama::{Fault, Target, TemplateRules};
 use drover::dialect::{Dialect, Meta};
 use drover::exchange::{ChatConversion, Conversion, Guards, Progress};
 use drover::turn::Turn;
@@ -71,14 +71,18 @@ impl Case {
         ChatConversion::new(self.dialect, self.turn.clone(), meta, Guards::off())
     }
 
+    fn target(&self) -> Target<'static> {
+        target(self.name().ends_with("_strict"))
+    }
+
     fn forwarded(&self) -> Vec<u8> {
-        self.conversion().begin(target()).body.to_vec()
+        self.conversion().begin(self.target()).body.to_vec()
     }
 
     /// What the client gets when the backend's bytes come in these pieces.
     fn answer<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut conversion = self.conversion();
-        conversion.begin(target());
+        conversion.begin(self.target());
         let mut out = BytesMut::new();
         let fed = feed(&mut conversion, pieces, &mut out);
         let ended = fed.and_then(|()| conversion.end(&mut out));
@@ -102,9 +106,17 @@ impl Case {
     }
 }
 
-fn target() -> Target<'static> {
+/// A backend whose template takes any order of roles, unless the case's name says that it is strict.
+fn target(strict: bool) -> Target<'static> {
+    let rules = TemplateRules {
+        system_anywhere: !strict,
+        consecutive_users: !strict,
+        user_after_tool: !strict,
+    };
     Target {
         n_ctx: Some(N_CTX),
+        vision: Some(true),
+        rules,
         ..Target::default()
     }
 }
