@@ -76,13 +76,13 @@ impl Case {
     }
 
     fn forwarded(&self) -> Vec<u8> {
-        self.conversion().begin(self.target()).body.to_vec()
+        self.conversion().begin(self.target(), None).body.to_vec()
     }
 
     /// What the client gets when the backend's bytes come in these pieces.
     fn answer<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut conversion = self.conversion();
-        conversion.begin(self.target());
+        conversion.begin(self.target(), None);
         let mut out = BytesMut::new();
         let fed = feed(&mut conversion, pieces, &mut out);
         let ended = fed.and_then(|()| conversion.end(&mut out));
