@@ -13,6 +13,7 @@ const CLOSING: Closing = Closing {
     required: false,
     last: false,
     brackets: true,
+    fenced: false,
 };
 
 /// Reads one such call.

@@ -1,7 +1,7 @@
 //! Calls whose name stands in a header before the JSON of the arguments.
 
 use super::args::{ArgsScan, ArgsStep};
-use super::literal::{Look, MAX_HEADER, is_name_byte, look, skip_space};
+use super::literal::{Look, MAX_HEADER, is_name_byte, look, skip_fence, skip_space};
 use super::piece::Family;
 use super::step::{Closing, Found, Item, Source, Step};
 
@@ -23,6 +23,7 @@ const fn optional(tokens: &'static [&'static str]) -> Closing {
         required: false,
         last: false,
         brackets: true,
+        fenced: false,
     }
 }
 
@@ -70,7 +71,7 @@ const fn harmony(name: fn(&str) -> Option<&str>) -> Headed {
 pub(super) static FUNCTIONARY: Headed = Headed {
     family: Family::Functionary,
     separators: &["\n"],
-    name: plain_name,
+    name: functionary_name,
     fenced: false,
     closing: optional(&["<|eot_id|>"]),
 };
@@ -84,11 +85,17 @@ pub(super) static MISTRAL_NAMED: Headed = Headed {
 };
 
 fn plain_name(header: &str) -> Option<&str> {
-    Some(header)
+    Some(header.trim())
+}
+
+/// Python's prompt has a space after its brackets.
+fn functionary_name(header: &str) -> Option<&str> {
+    (!header.starts_with([' ', '\t'])).then(|| header.trim_end())
 }
 
 /// `functions.NAME:INDEX`.
 fn kimi_name(header: &str) -> Option<&str> {
+    let header = header.trim();
     let header = header.strip_prefix("functions.").unwrap_or(header);
     Some(match header.rsplit_once(':') {
         Some((name, index)) if index.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -108,7 +115,7 @@ fn harmony_recipient(recipient: &str) -> Option<&str> {
 
 /// `NAME` or `NAME[CALL_ID]id`.
 fn mistral_name(header: &str) -> Option<&str> {
-    Some(header.split("[CALL_ID]").next().unwrap_or(header))
+    header.trim().split("[CALL_ID]").next()
 }
 
 /// Reads such a call.
@@ -216,7 +223,7 @@ impl HeadedCall {
             self.phase = Phase::NameLine { begin: after };
             return None;
         }
-        let name = (self.style.name)(header).filter(|name| source.offers(name));
+        let name = (self.style.name)(&rest[..at]).filter(|name| source.offers(name));
         let Some(name) = name else {
             return Some(Step::Reject);
         };
@@ -256,15 +263,11 @@ impl HeadedCall {
         };
         let name = name.clone();
         let mut at = skip_space(source.src, at);
-        let fences: &[&str] = if self.style.fenced {
-            &["```json", "```"]
-        } else {
-            &[]
-        };
-        match look(&source.src[at..], fences, source.has_ended()) {
-            Look::Partial if self.style.fenced => return Some(Step::More),
-            Look::At(index) => at = skip_space(source.src, at + fences[index].len()),
-            _ => {}
+        if self.style.fenced {
+            match skip_fence(source.src, at, source.has_ended()) {
+                None if at < source.src.len() => return Some(Step::More),
+                after => at = after.unwrap_or(at),
+            }
         }
         let rest = &source.src[at..];
         match rest.as_bytes().first() {
@@ -294,18 +297,7 @@ impl HeadedCall {
             whole,
         };
         let mut closing = self.style.closing;
-        if self.style.fenced {
-            closing.tokens = DEEPSEEK_FENCED;
-        }
+        closing.fenced = self.style.fenced;
         Found::one(self.style.family, item, closing)
     }
 }
-
-const DEEPSEEK_FENCED: &[&str] = &[
-    "```",
-    "<｜tool▁call▁end｜>",
-    "<｜tool▁calls▁end｜>",
-    "<｜tool_call_end｜>",
-    "<｜tool_calls_end｜>",
-    "<｜end▁of▁sentence｜>",
-];

@@ -24,6 +24,7 @@ const fn tagged(family: Family, tokens: &'static [&'static str]) -> JsonStyle {
         required: true,
         last: false,
         brackets: true,
+        fenced: false,
     };
     JsonStyle {
         family,
@@ -67,6 +68,7 @@ pub(super) struct JsonCall {
     scan: JsonScan,
     members: Vec<Member>,
     named: bool,
+    fenced: bool,
     items: Vec<Item>,
     phase: Phase,
 }
@@ -88,9 +90,16 @@ impl JsonCall {
             scan: JsonScan::new(begin),
             members: Vec::new(),
             named: false,
+            fenced: false,
             items: Vec::new(),
             phase: Phase::Reading,
         }
+    }
+
+    /// The JSON stands in a code fence of its own.
+    pub(super) fn fenced(mut self) -> Self {
+        self.fenced = true;
+        self
     }
 
     /// How far the text was read.
@@ -184,7 +193,8 @@ impl JsonCall {
     }
 
     fn confused(&mut self, source: Source<'_>, at: usize) -> Option<Step> {
-        let rest = &source.src[at..];
+        let src = source.src;
+        let rest = &src[at..];
         match look(rest, self.style.closing.tokens, source.has_ended()) {
             Look::Partial => return Some(Step::More),
             Look::At(_) => return Some(self.best_effort(source, at, true)),
@@ -197,6 +207,11 @@ impl JsonCall {
         let sample = self.scan.expects_item() && (rest.starts_with('<') || rest.starts_with('…'));
         if self.style.strict || sample || !(self.named || self.scan.open_element().is_some()) {
             return Some(self.give_up());
+        }
+        // The quote that came too late may be that of the next call.
+        let tokens = self.style.closing.tokens;
+        if let (Some(end), true) = find_outer(&src[..at], self.scan.begin(), tokens) {
+            return Some(self.best_effort(source, end, true));
         }
         self.phase = Phase::Lost(at);
         None
@@ -228,7 +243,7 @@ impl JsonCall {
             // A string without its end swallowed what follows: the envelope ends at a closing token
             // that ends the answer or stands before another call.
             let begin = self.scan.begin();
-            if let Some(at) = find_outer(src, begin, self.style.closing.tokens) {
+            if let (Some(at), _) = find_outer(src, begin, self.style.closing.tokens) {
                 return self.best_effort(source, at, true);
             }
         }
@@ -282,11 +297,13 @@ impl JsonCall {
 
     fn done(&mut self) -> Step {
         let items = std::mem::take(&mut self.items);
+        let mut closing = self.style.closing;
+        closing.fenced |= self.fenced;
         Step::Done(Found {
             end: items.last().map_or(0, |item| item.end),
             items,
             family: self.style.family,
-            closing: self.style.closing,
+            closing,
         })
     }
 }
@@ -300,22 +317,20 @@ pub(super) fn find_first(src: &str, from: usize, tokens: &[&str]) -> Option<usiz
         .map(|at| from + at)
 }
 
-/// The first of `tokens` at or after `from` that ends the text or stands before a tag, else the last.
-fn find_outer(src: &str, from: usize, tokens: &[&str]) -> Option<usize> {
+/// The first of `tokens` at or after `from` that ends the text or stands before a tag, else the last
+/// one; and whether it stands before a tag.
+fn find_outer(src: &str, from: usize, tokens: &[&str]) -> (Option<usize>, bool) {
     let mut last = None;
     let mut at = from;
     while let Some(found) = find_first(src, at, tokens) {
-        let length = tokens
-            .iter()
-            .filter(|t| src[found..].starts_with(**t))
-            .map(|t| t.len())
-            .max();
-        at = found + length.unwrap_or(1);
+        let here = tokens.iter().filter(|t| src[found..].starts_with(**t));
+        at = found + here.map(|t| t.len()).max().unwrap_or(1);
         last = Some(found);
-        let next = src.as_bytes().get(skip_space(src, at));
-        if matches!(next, None | Some(b'<')) {
-            break;
+        match src.as_bytes().get(skip_space(src, at)) {
+            Some(b'<') => return (last, true),
+            None => break,
+            Some(_) => {}
         }
     }
-    last
+    (last, false)
 }

@@ -44,6 +44,21 @@ pub(super) fn skip_space(src: &str, at: usize) -> usize {
     at + space
 }
 
+/// The offset after a code fence's opening at `at` and its language `json`, where there is one.
+/// `None` while more text decides.
+pub(super) fn skip_fence(src: &str, at: usize, ended: bool) -> Option<usize> {
+    let after = match look(&src[at..], &["```"], ended) {
+        Look::Partial => return None,
+        Look::No => return Some(at),
+        Look::At(_) => at + 3,
+    };
+    match look(&src[after..], &["json"], ended) {
+        Look::Partial => None,
+        Look::No => Some(skip_space(src, after)),
+        Look::At(_) => Some(skip_space(src, after + 4)),
+    }
+}
+
 /// The end of `src` without trailing white space, not before `start`.
 pub(super) fn trim_end(src: &str, start: usize, end: usize) -> usize {
     start + src[start..end].trim_ascii_end().len()

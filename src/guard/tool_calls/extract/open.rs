@@ -3,7 +3,7 @@
 use super::gemma::GemmaCall;
 use super::headed::HeadedCall;
 use super::json_call::{self, JsonCall, JsonStyle};
-use super::literal::{Look, is_name_byte, look, skip_space};
+use super::literal::{Look, is_name_byte, look, skip_fence, skip_space};
 use super::marker::{Marker, Opens};
 use super::params::{self, ParamCall};
 use super::pythonic::PythonCalls;
@@ -118,11 +118,14 @@ fn tool_call_tag(source: Source<'_>, after: usize) -> Result<Reader, Step> {
 
 /// JSON after white space, perhaps in a code fence of its own.
 fn json(style: &'static JsonStyle, source: Source<'_>, after: usize) -> Result<Reader, Step> {
-    let (mut first, mut at) = next_byte(source, after)?;
+    let (first, at) = next_byte(source, after)?;
     if first == b'`' && !style.strict {
-        let fences = ["```json", "```"];
-        let (fence, found) = inside(source, at, &fences)?;
-        (first, at) = next_byte(source, fence + fences[found].len())?;
+        let fence = skip_fence(source.src, at, source.has_ended()).ok_or(Step::More)?;
+        let (first, at) = next_byte(source, fence)?;
+        return match first {
+            b'{' | b'[' => Ok(Reader::Json(JsonCall::new(style, at).fenced())),
+            _ => Err(Step::Reject),
+        };
     }
     match first {
         b'{' => Ok(Reader::Json(JsonCall::new(style, at))),

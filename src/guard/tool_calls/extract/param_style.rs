@@ -62,6 +62,18 @@ impl Naming {
         }
     }
 
+    /// Whether more text may make a key of `rest`.
+    pub(super) fn may_become_key(self, rest: &str) -> bool {
+        let end = rest
+            .find("</arg_key>")
+            .filter(|_| matches!(self, Self::Tagged));
+        let Some(end) = end else {
+            return !rest.contains('\n');
+        };
+        let value = skip_space(rest, end + "</arg_key>".len());
+        "<arg_value>".starts_with(&rest[value..])
+    }
+
     /// The key at the start of `rest`, its tag's other attributes, and where the value begins.
     pub(super) fn key(self, rest: &str) -> Option<(&str, &str, usize)> {
         let head = &rest[..rest.floor_char_boundary(2 * MAX_HEADER)];
@@ -103,6 +115,7 @@ const fn closed_by(tokens: &'static [&'static str]) -> Closing {
         required: false,
         last: false,
         brackets: false,
+        fenced: false,
     }
 }
 

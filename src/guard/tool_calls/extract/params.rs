@@ -165,7 +165,7 @@ impl ParamCall {
     fn read_key(&mut self, source: Source<'_>, begin: usize) -> Option<Step> {
         let rest = &source.src[begin..];
         let Some((key, attributes, after)) = self.style.naming.key(rest) else {
-            let open = rest.len() <= MAX_HEADER && !rest.contains('\n');
+            let open = rest.len() <= 2 * MAX_HEADER && self.style.naming.may_become_key(rest);
             return match source.ended {
                 None if open => Some(Step::More),
                 Some(true) => self.close(source.src.len(), false),
@@ -245,6 +245,11 @@ impl ParamCall {
             return source.has_ended().then_some(true);
         }
         let style = self.style;
+        // The answer's end left a part of the next tag.
+        let begun = |tags: &[&str]| look(rest, tags, false) == Look::Partial;
+        if source.has_ended() && (begun(&[style.param, style.end]) || begun(style.outer)) {
+            return Some(true);
+        }
         let inner = look(rest, &[style.param, style.end], source.has_ended());
         let outer = look(rest, style.outer, source.has_ended());
         match (inner, outer) {
@@ -290,6 +295,11 @@ impl ParamCall {
                 self.push(src, &value, at);
                 return self.close(from, true);
             }
+        }
+        let cut = source.ended == Some(true);
+        if !cut && src[value.begin..].contains(self.style.close) {
+            // The value ended, and something that is no tag came after it.
+            return Some(self.give_up());
         }
         self.push(src, &value, src.len());
         self.close(src.len(), false)

@@ -53,6 +53,7 @@ impl PythonCalls {
                 required: false,
                 last: false,
                 brackets: false,
+                fenced: false,
             },
             list,
             items: Vec::new(),
