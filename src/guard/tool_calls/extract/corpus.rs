@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::literal::floor;
 use super::{Extractor, Piece, TextualCall};
 use crate::guard::tool_calls::offered::Offered;
 use crate::turn::Tool;
@@ -191,7 +192,7 @@ impl Case {
 fn shorten(text: String) -> String {
     match text.len() {
         0..=3000 => text,
-        _ => format!("{}…", &text[..text.floor_char_boundary(3000)]),
+        _ => format!("{}…", &text[..floor(&text, 3000)]),
     }
 }
 

@@ -29,6 +29,15 @@ pub(super) fn look(rest: &str, literals: &[&str], ended: bool) -> Look {
     }
 }
 
+/// The last character boundary of `text` at or before `at`.
+pub(super) fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
 /// Most white space between the parts of a call.
 pub(super) const MAX_SPACE: usize = 256;
 
@@ -71,3 +80,30 @@ pub(super) fn is_name_byte(byte: u8) -> bool {
 
 /// Longest name or header of a call, in bytes.
 pub(super) const MAX_HEADER: usize = 256;
+
+/// The first of `tokens` at or after `from`.
+pub(super) fn find_first(src: &str, from: usize, tokens: &[&str]) -> Option<usize> {
+    tokens
+        .iter()
+        .filter_map(|token| memchr::memmem::find(&src.as_bytes()[from..], token.as_bytes()))
+        .min()
+        .map(|at| from + at)
+}
+
+/// The first of `tokens` at or after `from` that ends the text or stands before a tag, else the last
+/// one; and whether it stands before a tag.
+pub(super) fn find_outer(src: &str, from: usize, tokens: &[&str]) -> (Option<usize>, bool) {
+    let mut last = None;
+    let mut at = from;
+    while let Some(found) = find_first(src, at, tokens) {
+        let here = tokens.iter().filter(|t| src[found..].starts_with(**t));
+        at = found + here.map(|t| t.len()).max().unwrap_or(1);
+        last = Some(found);
+        match src.as_bytes().get(skip_space(src, at)) {
+            Some(b'<') => return (last, true),
+            None => break,
+            Some(_) => {}
+        }
+    }
+    (last, false)
+}

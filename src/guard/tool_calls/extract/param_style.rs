@@ -1,6 +1,6 @@
 //! The tags of the families that give every parameter a tag of its own.
 
-use super::literal::{MAX_HEADER, is_name_byte, skip_space};
+use super::literal::{MAX_HEADER, floor, is_name_byte, skip_space};
 use super::piece::Family;
 use super::step::Closing;
 
@@ -76,7 +76,7 @@ impl Naming {
 
     /// The key at the start of `rest`, its tag's other attributes, and where the value begins.
     pub(super) fn key(self, rest: &str) -> Option<(&str, &str, usize)> {
-        let head = &rest[..rest.floor_char_boundary(2 * MAX_HEADER)];
+        let head = &rest[..floor(rest, 2 * MAX_HEADER)];
         match self {
             Self::Equals => {
                 let end = head.find('>')?;
@@ -106,7 +106,7 @@ fn valid(key: &str) -> bool {
 
 fn name_length(rest: &str) -> usize {
     let length = rest.bytes().take_while(|byte| is_name_byte(*byte)).count();
-    length.min(rest.floor_char_boundary(MAX_HEADER))
+    length.min(floor(rest, MAX_HEADER))
 }
 
 const fn closed_by(tokens: &'static [&'static str]) -> Closing {
