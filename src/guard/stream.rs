@@ -5,20 +5,22 @@
 
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
+
 use super::reasoning::{Split, ThinkSplitter};
 use super::tool_calls::{
     BadCall, Extractor, Judgement, Offered, Piece, RawCall, TextualCall, Validators, judge,
 };
 use super::trouble::Trouble;
-use crate::turn::{Delta, Stop, ToolChoice};
+use crate::turn::{Delta, Stop, Tool, ToolChoice};
 
 /// What the guard knows about a turn; shared by its attempts and choices.
 #[derive(Clone)]
 pub struct GuardContext {
     /// Tools on offer.
     pub offered: Arc<Offered>,
-    /// Their compiled schemas.
-    pub validators: Arc<Validators>,
+    tools: Arc<[Tool]>,
+    validators: OnceCell<Arc<Validators>>,
     /// Whether the client requires a call.
     pub required: bool,
     /// Whether calls are allowed at all.
@@ -36,11 +38,21 @@ impl GuardContext {
         );
         Self {
             offered: Arc::new(Offered::new(&turn.tools)),
-            validators: Validators::for_tools(&turn.tools),
+            tools: turn.tools.as_slice().into(),
+            validators: OnceCell::new(),
             required: required && !turn.tools.is_empty(),
             calls_allowed: turn.is_tool_turn(),
             seed: seed.to_owned(),
         }
+    }
+}
+
+impl GuardContext {
+    /// The tools' compiled schemas; hashing them is left until a call needs them, not before the
+    /// first token.
+    fn validators(&self) -> &Validators {
+        self.validators
+            .get_or_init(|| Validators::for_tools(&self.tools))
     }
 }
 
@@ -289,7 +301,7 @@ impl StreamGuard {
         match judge(
             &call,
             |name| offered.resolve(name),
-            &self.context.validators,
+            self.context.validators(),
             cut,
         ) {
             Judgement::Good { call, changes } => {
