@@ -298,6 +298,11 @@ impl StreamGuard {
         out: &mut Vec<Delta>,
     ) -> Result<(), Trouble> {
         let offered = &self.context.offered;
+        if offered.is_empty() {
+            // Nothing to judge by: without tools on offer llama-server makes no calls.
+            self.pass(id, call, out);
+            return Ok(());
+        }
         match judge(
             &call,
             |name| offered.resolve(name),
@@ -307,17 +312,7 @@ impl StreamGuard {
             Judgement::Good { call, changes } => {
                 self.changes
                     .extend(changes.as_slice().iter().map(|change| change.as_str()));
-                let index = self.next_call;
-                self.next_call += 1;
-                out.push(Delta::ToolOpen {
-                    index,
-                    id,
-                    name: call.name,
-                });
-                out.push(Delta::ToolArguments {
-                    index,
-                    fragment: call.arguments,
-                });
+                self.pass(id, call, out);
                 Ok(())
             }
             Judgement::Bad { reason } => Err(Trouble::Call {
@@ -325,5 +320,19 @@ impl StreamGuard {
                 raw: raw.to_owned(),
             }),
         }
+    }
+
+    fn pass(&mut self, id: String, call: RawCall, out: &mut Vec<Delta>) {
+        let index = self.next_call;
+        self.next_call += 1;
+        out.push(Delta::ToolOpen {
+            index,
+            id,
+            name: call.name,
+        });
+        out.push(Delta::ToolArguments {
+            index,
+            fragment: call.arguments,
+        });
     }
 }
