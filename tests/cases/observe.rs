@@ -117,7 +117,7 @@ async fn tokens_attempts_and_times_are_counted() {
         ("drover_attempts_total", r#"why="first""#, 3.0),
         ("drover_requests_total", r#"dialect="openai""#, 3.0),
         ("drover_ttft_seconds_count", "", 3.0),
-        ("drover_request_seconds_count", "", 3.0),
+        ("drover_request_seconds_count", r#"dialect="openai""#, 3.0),
         ("drover_backend_state", r#"state="ready""#, 1.0),
         ("drover_backend_state", r#"state="down""#, 0.0),
     ];

@@ -161,10 +161,9 @@ fn the_conversations_exercise_every_rule() {
         let strict = conversation.turns(STRICT).pop().unwrap();
         let lenient = conversation.turns(LENIENT).pop().unwrap();
         let pair = |messages: &[Value], one: &str, two: &str| {
-            let found = messages
+            messages
                 .windows(2)
-                .any(|m| m[0]["role"] == one && m[1]["role"] == two);
-            found
+                .any(|m| m[0]["role"] == one && m[1]["role"] == two)
         };
         assert!(pair(&lenient, "tool", "user") && !pair(&strict, "tool", "user"));
         assert!(lenient.iter().skip(2).any(|m| m["role"] == "system"));

@@ -117,12 +117,12 @@ async fn what_is_refused_is_not_accepted() {
     assert_eq!(qwen35.await, Some(rules));
 
     let ministral = learnt(|messages, generate| {
-        let strict = messages[1..]
-            .windows(2)
-            .all(|pair| match (pair[0].0, pair[1].0) {
-                (_, "system") | ("user", "user") | ("tool", "user") => false,
-                _ => true,
-            });
+        let strict = messages[1..].windows(2).all(|pair| {
+            !matches!(
+                (pair[0].0, pair[1].0),
+                (_, "system") | ("user", "user") | ("tool", "user")
+            )
+        });
         if strict {
             Ok(chatml(messages, generate))
         } else {
