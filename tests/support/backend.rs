@@ -198,7 +198,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let path = line.split(' ').nth(1).unwrap_or_default();
         let health = *shared.health.lock();
         let after = match answer_check(path, health) {
-            Some(reply) => connection.check(reply).await,
+            Some(reply) => connection.check(&headers, reply).await,
             None => {
                 let count = || shared.connections.fetch_add(1, Ordering::Relaxed);
                 let number = *number.get_or_insert_with(count);
@@ -219,7 +219,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 impl Connection {
-    async fn check(&mut self, reply: Reply) -> io::Result<After> {
+    async fn check(&mut self, headers: &Headers, reply: Reply) -> io::Result<After> {
+        self.reader.body(headers).await?;
         play(&mut self.writer, reply).await
     }
 
@@ -311,6 +312,8 @@ fn answer_check(path: &str, health: Health) -> Option<Reply> {
             "chat_template_caps": {"supports_tools": true, "supports_tool_calls": true},
             "is_sleeping": false,
         }),
+        // A template that renders nothing: conversations are folded for it.
+        "/apply-template" => json!({"prompt": ""}),
         "/slots" => (0..4)
             .map(|id| json!({"id": id, "n_ctx": N_CTX, "speculative": false, "is_processing": false}))
             .collect(),
