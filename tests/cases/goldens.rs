@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::BytesMut;
 use drover::dialect::llama::{Fault, Target, TemplateRules};
 use drover::dialect::{Dialect, Meta};
-use drover::exchange::{ChatConversion, Conversion, Progress};
+use drover::exchange::{ChatConversion, Conversion, Guards, Progress};
 use drover::turn::Turn;
 use serde_json::Value;
 
@@ -73,17 +73,29 @@ impl Case {
             created: 1_800_000_000,
             model,
         };
-        ChatConversion::new(self.dialect, self.turn.clone(), meta)
+        ChatConversion::new(self.dialect, self.turn.clone(), meta, Guards::off())
+    }
+
+    fn target(&self) -> Target<'static> {
+        target(self.name().ends_with("_strict"))
     }
 
     fn forwarded(&self) -> Vec<u8> {
+<<<<<<< HEAD
         self.conversion().begin(self.target).body.to_vec()
+=======
+        self.conversion().begin(self.target(), None).body.to_vec()
+>>>>>>> main
     }
 
     /// What the client gets when the backend's bytes come in these pieces.
     fn answer<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut conversion = self.conversion();
+<<<<<<< HEAD
         conversion.begin(self.target);
+=======
+        conversion.begin(self.target(), None);
+>>>>>>> main
         let mut out = BytesMut::new();
         let fed = feed(&mut conversion, pieces, &mut out);
         let ended = fed.and_then(|()| conversion.end(&mut out));
@@ -107,6 +119,7 @@ impl Case {
     }
 }
 
+<<<<<<< HEAD
 fn target(dir: &Path) -> Target<'static> {
     let backend = fs::read(dir.join("backend.json")).unwrap_or_else(|_| b"{}".to_vec());
     let backend: Value = serde_json::from_slice(&backend).unwrap();
@@ -119,6 +132,19 @@ fn target(dir: &Path) -> Target<'static> {
             consecutive_users: lenient,
             user_after_tool: lenient,
         },
+=======
+/// A backend whose template takes any order of roles, unless the case's name says that it is strict.
+fn target(strict: bool) -> Target<'static> {
+    let rules = TemplateRules {
+        system_anywhere: !strict,
+        consecutive_users: !strict,
+        user_after_tool: !strict,
+    };
+    Target {
+        n_ctx: Some(N_CTX),
+        vision: Some(true),
+        rules,
+>>>>>>> main
         ..Target::default()
     }
 }

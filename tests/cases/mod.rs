@@ -21,6 +21,7 @@ mod pings;
 mod regression;
 mod relay;
 mod reuse;
+mod sessions;
 mod stop;
 mod stream;
 mod timeouts;

@@ -25,7 +25,7 @@ pub(super) fn upstream(turn: &Turn, rules: TemplateRules, vision: bool) -> Value
         n_ctx: Some(4096),
         ..Target::default()
     };
-    serde_json::from_slice(&chat_body(turn, &[], target)).expect("the body is JSON")
+    serde_json::from_slice(&chat_body(turn, None, target)).expect("the body is JSON")
 }
 
 /// The `messages` of [`upstream`].

@@ -1,6 +1,10 @@
 //! The turn loop under a paused clock, with scripted backends and a recording client.
 
+<<<<<<< HEAD
 mod order;
+=======
+mod guards;
+>>>>>>> main
 mod script;
 
 use std::time::Duration;
