@@ -2,9 +2,7 @@
 //!
 //! Each directory of `fixtures/openai` and `fixtures/anthropic` holds `request.json` (as a client sends it) and `upstream.sse`
 //! (as llama-server answered); `forwarded.json` and `client.sse` or `client.json` are what the
-//! gateway makes of them. `UPDATE_GOLDEN=1` rewrites the latter. `backend.json` says how the backend
-//! differs from one with the strictest template whose eyes are not known: `{"vision": bool}`,
-//! `{"rules": "lenient"}`.
+//! gateway makes of them. `UPDATE_GOLDEN=1` rewrites the latter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +12,6 @@ use drover::dialect::llama::{Fault, Target, TemplateRules};
 use drover::dialect::{Dialect, Meta};
 use drover::exchange::{ChatConversion, Conversion, Guards, Progress};
 use drover::turn::Turn;
-use serde_json::Value;
 
 /// About half an event.
 const SOME_BYTES: usize = 131;
@@ -25,7 +22,6 @@ const N_CTX: u64 = 16_384;
 struct Case {
     dialect: Dialect,
     dir: PathBuf,
-    target: Target<'static>,
     turn: Turn,
     upstream: Vec<u8>,
 }
@@ -55,7 +51,6 @@ impl Case {
             turn: dialect
                 .decode(&read(&dir, "request.json"))
                 .unwrap_or_else(|e| panic!("{}: {e}", dir.display())),
-            target: target(&dir),
             upstream: read(&dir, "upstream.sse"),
             dir,
         };
@@ -77,25 +72,18 @@ impl Case {
     }
 
     fn target(&self) -> Target<'static> {
-        target(self.name().ends_with("_strict"))
+        let name = self.name();
+        target(name.ends_with("_strict"), !name.contains("_blind"))
     }
 
     fn forwarded(&self) -> Vec<u8> {
-<<<<<<< HEAD
-        self.conversion().begin(self.target).body.to_vec()
-=======
         self.conversion().begin(self.target(), None).body.to_vec()
->>>>>>> main
     }
 
     /// What the client gets when the backend's bytes come in these pieces.
     fn answer<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut conversion = self.conversion();
-<<<<<<< HEAD
-        conversion.begin(self.target);
-=======
         conversion.begin(self.target(), None);
->>>>>>> main
         let mut out = BytesMut::new();
         let fed = feed(&mut conversion, pieces, &mut out);
         let ended = fed.and_then(|()| conversion.end(&mut out));
@@ -119,22 +107,9 @@ impl Case {
     }
 }
 
-<<<<<<< HEAD
-fn target(dir: &Path) -> Target<'static> {
-    let backend = fs::read(dir.join("backend.json")).unwrap_or_else(|_| b"{}".to_vec());
-    let backend: Value = serde_json::from_slice(&backend).unwrap();
-    let lenient = backend["rules"] == "lenient";
-    Target {
-        n_ctx: Some(N_CTX),
-        vision: backend["vision"].as_bool(),
-        rules: TemplateRules {
-            system_anywhere: lenient,
-            consecutive_users: lenient,
-            user_after_tool: lenient,
-        },
-=======
-/// A backend whose template takes any order of roles, unless the case's name says that it is strict.
-fn target(strict: bool) -> Target<'static> {
+/// A backend that sees images and whose template takes any order of roles, unless the case's name says
+/// that it is blind, or strict.
+fn target(strict: bool, vision: bool) -> Target<'static> {
     let rules = TemplateRules {
         system_anywhere: !strict,
         consecutive_users: !strict,
@@ -142,9 +117,8 @@ fn target(strict: bool) -> Target<'static> {
     };
     Target {
         n_ctx: Some(N_CTX),
-        vision: Some(true),
+        vision: Some(vision),
         rules,
->>>>>>> main
         ..Target::default()
     }
 }

@@ -1,10 +1,7 @@
 //! The turn loop under a paused clock, with scripted backends and a recording client.
 
-<<<<<<< HEAD
-mod order;
-=======
 mod guards;
->>>>>>> main
+mod order;
 mod script;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::dialect::llama::Target;
 use crate::dialect::{Dialect, Meta};
-use crate::exchange::{ChatConversion, Conversion, Progress};
+use crate::exchange::{ChatConversion, Conversion, Guards, Progress};
 
 /// What an upstream may say next.
 #[derive(Clone, Debug)]
@@ -153,8 +153,8 @@ fn converse(dialect: Dialect, stop: bool, pieces: &[Option<Vec<u8>>]) -> (bool, 
         created: 1,
         model: "m".into(),
     };
-    let mut conversion = ChatConversion::new(dialect, turn, meta);
-    conversion.begin(Target::default());
+    let mut conversion = ChatConversion::new(dialect, turn, meta, Guards::off());
+    conversion.begin(Target::default(), None);
     let mut out = BytesMut::new();
     let fed = pieces.iter().try_fold(false, |done, piece| match piece {
         _ if done => Ok(true),
