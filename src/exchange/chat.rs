@@ -266,13 +266,15 @@ impl Conversion for ChatConversion {
                 .map_err(|e| stream_fault(&e.to_string()))?;
             let Some(frame) = frame else { break };
             progress = progress.max(self.frame(&frame.data, out)?);
+            if self.attempt.all_stopped() && !self.attempt.chunks.is_complete() {
+                // Whatever else has arrived is no part of the answer, nor of its count.
+                return Ok(Progress::Cancel);
+            }
         }
         Ok(if self.trouble.is_some() {
             Progress::Again
         } else if self.attempt.done {
             Progress::Complete
-        } else if self.attempt.all_stopped() && !self.attempt.chunks.is_complete() {
-            Progress::Cancel
         } else {
             progress
         })

@@ -72,7 +72,8 @@ impl Case {
     }
 
     fn target(&self) -> Target<'static> {
-        target(self.name().ends_with("_strict"))
+        let name = self.name();
+        target(name.ends_with("_strict"), !name.contains("_blind"))
     }
 
     fn forwarded(&self) -> Vec<u8> {
@@ -106,8 +107,9 @@ impl Case {
     }
 }
 
-/// A backend whose template takes any order of roles, unless the case's name says that it is strict.
-fn target(strict: bool) -> Target<'static> {
+/// A backend that sees images and whose template takes any order of roles, unless the case's name says
+/// that it is blind, or strict.
+fn target(strict: bool, vision: bool) -> Target<'static> {
     let rules = TemplateRules {
         system_anywhere: !strict,
         consecutive_users: !strict,
@@ -115,7 +117,7 @@ fn target(strict: bool) -> Target<'static> {
     };
     Target {
         n_ctx: Some(N_CTX),
-        vision: Some(true),
+        vision: Some(vision),
         rules,
         ..Target::default()
     }
@@ -196,7 +198,9 @@ fn how_the_bytes_are_cut_changes_nothing() {
 /// Wherever a backend's answer ends too early, the client is not told that it is complete.
 #[test]
 fn no_beginning_of_an_answer_looks_complete() {
-    for case in Case::all() {
+    // A stop sequence completes an answer before the backend does.
+    let cases = Case::all().into_iter();
+    for case in cases.filter(|case| case.turn.stop.is_empty()) {
         let stream = case.turn.stream;
         let whole = case.answer([case.upstream.as_slice()]);
         let near_the_end = case.upstream.len().saturating_sub(1200);

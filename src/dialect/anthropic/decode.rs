@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
         Ok(Turn {
             model: self.model.unwrap_or_default(),
             messages,
-            tools,
+            tools: tools.offered,
             tool_choice: choice.choice,
             stream: self.stream,
             include_usage: true,
@@ -176,6 +176,8 @@ impl<'a> Fields<'a> {
                     .all(|part| matches!(part, Part::Text(_)))
         });
         self.switch("continue_final_message", is_prefill.then_some(true));
+        // llama-server refuses both.
+        self.switch("add_generation_prompt", is_prefill.then_some(false));
     }
 
     fn switch(&mut self, name: &str, value: Option<bool>) {

@@ -32,12 +32,20 @@ struct Function<'a> {
     parameters: &'a RawValue,
 }
 
+/// The decoded `tools`.
+#[derive(Default)]
+pub(super) struct Tools {
+    pub(super) offered: Vec<Tool>,
+    /// Names of those that are run elsewhere.
+    left_out: Vec<String>,
+}
+
 /// Decode `tools`. Tools that Anthropic's service runs itself (`web_search_20250305` and the like)
 /// have no schema and nobody here to run them: they are left out.
-pub(super) fn decode(raw: &RawValue) -> Result<Vec<Tool>, TurnError> {
+pub(super) fn decode(raw: &RawValue) -> Result<Tools, TurnError> {
     let raw: Vec<&RawValue> = serde_json::from_str(raw.get())
         .map_err(|error| TurnError::bad_field("tools", format!("tools: {error}")))?;
-    let mut tools = Vec::with_capacity(raw.len());
+    let mut tools = Tools::default();
     let nothing = json::raw(&Nothing {
         r#type: "object",
         properties: Properties {},
@@ -48,9 +56,13 @@ pub(super) fn decode(raw: &RawValue) -> Result<Vec<Tool>, TurnError> {
             TurnError::bad_field(&field, format!("{field}: {error}"))
         })?;
         let own = wire.r#type.as_deref().is_none_or(|kind| kind == "custom");
-        let Some(name) = wire.name.filter(|_| own || wire.input_schema.is_some()) else {
+        let Some(name) = wire.name else {
             continue;
         };
+        if !own && wire.input_schema.is_none() {
+            tools.left_out.push(name);
+            continue;
+        }
         let parameters = wire.input_schema.unwrap_or(&nothing);
         let function = Function {
             name: &name,
@@ -61,7 +73,7 @@ pub(super) fn decode(raw: &RawValue) -> Result<Vec<Tool>, TurnError> {
             r#type: "function",
             function,
         });
-        tools.push(Tool {
+        tools.offered.push(Tool {
             name,
             parameters: Some(parameters.to_owned()),
             upstream,
@@ -95,8 +107,8 @@ struct WireChoice {
     disable_parallel_tool_use: Option<bool>,
 }
 
-/// Decode `tool_choice`.
-pub(super) fn decode_choice(raw: &RawValue, tools: &[Tool]) -> Result<Choice, TurnError> {
+/// Decode `tool_choice`. One that names a tool of Anthropic's service is left to the model.
+pub(super) fn decode_choice(raw: &RawValue, tools: &Tools) -> Result<Choice, TurnError> {
     let error = |message: String| TurnError::bad_field("tool_choice", message);
     let wire: WireChoice =
         serde_json::from_str(raw.get()).map_err(|cause| error(format!("tool_choice: {cause}")))?;
@@ -104,9 +116,10 @@ pub(super) fn decode_choice(raw: &RawValue, tools: &[Tool]) -> Result<Choice, Tu
         ("auto", _) => ToolChoice::Auto,
         ("any", _) => ToolChoice::Required,
         ("none", _) => ToolChoice::None,
-        ("tool", Some(name)) if tools.iter().any(|tool| tool.name == name) => {
+        ("tool", Some(name)) if tools.offered.iter().any(|tool| tool.name == name) => {
             ToolChoice::Named(name)
         }
+        ("tool", Some(name)) if tools.left_out.contains(&name) => ToolChoice::Auto,
         ("tool", name) => {
             let name = name.unwrap_or_default();
             return Err(error(format!("tool_choice: no tool is called `{name}`")));
@@ -132,7 +145,11 @@ mod tests {
                 {"type":"web_search_20250305","name":"web_search"},{"name":"g"}]"#,
         ))
         .unwrap();
-        let upstream: Vec<_> = tools.iter().map(|tool| tool.upstream.get()).collect();
+        let upstream: Vec<_> = tools
+            .offered
+            .iter()
+            .map(|tool| tool.upstream.get())
+            .collect();
         assert_eq!(
             upstream,
             [
@@ -144,13 +161,18 @@ mod tests {
 
     #[test]
     fn choices() {
-        let tools = decode(&raw(r#"[{"name":"f"}]"#)).unwrap();
+        let tools = decode(&raw(
+            r#"[{"name":"f"},{"type":"web_search_20250305","name":"web_search"}]"#,
+        ))
+        .unwrap();
         let choice = |text: &str| decode_choice(&raw(text), &tools).map(|c| (c.choice, c.parallel));
         let any = r#"{"type":"any","disable_parallel_tool_use":true}"#;
         assert_eq!(choice(any), Ok((ToolChoice::Required, Some(false))));
         let named = r#"{"type":"tool","name":"f"}"#;
         assert_eq!(choice(named), Ok((ToolChoice::Named("f".into()), None)));
         assert!(choice(r#"{"type":"tool","name":"x"}"#).is_err());
+        let elsewhere = r#"{"type":"tool","name":"web_search"}"#;
+        assert_eq!(choice(elsewhere), Ok((ToolChoice::Auto, None)));
         assert_eq!(choice(r#"{"type":"none"}"#), Ok((ToolChoice::None, None)));
     }
 }

@@ -31,6 +31,8 @@ pub struct ChunkDecoder {
 #[derive(Debug, Default)]
 struct OpenChoice {
     calls: u32,
+    /// Nothing was said since the last call began: it may still grow.
+    calling: bool,
     finished: bool,
 }
 
@@ -228,9 +230,11 @@ impl ChunkDecoder {
             }));
         };
         if let Some(text) = wire.delta.reasoning_content.filter(|text| !text.is_empty()) {
+            state.calling = false;
             push(Delta::Thinking(text));
         }
         if let Some(text) = wire.delta.content.filter(|text| !text.is_empty()) {
+            state.calling = false;
             push(Delta::Text(text));
         }
         for call in wire.delta.tool_calls.into_iter().flatten() {
@@ -240,6 +244,7 @@ impl ChunkDecoder {
                     .call_ids
                     .or_own(call.id.unwrap_or_default(), choice, index);
                 state.calls += 1;
+                state.calling = true;
                 push(Delta::ToolOpen { index, id, name });
             } else if index.checked_add(1) != Some(state.calls) {
                 // Calls come one after the other; a client could not tell when one is whole.
@@ -248,6 +253,11 @@ impl ChunkDecoder {
                 ));
             }
             if let Some(fragment) = call.function.arguments.filter(|text| !text.is_empty()) {
+                if !state.calling {
+                    return Err(stream_fault(
+                        "the backend sent arguments of a call that had ended",
+                    ));
+                }
                 push(Delta::ToolArguments { index, fragment });
             }
         }

@@ -1,6 +1,7 @@
 //! The turn loop under a paused clock, with scripted backends and a recording client.
 
 mod guards;
+mod order;
 mod script;
 
 use std::time::Duration;
