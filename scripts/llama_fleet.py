@@ -265,7 +265,7 @@ def demo(args) -> int:
         for server in servers:
             print(f"  {server.name}  {server.url}  speculative profile {server.profile}")
         print(f"\nTry it:\n\n  curl -N {gateway.url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n")
-        print(f"Look:   http://{args.admin}/  (console)   http://{args.admin}/metrics   logs in {state}")
+        print(f"Then look:\n\n  curl http://{args.admin}/api/backends\n  curl http://{args.admin}/metrics\n\nLogs are in {state}.")
         print("Ctrl-C stops everything.", flush=True)
         while all(p.alive() for p in [gateway, *servers]):
             time.sleep(0.5)

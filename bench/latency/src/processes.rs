@@ -72,13 +72,14 @@ pub fn start(binary: &Path) -> io::Result<Fleet> {
         }]},
     });
     fs::write(&config, document.to_string())?;
+    // The access log is part of what a request costs.
+    let log = fs::File::create(state.0.join("drover.log"))?;
     let gateway = Command::new(binary)
         .args(["serve", "--config"])
         .arg(&config)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        // The access log is part of what a request costs; where it goes is not.
-        .stderr(fs::File::create(state.0.join("drover.log"))?)
+        .stdout(log.try_clone()?)
+        .stderr(log)
         .spawn()
         .map(Process)?;
     wait_ready(through)?;
