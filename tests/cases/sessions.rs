@@ -18,7 +18,7 @@ fn claude(opener: &str, calls: usize, second: usize) -> Request {
             {"type": "tool_result", "tool_use_id": id, "content": format!("done {call}")}]}));
     }
     let body = json!({
-        "model": "m", "max_tokens": 100, "stream": second % 2 == 0, "messages": messages,
+        "model": "m", "max_tokens": 100, "stream": second.is_multiple_of(2), "messages": messages,
         "system": [{"type": "text", "text": format!("It is second {second}.")}],
         "tools": [{"name": "Bash", "input_schema": {"type": "object"}}],
     });
