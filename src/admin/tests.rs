@@ -45,6 +45,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         speculative: None,
         build: None,
         model: None,
+        template: crate::fleet::Template::default(),
         n_ctx: None,
         total_slots: None,
         idle_slots: None,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::fleet::{Backend, Fleet};
+use crate::fleet::{Backend, Fleet, Template};
 
 /// The fleet as the admin address sees it.
 pub trait FleetView: Send + Sync {
@@ -45,6 +45,8 @@ pub struct BackendView {
     pub build: Option<String>,
     /// Model alias it reports.
     pub model: Option<String>,
+    /// What is known of its chat template: which conversations need not be folded for it.
+    pub template: Template,
     /// Context of one slot, in tokens.
     pub n_ctx: Option<u64>,
     /// Parallel sequences.
@@ -88,6 +90,7 @@ fn view(backend: &Backend) -> BackendView {
         speculative: facts.speculative,
         build: facts.build.clone(),
         model: facts.model_alias.clone(),
+        template: facts.template.clone(),
         n_ctx: facts.n_ctx,
         total_slots: backend.slots(),
         idle_slots: facts.idle_slots,

@@ -17,8 +17,9 @@ pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::{load, parse};
 pub use schema::{
-    Admin, ApiKey, Auth, Backend, Config, Fleet, Health, KeySource, KvLayout, Limits, Listener,
-    LogFormat, Passthrough, PingoraSettings, Pool, SlotCount, Telemetry, Timeouts, Tls, TurnLimits,
+    Admin, ApiKey, Auth, Backend, Config, Fleet, Guard, Health, KeySource, KvLayout, Limits,
+    Listener, LogFormat, MaySelect, Passthrough, PingoraSettings, Pool, Preset, SlotCount,
+    Telemetry, Timeouts, Tls, ToolCalls, TurnLimits,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

@@ -126,8 +126,18 @@ fn message(error: &TurnError) -> String {
         TurnError::ContextOverflow { prompt, limit } => format!(
             "{error}: the request ({prompt} tokens) exceeds the available context size ({limit} tokens)"
         ),
-        error => error.to_string(),
+        error => clipped(error.to_string()),
     }
+}
+
+/// Messages may quote what a client sent, at any length.
+fn clipped(mut message: String) -> String {
+    const LONGEST: usize = 1000;
+    if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }
 
 #[cfg(test)]
@@ -142,6 +152,13 @@ mod tests {
             std::str::from_utf8(&text).unwrap(),
             r#"{"error":{"message":"`n` must be 1 to 128","type":"invalid_request_error","param":"n","code":null}}"#
         );
+    }
+
+    #[test]
+    fn what_a_client_sent_is_quoted_in_part_only() {
+        let error = TurnError::bad_request(format!("unknown role `{}`", "é".repeat(1 << 20)));
+        let text = body(Dialect::OpenAi, &error);
+        assert!(text.len() < 3000, "{}", text.len());
     }
 
     #[test]

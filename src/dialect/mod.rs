@@ -9,6 +9,9 @@ pub mod relay;
 pub mod sse;
 pub mod stop;
 
+#[cfg(test)]
+mod properties;
+
 use bytes::BytesMut;
 use serde_json::value::RawValue;
 

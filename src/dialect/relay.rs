@@ -194,8 +194,10 @@ impl Completion {
         }
         if let Some(usage) = chunk.usage {
             let sum = self.usage.get_or_insert_default();
-            let completion_tokens = sum.completion_tokens + usage.completion_tokens;
-            let total_tokens = usage.prompt_tokens + completion_tokens;
+            let completion_tokens = sum
+                .completion_tokens
+                .saturating_add(usage.completion_tokens);
+            let total_tokens = usage.prompt_tokens.saturating_add(completion_tokens);
             *sum = WireUsage {
                 completion_tokens,
                 total_tokens,

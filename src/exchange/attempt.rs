@@ -7,7 +7,9 @@ use tokio::time::{Instant, timeout};
 
 use super::client::{Client, Downstream, Waited};
 use super::conversion::{Conversion, Progress};
-use super::{Connection, Connector, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead};
+use super::{
+    Connection, Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead,
+};
 use crate::dialect::llama::{Fault, Target, http_fault};
 use crate::fleet::{Failure, Lease};
 use crate::telemetry::labels::{AbortCause, Stage};
@@ -59,9 +61,10 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     lease: &Lease,
     client: &mut Client<D>,
     conversion: &mut dyn Conversion,
+    now: &Continuation,
     budget: &TurnBudget,
     outcome: &mut Outcome,
-) -> Result<(), Stopped> {
+) -> Result<Done, Stopped> {
     let encoding = Instant::now();
     let facts = lease.facts();
     let target = Target {
@@ -71,7 +74,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         rules: facts.template.rules.unwrap_or_default(),
         ..Target::default()
     };
-    let request = conversion.begin(target);
+    let request = conversion.begin(target, now.ask.as_ref());
     client.add_overhead(Stage::Encode, encoding.elapsed());
 
     let first = Deadline::new(
@@ -109,11 +112,22 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             fault => Stopped::Fault(fault),
         });
     }
-    match body.read(&mut connection).await? {
-        Ended::AtItsEnd => connection.release().await,
-        Ended::Cancelled => drop(connection),
-    }
-    Ok(())
+    Ok(match body.read(&mut connection).await? {
+        Ended::AtItsEnd => {
+            connection.release().await;
+            Done::Complete
+        }
+        Ended::Cancelled => Done::Complete,
+        Ended::NoGood => Done::Again,
+    })
+}
+
+/// What became of an attempt that did not fail.
+pub(super) enum Done {
+    /// The answer is complete.
+    Complete,
+    /// The answer was no good; the conversion knows how to go on.
+    Again,
 }
 
 /// An attempt stopped by something that the backend's health should know.
@@ -135,6 +149,8 @@ enum Ended {
     AtItsEnd,
     /// Nothing more was wanted of it.
     Cancelled,
+    /// What it said was no good.
+    NoGood,
 }
 
 /// Reading a response body.
@@ -203,6 +219,7 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
                     self.end(&mut out).await?;
                     return Ok(Self::trailer(connection).await);
                 }
+                Progress::Again => return Ok(Ended::NoGood),
                 Progress::Cancel => {
                     self.end(&mut out).await?;
                     return Ok(Ended::Cancelled);

@@ -6,47 +6,62 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::config::TurnLimits;
+use crate::dialect::llama::Ask;
 use crate::fleet::BackendId;
 use crate::telemetry::labels::Why;
 
 /// The next attempt of a turn. There is no other way to one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Continuation {
     /// Why it is made.
     pub why: Why,
-    /// Where it may go.
+    /// How the request differs from the client's.
+    pub ask: Option<Ask>,
+    /// Where it goes.
     pub backend: BackendChoice,
 }
 
-/// Where an attempt may go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BackendChoice {
-    /// Any backend of the pool but these.
-    Any {
-        /// Backends that have failed this turn.
-        except: SmallVec<[BackendId; 4]>,
-    },
+/// Where an attempt goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendChoice {
+    /// Not to these: they have failed this turn.
+    pub except: SmallVec<[BackendId; 4]>,
+    /// To this one if it can be had: it has the prompt in its cache.
+    pub prefer: Option<BackendId>,
 }
 
 impl Continuation {
-    /// The first attempt.
-    pub fn first() -> Self {
+    /// The first attempt; on `prefer` if that can be had.
+    pub fn first(prefer: Option<BackendId>) -> Self {
+        let backend = BackendChoice {
+            prefer,
+            ..BackendChoice::default()
+        };
         Self {
             why: Why::First,
-            backend: BackendChoice::Any {
-                except: SmallVec::new(),
-            },
+            ask: None,
+            backend,
         }
     }
 
     /// The same request on another backend, after `failed` failed and nothing was delivered.
     #[must_use]
-    pub fn failover(self, failed: BackendId) -> Self {
-        let BackendChoice::Any { mut except } = self.backend;
-        except.push(failed);
+    pub fn failover(mut self, failed: BackendId) -> Self {
+        self.backend.except.push(failed);
         Self {
             why: Why::Failover,
-            backend: BackendChoice::Any { except },
+            ..self
+        }
+    }
+
+    /// The request with `ask` on the same backend, whose cache is warm.
+    #[must_use]
+    pub fn reask(mut self, ask: Ask, same: BackendId) -> Self {
+        self.backend.prefer = Some(same);
+        Self {
+            why: Why::Reask,
+            ask: Some(ask),
+            ..self
         }
     }
 }
@@ -55,7 +70,7 @@ impl Continuation {
 #[derive(Clone, Debug)]
 pub struct TurnBudget {
     attempts_left: u32,
-    hidden_tokens_left: u64,
+    max_hidden_tokens: u64,
     no_attempt_after: Instant,
     deadline: Instant,
     total: Duration,
@@ -67,30 +82,26 @@ impl TurnBudget {
         let now = Instant::now();
         Self {
             attempts_left: limits.max_attempts.saturating_sub(1),
-            hidden_tokens_left: limits.max_hidden_tokens,
+            max_hidden_tokens: limits.max_hidden_tokens,
             no_attempt_after: now + limits.max_wall,
             deadline: now + total,
             total,
         }
     }
 
-    /// Pay for one more attempt; false when there is nothing left to pay with.
+    /// Pay for one more attempt, `hidden` tokens having been generated that the client never sees;
+    /// false when there is nothing left to pay with.
     #[must_use]
-    pub fn charge(&mut self) -> bool {
+    pub fn charge(&mut self, hidden: u64) -> bool {
         let now = Instant::now();
         if self.attempts_left == 0
-            || self.hidden_tokens_left == 0
+            || hidden > self.max_hidden_tokens
             || now >= self.no_attempt_after.min(self.deadline)
         {
             return false;
         }
         self.attempts_left -= 1;
         true
-    }
-
-    /// Tokens were generated that the client never sees.
-    pub fn hidden(&mut self, tokens: u64) {
-        self.hidden_tokens_left = self.hidden_tokens_left.saturating_sub(tokens);
     }
 
     /// When the whole turn must have ended.
@@ -119,24 +130,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn attempts_run_out() {
         let mut budget = TurnBudget::new(&limits(), Duration::from_secs(600));
-        assert!(budget.charge());
-        assert!(budget.charge());
-        assert!(!budget.charge());
+        assert!(budget.charge(0));
+        assert!(budget.charge(0));
+        assert!(!budget.charge(0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn hidden_tokens_run_out() {
         let mut budget = TurnBudget::new(&limits(), Duration::from_secs(600));
-        budget.hidden(99);
-        assert!(budget.charge());
-        budget.hidden(7);
-        assert!(!budget.charge());
+        assert!(budget.charge(100));
+        assert!(!budget.charge(101));
     }
 
     #[tokio::test(start_paused = true)]
     async fn time_runs_out() {
         let mut budget = TurnBudget::new(&limits(), Duration::from_secs(600));
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert!(!budget.charge());
+        assert!(!budget.charge(0));
     }
 }

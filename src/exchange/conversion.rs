@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::dialect::Dialect;
-use crate::dialect::llama::{Fault, Target};
+use crate::dialect::llama::{Ask, Fault, Target};
+use crate::guard::trouble::Intervention;
 use crate::turn::{Stop, Timings, TurnError, Usage};
 
 /// A request as a backend gets it.
@@ -28,6 +29,8 @@ pub enum Progress {
     Complete,
     /// The answer is complete though the backend would go on: cancel it.
     Cancel,
+    /// The answer is no good from here on: [`Conversion::ask`] says how to go on.
+    Again,
 }
 
 /// What an exchange amounted to.
@@ -35,6 +38,10 @@ pub enum Progress {
 pub struct Report {
     /// Tokens, as the backend counted them.
     pub usage: Usage,
+    /// Generated tokens the client never saw: those of abandoned attempts.
+    pub hidden: u64,
+    /// What the guards did.
+    pub interventions: Vec<Intervention>,
     /// Why the (first) choice ended.
     pub stop: Option<Stop>,
     /// Timings of the last attempt.
@@ -46,8 +53,9 @@ pub trait Conversion: Send {
     /// The client's dialect.
     fn dialect(&self) -> Dialect;
 
-    /// Begin an attempt on a backend; whatever an earlier one left half-said upstream is forgotten.
-    fn begin(&mut self, target: Target<'_>) -> UpstreamRequest;
+    /// Begin an attempt on a backend, asking as `ask` says where it goes on from an earlier one;
+    /// whatever that one left half-said upstream is forgotten.
+    fn begin(&mut self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest;
 
     /// Take in bytes of the upstream's body; append what the client gets.
     ///
@@ -60,6 +68,27 @@ pub trait Conversion: Send {
     /// # Errors
     /// [`Fault`] when the answer was not complete.
     fn end(&mut self, out: &mut BytesMut) -> Result<(), Fault>;
+
+    /// The backend could not read what its own model wrote. Whether to ask again.
+    fn misparsed(&mut self, why: &str) -> bool {
+        let _ = why;
+        false
+    }
+
+    /// After [`Progress::Again`]: how to ask again, while that is worth trying.
+    fn ask(&mut self) -> Option<Ask> {
+        None
+    }
+
+    /// After [`Progress::Again`] with no further attempt: append a proper end of the answer.
+    fn give_up(&mut self, out: &mut BytesMut) {
+        let _ = out;
+    }
+
+    /// Generated tokens the client would never see if the running attempt were abandoned.
+    fn hidden_if_abandoned(&self) -> u64 {
+        0
+    }
 
     /// Append an event that says nothing but "still working".
     fn ping(&mut self, out: &mut BytesMut);

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::conversion::{Conversion, Progress, Report, UpstreamRequest};
-use crate::dialect::llama::{Fault, Target, count_body, stream_fault};
+use crate::dialect::llama::{Ask, Fault, Target, count_body, stream_fault};
 use crate::dialect::{Dialect, anthropic, error};
 use crate::turn::{Turn, TurnError};
 
@@ -31,7 +31,7 @@ impl Conversion for CountConversion {
         Dialect::Anthropic
     }
 
-    fn begin(&mut self, target: Target<'_>) -> UpstreamRequest {
+    fn begin(&mut self, target: Target<'_>, _: Option<&Ask>) -> UpstreamRequest {
         self.answer.clear();
         let body = count_body(&self.turn, target).freeze();
         UpstreamRequest {

@@ -4,9 +4,12 @@
 //! the client, and decides about further attempts. A [`Continuation`] is the only way to one, and
 //! every attempt is charged to one [`TurnBudget`].
 
+mod accounting;
 mod attempt;
+mod attempts;
 mod budget;
 mod chat;
+mod choice;
 mod client;
 mod connector;
 mod conversion;
@@ -31,6 +34,7 @@ use crate::turn::TurnError;
 
 pub use budget::{BackendChoice, Continuation, TurnBudget};
 pub use chat::ChatConversion;
+pub use choice::Guards;
 pub use client::{Client, Downstream, Facts, Gone, Head};
 pub use connector::PingoraConnector;
 pub use conversion::{Conversion, Progress, Report, UpstreamRequest};
@@ -103,6 +107,13 @@ pub struct Outcome {
     pub aborts: Vec<AbortCause>,
 }
 
+impl Outcome {
+    fn begin(&mut self, why: Why, lease: &Lease) {
+        self.attempts.push(why);
+        self.backend = Some(Arc::clone(lease));
+    }
+}
+
 /// How an exchange ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum End {
@@ -140,7 +151,7 @@ pub async fn run<C: Connector, D: Downstream>(
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let budget = TurnBudget::new(exchange.limits, exchange.timeouts.total);
-    let end = match attempts(exchange, client, conversion, budget, &mut outcome).await {
+    let end = match attempts::run(exchange, client, conversion, budget, &mut outcome).await {
         Ok(()) => deliver_whole(client, conversion).await,
         Err(Stopped::Gone) => {
             outcome.aborts.push(AbortCause::ClientGone);
@@ -150,63 +161,6 @@ pub async fn run<C: Connector, D: Downstream>(
     };
     outcome.end = end;
     outcome
-}
-
-/// Attempt after attempt, until one succeeds or none is left.
-async fn attempts<C: Connector, D: Downstream>(
-    exchange: &Exchange<'_, C>,
-    client: &mut Client<D>,
-    conversion: &mut dyn Conversion,
-    mut budget: TurnBudget,
-    outcome: &mut Outcome,
-) -> Result<(), Stopped> {
-    let mut next = Continuation::first();
-    let mut last_fault: Option<TurnError> = None;
-    loop {
-        let selecting = Instant::now();
-        let lease = select(exchange, &next, last_fault.as_ref())?;
-        client.attempt_begins(lease.id().as_str());
-        client.add_overhead(Stage::Select, selecting.elapsed());
-        outcome.attempts.push(next.why);
-        outcome.backend = Some(Arc::clone(&lease));
-        let fault = match attempt::run(exchange, &lease, client, conversion, &budget, outcome).await
-        {
-            Ok(()) => {
-                lease.observe_success();
-                return Ok(());
-            }
-            Err(Stopped::Fault(Fault::Transient(error))) => error,
-            Err(stopped) => return Err(stopped),
-        };
-        let failed = lease.id().clone();
-        drop(lease);
-        budget.hidden(conversion.report().usage.completion);
-        next = match conversion.delivered() {
-            false => next.failover(failed),
-            true => return Err(Stopped::Fault(Fault::Transient(fault))),
-        };
-        if !budget.charge() {
-            return Err(Stopped::Fault(Fault::Transient(fault)));
-        }
-        last_fault = Some(fault);
-    }
-}
-
-/// A backend for the attempt. When none is left, what the last one said explains most.
-fn select<C>(
-    exchange: &Exchange<'_, C>,
-    next: &Continuation,
-    last_fault: Option<&TurnError>,
-) -> Result<Lease, Stopped> {
-    let BackendChoice::Any { except } = &next.backend;
-    let pool = exchange.pool;
-    pool.select_preferring(except, exchange.preferred)
-        .map_err(|unavailable| {
-            let error = last_fault
-                .cloned()
-                .unwrap_or_else(|| no_backend(pool.name(), unavailable));
-            Stopped::Fault(Fault::Transient(error))
-        })
 }
 
 /// Why a pool has no backend, as an error of the turn.

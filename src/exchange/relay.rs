@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::conversion::{Conversion, Progress, Report, UpstreamRequest};
-use crate::dialect::llama::{Fault, Target, stream_fault};
+use crate::dialect::llama::{Ask, Fault, Target, stream_fault};
 use crate::dialect::relay::{self, Completion, Kind, Relay, Said};
 use crate::dialect::{Dialect, error, sse};
 use crate::turn::TurnError;
@@ -70,7 +70,7 @@ impl Conversion for RelayConversion {
         Dialect::OpenAi
     }
 
-    fn begin(&mut self, target: Target<'_>) -> UpstreamRequest {
+    fn begin(&mut self, target: Target<'_>, _: Option<&Ask>) -> UpstreamRequest {
         self.frames = sse::Decoder::new(MAX_ANSWER);
         self.completion = Completion::default();
         self.body.clear();

@@ -9,7 +9,7 @@ use super::FleetError;
 use super::backend::{Backend, BackendId};
 use super::select::{Lease, Load, Unavailable, pick, stays};
 use super::state::BackendState;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Preset};
 
 /// A model of useful size loads in tens of seconds; clients that ask every few seconds lose little.
 const LOADING_RETRY: Duration = Duration::from_secs(5);
@@ -20,6 +20,7 @@ pub struct Pool {
     name: Arc<str>,
     models: Vec<Arc<str>>,
     backends: Vec<Arc<Backend>>,
+    guard: Option<Preset>,
     down_retry: Duration,
     /// Held while choosing, so that two requests do not both see the same idle backend.
     turn: Mutex<u64>,
@@ -37,6 +38,7 @@ impl Pool {
         Ok(Self {
             models: pool.models.iter().map(|m| m.as_str().into()).collect(),
             backends,
+            guard: pool.guard,
             name,
             // Whole seconds, as the header says them; the check that finds it well comes first.
             down_retry: Duration::from_secs(
@@ -54,6 +56,11 @@ impl Pool {
     /// The model patterns it serves, as configured.
     pub fn models(&self) -> &[Arc<str>] {
         &self.models
+    }
+
+    /// The guard preset of its turns, where it has one of its own.
+    pub fn guard(&self) -> Option<Preset> {
+        self.guard
     }
 
     /// Its backends, in the order of the configuration.

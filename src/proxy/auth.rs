@@ -1,6 +1,9 @@
 //! Who is asking.
 
-use http::header::AUTHORIZATION;
+use std::net::IpAddr;
+
+use http::header::{AUTHORIZATION, ORIGIN};
+use http::uri::Authority;
 use pingora_http::RequestHeader;
 use subtle::ConstantTimeEq;
 
@@ -45,6 +48,30 @@ fn presented(request: &RequestHeader) -> Option<&[u8]> {
         .map(|value| value.as_bytes().trim_ascii())
 }
 
+/// Whether a browser says that a page from elsewhere sent this. Without keys such a page could use
+/// the gateway, and by rebinding its own name to loopback read the answers; it cannot leave `Origin`
+/// out of a POST. Pages of this machine may, and so may extensions and desktop applications, whose
+/// origins no page can have.
+pub(super) fn is_from_foreign_page(request: &RequestHeader) -> bool {
+    request.headers.get_all(ORIGIN).iter().any(|origin| {
+        let Some((scheme, rest)) = origin.to_str().ok().and_then(|o| o.split_once("://")) else {
+            // `null` is what a sandboxed frame of any page sends.
+            return true;
+        };
+        if !matches!(scheme, "http" | "https") {
+            return false;
+        }
+        let host = rest.parse::<Authority>().ok();
+        !host.is_some_and(|authority| is_loopback_name(authority.host()))
+    })
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// Whether the key named `principal` may use `pool`.
 pub(super) fn may_use(auth: &Auth, principal: Option<&str>, pool: &str) -> bool {
     let Some(name) = principal else { return true };
@@ -56,4 +83,41 @@ fn glob_matches(pattern: &str, name: &str) -> bool {
     pattern == "*"
         || pattern == name
         || globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_from_elsewhere_are_told_by_their_origin() {
+        let foreign = |origin: &str| {
+            let mut request = RequestHeader::build("POST", b"/", None).unwrap();
+            request.insert_header(ORIGIN, origin).unwrap();
+            is_from_foreign_page(&request)
+        };
+        for origin in [
+            "http://evil.example",
+            "https://evil.example:8080",
+            "http://127.0.0.1.evil.example",
+            "http://localhost.evil.example",
+            "http://localhost@evil.example",
+            "http://192.168.0.1",
+            "null",
+            "",
+        ] {
+            assert!(foreign(origin), "{origin}");
+        }
+        for origin in [
+            "http://localhost:3000",
+            "http://127.0.0.1",
+            "https://[::1]:8443",
+            "vscode-webview://0abc",
+            "chrome-extension://abc",
+        ] {
+            assert!(!foreign(origin), "{origin}");
+        }
+        let plain = RequestHeader::build("POST", b"/", None).unwrap();
+        assert!(!is_from_foreign_page(&plain), "programs send no Origin");
+    }
 }

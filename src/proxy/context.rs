@@ -47,6 +47,10 @@ pub(super) struct Native {
     /// Body held until it is complete.
     pub(super) held: BytesMut,
     pub(super) body_bytes: u64,
+    /// The body is a form and no JSON.
+    pub(super) is_form: bool,
+    /// When the body must have arrived.
+    pub(super) body_until: Instant,
 }
 
 impl Context {

@@ -54,6 +54,9 @@ impl PingoraDownstream<'_> {
 
 impl Downstream for PingoraDownstream<'_> {
     async fn head(&mut self, head: Head) -> Result<(), Gone> {
+        if head.length.is_none() && self.session.req_header().version == Version::HTTP_10 {
+            self.session.set_keepalive(None);
+        }
         let header = self.header(&head).map_err(|_| Gone)?;
         self.session
             .write_response_header(Box::new(header), false)

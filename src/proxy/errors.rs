@@ -1,9 +1,12 @@
 //! Telling a client what went wrong, outside of an exchange.
 
+use std::time::Duration;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
+use tokio::time::timeout;
 
 use super::context::Context;
 use crate::dialect::error;
@@ -28,14 +31,27 @@ pub(super) async fn respond(
         header.insert_header(RETRY_AFTER, after.as_secs().max(1))?;
     }
     // What is left of a body that was not read must not be taken for the next request.
-    if !session.is_body_done() || matches!(error, TurnError::Draining) {
+    let unread = !session.is_body_done();
+    if unread || matches!(error, TurnError::Draining) {
         session.set_keepalive(None);
         header.insert_header(CONNECTION, "close")?;
     }
     session
         .write_response_header(Box::new(header), false)
         .await?;
-    session.write_response_body(Some(body), true).await
+    session.write_response_body(Some(body), true).await?;
+    if unread {
+        linger(session).await;
+    }
+    Ok(())
+}
+
+/// A client that is still sending may lose the answer: on HTTP/1 the kernel resets a connection
+/// closed with unread data (RFC 9112 §9.6), on HTTP/2 the stream is reset before the answer has left.
+async fn linger(session: &mut Session) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
+    let _ = timeout(PATIENCE, rest).await;
 }
 
 /// Pingora gave up on a request: say so in the client's dialect while that is possible.
@@ -72,6 +88,7 @@ pub(super) async fn fail_to_proxy(
 fn translate(error: &Error, source: &ErrorSource) -> TurnError {
     match (error.etype(), source) {
         (ErrorType::HTTPStatus(404), _) => TurnError::UnknownPath("unknown path".into()),
+        (ErrorType::HTTPStatus(408), _) => TurnError::BodyTimeout,
         (ErrorType::HTTPStatus(413), _) => TurnError::BodyTooLarge { limit: 0 },
         (ErrorType::HTTPStatus(code), _) if (400..500).contains(code) => {
             TurnError::bad_request(format!("the request was refused ({code})"))

@@ -17,14 +17,16 @@ use crate::config::Config;
 use crate::dialect::relay::Relay;
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
-    self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, RelayConversion,
+    self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards,
+    RelayConversion,
 };
 use crate::fleet::Pool;
+use crate::guard::preset;
 use crate::session::{Served, Visit};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::telemetry::labels::{Configured, Stage};
-use crate::turn::TurnError;
+use crate::turn::{Turn, TurnError};
 
 /// Serve one request to its end.
 pub(super) async fn serve(
@@ -105,11 +107,9 @@ fn prepare(
                 created: unix_seconds(),
                 model,
             };
-            Ok((
-                pool,
-                Box::new(ChatConversion::new(dialect, turn, meta)),
-                stream,
-            ))
+            let guards = guards(config, session, ctx, &pool, &turn);
+            let conversion = ChatConversion::new(dialect, turn, meta, guards);
+            Ok((pool, Box::new(conversion), stream))
         }
         ExchangeKind::CountTokens => {
             let turn = Dialect::Anthropic.decode(&body)?;
@@ -123,6 +123,18 @@ fn prepare(
             Ok((pool, Box::new(RelayConversion::new(relay)), stream))
         }
     }
+}
+
+/// The guards this turn gets: by header, key, pool or default.
+fn guards(config: &Config, session: &Session, ctx: &Context, pool: &Pool, turn: &Turn) -> Guards {
+    let header = session.req_header().headers.get("x-drover-guard");
+    let sources = preset::Sources {
+        header: header.and_then(|value| value.to_str().ok()),
+        principal: ctx.principal.as_deref(),
+        pool: pool.guard(),
+    };
+    let preset = preset::resolve(config, sources);
+    Guards::new(preset, config.guard.tool_calls.clone(), turn, &ctx.id)
 }
 
 /// The pool that serves `model`, if the key may use it.
@@ -141,7 +153,8 @@ fn pool(
     let (pool, _) = shared.fleet.resolve(model).ok_or_else(unknown)?;
     if !auth::may_use(&config.auth, ctx.principal.as_deref(), pool.name()) {
         return Err(TurnError::Forbidden(format!(
-            "this key may not use the model `{model}`"
+            "this key may not use the model `{}`",
+            ClientText::new(model)
         )));
     }
     ctx.pool = Some(pool.name().into());

@@ -45,7 +45,7 @@ fn body(shared: &Shared, ctx: &Context, kind: LocalKind) -> std::result::Result<
     Ok(match kind {
         LocalKind::Models => models().list(ctx.dialect),
         LocalKind::Model(id) => models()
-            .find(&id, shared)
+            .find(&id, shared, ctx.principal.as_deref())
             .ok_or(TurnError::UnknownModel(id))?
             .one(ctx.dialect),
         LocalKind::Health if shared.fleet.any_ready() && !shared.is_draining() => {

@@ -50,6 +50,10 @@ fn exchange(ctx: &Context, record: &mut Record) {
         record.tokens_cached = Some(usage.cached);
         record.tokens_out = Some(usage.completion);
     }
+    let acted = ctx.report.interventions.iter().filter(|done| done.acted);
+    record.interventions = acted.map(|done| done.kind).collect();
+    record.interventions.sort_unstable();
+    record.interventions.dedup();
     if done.end == End::Complete {
         record.stop_reason = ctx.report.stop.as_ref().map(stop_reason);
     }
@@ -126,4 +130,8 @@ fn count(ctx: &Context, record: &Record) {
     );
     metrics.tokens(pool, TokenKind::Cached, usage.cached);
     metrics.tokens(pool, TokenKind::Output, usage.completion);
+    metrics.tokens(pool, TokenKind::Hidden, ctx.report.hidden);
+    for intervention in &ctx.report.interventions {
+        metrics.intervention(intervention.kind, intervention.acted);
+    }
 }

@@ -31,6 +31,8 @@ use context::Context;
 use route::Route;
 pub use shared::Shared;
 
+use crate::turn::TurnError;
+
 /// The gateway as Pingora sees it.
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -146,7 +148,7 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Context,
-    ) -> std::result::Result<Route, crate::turn::TurnError> {
+    ) -> std::result::Result<Route, TurnError> {
         headers::check(session, &self.shared)?;
         let config = self.shared.config();
         let request = session.req_header();
@@ -154,9 +156,14 @@ impl Gateway {
         ctx.set_label(route.label());
         if !route.is_public() {
             ctx.principal = auth::principal(&config.auth, request)?;
+            if config.auth.keys.is_empty() && auth::is_from_foreign_page(request) {
+                return Err(TurnError::Forbidden(
+                    "without API keys the gateway does not serve pages of other origins".into(),
+                ));
+            }
         }
         if self.shared.is_draining() && !route.is_public() {
-            return Err(crate::turn::TurnError::Draining);
+            return Err(TurnError::Draining);
         }
         Ok(route)
     }

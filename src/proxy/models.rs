@@ -43,12 +43,20 @@ impl Models {
         Self(names)
     }
 
-    /// Whether `id` is one of them, or a name that a pool would take.
-    pub(super) fn find(mut self, id: &str, shared: &Shared) -> Option<Self> {
+    /// Whether `id` is one of them, or a name that a pool the key may use would take.
+    pub(super) fn find(
+        mut self,
+        id: &str,
+        shared: &Shared,
+        principal: Option<&str>,
+    ) -> Option<Self> {
         let window = match self.0.remove(id) {
             Some(window) => window,
             None => {
                 let (pool, _) = shared.fleet.resolve(id)?;
+                if !auth::may_use(&shared.config().auth, principal, pool.name()) {
+                    return None;
+                }
                 pool.backends()
                     .iter()
                     .filter_map(|backend| backend.facts().n_ctx)

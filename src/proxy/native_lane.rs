@@ -1,20 +1,25 @@
 //! Paths that are passed through by Pingora's native phases (`fleet.passthrough`).
 //!
-//! A JSON body loses the fields that may not come from a client, as on the exchange lane. The
-//! transformed length is unknown when the header goes out, so such a body is sent chunked.
+//! A JSON body loses the fields that may not come from a client, as on the exchange lane; one that
+//! cannot be read here is refused, since llama-server might read it (it skips a byte order mark, takes
+//! a NUL for the end, and does not look at the content type). The transformed length is unknown when
+//! the header goes out, so such a body is sent chunked.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
 };
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
 
+use super::body::answer_expectation;
 use super::context::{Context, Native};
 use super::{Shared, auth, headers};
-use crate::dialect::json::{Members, ObjectWriter};
+use crate::dialect::json::{self, Members, ObjectWriter};
 use crate::dialect::llama;
 use crate::exchange::no_backend;
 use crate::fleet::Failure;
@@ -42,14 +47,18 @@ pub(super) async fn prepare(
         .select(&[])
         .map_err(|unavailable| no_backend(pool, unavailable))?;
     session.set_write_timeout(Some(config.timeouts.write));
-    if session.req_header().headers.contains_key(EXPECT) {
-        let _ = session.write_continue_response().await;
-    }
+    // A client that has left shows when its body is read.
+    let _ = answer_expectation(session).await;
+    let content_type = session.req_header().headers.get(CONTENT_TYPE);
     ctx.native = Some(Native {
         lease,
         tried: Vec::new(),
         held: BytesMut::new(),
         body_bytes: 0,
+        // As cpp-httplib tells it; it hands such a body to nobody as JSON.
+        is_form: content_type
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"multipart/form-data")),
+        body_until: Instant::now() + config.timeouts.request_body,
     });
     Ok(())
 }
@@ -104,6 +113,9 @@ pub(super) fn request_body(
     let Some(native) = &mut ctx.native else {
         return Ok(());
     };
+    if Instant::now() > native.body_until {
+        return Error::e_explain(ErrorType::HTTPStatus(408), "body too slow");
+    }
     if let Some(piece) = body.take() {
         native.body_bytes += piece.len() as u64;
         if native.body_bytes > shared.config().limits.max_body_bytes.as_u64() {
@@ -112,20 +124,40 @@ pub(super) fn request_body(
         native.held.extend_from_slice(&piece);
     }
     // An empty piece holds; none would end the upload.
-    *body = Some(if end_of_stream {
-        cleaned(native.held.split().freeze())
-    } else {
+    *body = Some(if !end_of_stream {
         Bytes::new()
+    } else if native.is_form {
+        native.held.split().freeze()
+    } else {
+        cleaned(native.held.split().freeze())
+            .map_err(|error| Error::explain(ErrorType::HTTPStatus(400), error.to_string()))?
     });
     Ok(())
 }
 
-fn cleaned(body: Bytes) -> Bytes {
-    let Ok(Members(members)) = serde_json::from_slice(&body) else {
-        return body;
-    };
+/// The body without what may not come from a client.
+fn cleaned(body: Bytes) -> std::result::Result<Bytes, TurnError> {
+    if body.is_empty() {
+        return Ok(body);
+    }
+    if json::deeper_than(&body, json::MAX_DEPTH) {
+        return Err(TurnError::bad_request("the request nests too deeply"));
+    }
+    let whole: &RawValue = serde_json::from_slice(&body)
+        .map_err(|_| TurnError::bad_request("the request body is no JSON"))?;
+    if llama::names_remote_media(whole) {
+        return Err(TurnError::bad_request(llama::REMOTE_MEDIA));
+    }
+    if !whole.get().starts_with('{') {
+        return Ok(body);
+    }
+    let Members(members) = serde_json::from_str(whole.get())
+        .map_err(|_| TurnError::bad_request("the request body is no JSON"))?;
+    for (name, value) in &members {
+        llama::check(name, value)?;
+    }
     if members.iter().all(|(name, _)| llama::is_forwardable(name)) {
-        return body.clone();
+        return Ok(body.clone());
     }
     let mut out = BytesMut::with_capacity(body.len());
     let mut object = ObjectWriter::new(&mut out);
@@ -136,7 +168,7 @@ fn cleaned(body: Bytes) -> Bytes {
         object.raw(name, value);
     }
     object.end();
-    out.freeze()
+    Ok(out.freeze())
 }
 
 /// Nothing was sent yet: try the next backend.
@@ -168,11 +200,33 @@ mod tests {
     #[test]
     fn a_body_loses_dangerous_fields_only() {
         let clean = Bytes::from_static(b"{ \"content\":\"a\" }");
-        assert_eq!(cleaned(clean.clone()), clean);
+        assert_eq!(cleaned(clean.clone()), Ok(clean));
         let dirty =
             Bytes::from_static(b"{\"id_slot\":0,\"content\":\"a\",\"speculative.n_max\":1}");
-        assert_eq!(cleaned(dirty), Bytes::from_static(b"{\"content\":\"a\"}"));
-        let other = Bytes::from_static(b"not json");
-        assert_eq!(cleaned(other.clone()), other);
+        let expected = Bytes::from_static(b"{\"content\":\"a\"}");
+        assert_eq!(cleaned(dirty), Ok(expected));
+        for other in [&b""[..], b"[1,2]", b"\"text\""] {
+            assert_eq!(
+                cleaned(Bytes::from_static(other)),
+                Ok(Bytes::from_static(other))
+            );
+        }
+    }
+
+    /// llama-server reads every one of the first three, `id_slot` and all.
+    #[test]
+    fn what_only_the_backend_would_understand_is_refused() {
+        for body in [
+            &b"\xef\xbb\xbf{\"id_slot\":0,\"content\":\"a\"}"[..],
+            b"{\"id_slot\":0,\"content\":\"a\"}\0",
+            b"{\"id_slot\":0,\"content\":\"a\"}\0 and more",
+            b"{\"id_slot\":0,\"\\ud800\":1}",
+            b"not json",
+            b"\xff",
+        ] {
+            assert!(cleaned(Bytes::from_static(body)).is_err(), "{body:?}");
+        }
+        let deep = [b"[".repeat(5000), b"]".repeat(5000)].concat();
+        assert!(cleaned(Bytes::from(deep)).is_err());
     }
 }

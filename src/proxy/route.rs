@@ -1,6 +1,7 @@
 //! Which lane a request takes: method and path decide, nothing else.
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use super::Shared;
 use crate::dialect::Dialect;
@@ -108,7 +109,11 @@ fn known(method: &Method, path: &str) -> Option<Route> {
         "/v1/models" | "/models" => LocalKind::Models,
         "/health" | "/v1/health" => LocalKind::Health,
         "/" => LocalKind::Root,
-        _ => LocalKind::Model(path.strip_prefix("/v1/models/")?.to_owned()),
+        // SDKs escape the slash of `org/model`.
+        _ => {
+            let id = percent_decode_str(path.strip_prefix("/v1/models/")?);
+            LocalKind::Model(id.decode_utf8().ok()?.into_owned())
+        }
     }))
 }
 
@@ -145,6 +150,8 @@ mod tests {
         assert_eq!(get("/slots"), None);
         assert_eq!(post("/v1/models"), None);
         let model = LocalKind::Model("org/m".to_owned());
-        assert_eq!(get("/v1/models/org/m"), Some(Route::Local(model)));
+        assert_eq!(get("/v1/models/org/m"), Some(Route::Local(model.clone())));
+        assert_eq!(get("/v1/models/org%2Fm"), Some(Route::Local(model)));
+        assert_eq!(get("/v1/models/%ff"), None);
     }
 }

@@ -77,6 +77,8 @@ label! {
         First = "first",
         /// Another backend after one failed before the first byte.
         Failover = "failover",
+        /// The same backend, after an answer that was no good.
+        Reask = "reask",
         /// The same attempt once more, because a pooled connection turned out to be closed.
         Stale = "stale",
     }

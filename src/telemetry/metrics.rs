@@ -54,6 +54,7 @@ pub struct Metrics {
     inter_token: HistogramVec,
     tokens: IntCounterVec,
     attempts: IntCounterVec,
+    interventions: IntCounterVec,
     overhead: HistogramVec,
     upstream_aborts: IntCounterVec,
     client_disconnects: IntCounter,
@@ -122,6 +123,11 @@ impl Metrics {
                 "drover_attempts_total",
                 "Upstream requests by the reason they were made.",
                 &["why"],
+            )?,
+            interventions: declare.counters(
+                "drover_interventions_total",
+                "What guards changed (mode act) or would have changed (mode observe), by kind.",
+                &["kind", "mode"],
             )?,
             overhead: declare.histograms(
                 "drover_overhead_seconds",
@@ -196,6 +202,12 @@ impl Metrics {
     /// Counts an upstream request.
     pub fn attempt(&self, why: Why) {
         self.attempts.with_label_values(&[why.as_str()]).inc();
+    }
+
+    /// Counts something a guard changed, or would have. `kind` is one of the guards' fixed names.
+    pub fn intervention(&self, kind: &'static str, acted: bool) {
+        let mode = if acted { "act" } else { "observe" };
+        self.interventions.with_label_values(&[kind, mode]).inc();
     }
 
     /// Own time spent in one stage of one turn.

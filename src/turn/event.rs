@@ -98,7 +98,7 @@ impl Timings {
     /// The usage these timings stand for: streams without a usage chunk still carry them.
     pub fn usage(&self) -> Usage {
         Usage {
-            prompt: self.cache_n + self.prompt_n,
+            prompt: self.cache_n.saturating_add(self.prompt_n),
             cached: self.cache_n,
             completion: self.predicted_n,
         }

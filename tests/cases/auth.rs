@@ -82,6 +82,17 @@ async fn a_key_opens_by_either_header() {
 }
 
 #[tokio::test]
+async fn without_a_key_no_body_is_read() {
+    let (one, two) = (Backend::start().await, Backend::start().await);
+    let gateway = two_pools(&one, &two).start().await;
+    let mut client = gateway.connect().await;
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nContent-Length: 1000000\r\n\r\n";
+    client.write(head.as_bytes()).await.unwrap();
+    client.answer().await.rest().await.assert_error(401);
+    client.closed().await;
+}
+
+#[tokio::test]
 async fn a_key_reaches_its_own_pools_only() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let gateway = two_pools(&one, &two).start().await;

@@ -203,6 +203,21 @@ async fn a_client_that_takes_nothing_counts_as_gone() {
 }
 
 #[tokio::test]
+async fn an_http2_client_that_takes_nothing_counts_as_gone() {
+    let backend = Backend::replying(Reply::stream().event(&role()).flood().hang()).await;
+    let gateway = Setup::to(&[&backend])
+        .set("timeouts.write", json!("300ms"))
+        .start()
+        .await;
+    let mut h2 = gateway.connect_h2().await;
+    // Its window is never opened again.
+    let answer = h2.open(&stream()).await;
+    backend.cancelled(0).await;
+    gateway.idle().await;
+    drop(answer);
+}
+
+#[tokio::test]
 async fn nobody_is_asked_again_for_a_client_that_left() {
     let one = Backend::replying(reply(When::Silent)).await;
     let two = Backend::replying(reply(When::Silent)).await;

@@ -53,6 +53,11 @@ fn said(response: &Response) -> String {
 #[case::garbage_event(Reply::stream().event(&role()).piece("data: {nonsense\n\n").hang())]
 #[case::error_event(Reply::stream().event(&role()).event(&json!({"error": {"code": 500, "message": "Compute error.", "type": "server_error"}})).end())]
 #[case::router_child_died(Reply::stream().piece("proxy error: Failed to read connection").end())]
+#[case::no_stream(Reply::whole(200, "text/html", "<html>It works!</html>"))]
+#[case::an_answer_in_one_piece(Reply::json(200, &json!({"choices": [], "object": "chat.completion"})))]
+#[case::no_content(Reply::new().raw("HTTP/1.1 204 No Content\r\n\r\n"))]
+#[case::elsewhere(Reply::new().raw("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"))]
+#[case::endless_header(Reply::new().raw(format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(2 << 20))).hang())]
 #[case::broken_chunk(Reply::stream().event(&role()).raw("zz\r\n").close())]
 #[tokio::test]
 async fn another_backend_answers(#[case] failure: Reply, #[values(true, false)] streams: bool) {
@@ -66,6 +71,29 @@ async fn another_backend_answers(#[case] failure: Reply, #[values(true, false)] 
         assert_eq!(response.headers.get("x-drover-attempts"), Some("2"));
         assert_eq!(response.headers.get("x-drover-backend"), Some("b1"));
     }
+}
+
+#[tokio::test]
+async fn an_endless_event_is_not_held_in_memory() {
+    let line = Reply::stream()
+        .event(&role())
+        .piece("data: {\"choices\":\"");
+    let piece = "e".repeat(256 << 10);
+    let endless = (0..80).fold(line, |reply, _| reply.piece(&piece)).hang();
+    let bad = Backend::replying(endless).await;
+    let good = Backend::replying(Reply::says(&["saved"])).await;
+    let response = replaced(&bad, &good, json!({"stream": true})).await;
+    assert_eq!(said(&response), "saved");
+    bad.cancelled(0).await;
+}
+
+#[tokio::test]
+async fn interim_answers_are_skipped() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n";
+    let backend = Backend::replying(Reply::new().raw(interim).and(Reply::says(&["a"]))).await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let response = gateway.ask(&stream()).await;
+    assert_eq!(said(&response), "a");
 }
 
 #[tokio::test]

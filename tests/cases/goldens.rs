@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
-use drover::dialect::llama::{Fault, Target};
+use drover::dialect::llama::{Fault, Target, TemplateRules};
 use drover::dialect::{Dialect, Meta};
-use drover::exchange::{ChatConversion, Conversion, Progress};
+use drover::exchange::{ChatConversion, Conversion, Guards, Progress};
 use drover::turn::Turn;
 
 /// About half an event.
@@ -68,17 +68,21 @@ impl Case {
             created: 1_800_000_000,
             model,
         };
-        ChatConversion::new(self.dialect, self.turn.clone(), meta)
+        ChatConversion::new(self.dialect, self.turn.clone(), meta, Guards::off())
+    }
+
+    fn target(&self) -> Target<'static> {
+        target(self.name().ends_with("_strict"))
     }
 
     fn forwarded(&self) -> Vec<u8> {
-        self.conversion().begin(target()).body.to_vec()
+        self.conversion().begin(self.target(), None).body.to_vec()
     }
 
     /// What the client gets when the backend's bytes come in these pieces.
     fn answer<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut conversion = self.conversion();
-        conversion.begin(target());
+        conversion.begin(self.target(), None);
         let mut out = BytesMut::new();
         let fed = feed(&mut conversion, pieces, &mut out);
         let ended = fed.and_then(|()| conversion.end(&mut out));
@@ -102,9 +106,17 @@ impl Case {
     }
 }
 
-fn target() -> Target<'static> {
+/// A backend whose template takes any order of roles, unless the case's name says that it is strict.
+fn target(strict: bool) -> Target<'static> {
+    let rules = TemplateRules {
+        system_anywhere: !strict,
+        consecutive_users: !strict,
+        user_after_tool: !strict,
+    };
     Target {
         n_ctx: Some(N_CTX),
+        vision: Some(true),
+        rules,
         ..Target::default()
     }
 }

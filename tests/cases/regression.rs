@@ -1,1 +1,34 @@
 //! One test for each defect that was found in the gateway.
+
+use serde_json::json;
+
+use crate::support::*;
+
+/// llama-server's JSON parser skips a byte order mark and ends at a NUL byte, ours does neither: such a
+/// body was taken for something else than JSON on the native lane and passed with all its fields.
+#[tokio::test]
+async fn dangerous_fields_cannot_be_disguised_on_the_native_lane() {
+    let backend = Backend::replying(Reply::json(200, &json!({"content": "a"}))).await;
+    let passthrough = json!([{"path": "/completion", "pool": "default"}]);
+    let gateway = Setup::to(&[&backend])
+        .set("fleet.passthrough", passthrough)
+        .start()
+        .await;
+    let hidden = r#"{"prompt":"a","id_slot":3}"#;
+    let disguised = [
+        format!("\u{feff}{hidden}"),
+        format!(" \u{feff}{hidden}"),
+        format!("{hidden}\0 and more"),
+        format!("\n{hidden}]"),
+    ];
+    for body in disguised {
+        let response = gateway.ask(&post("/completion", body.clone())).await;
+        let reached = backend.requests().iter().any(|r| r.body == body.as_bytes());
+        assert!(!reached, "{body:?} passed");
+        response.assert_error(400);
+    }
+    // What is no JSON object at all passes as it is: uploads, for instance.
+    let upload =
+        "--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n{\"id_slot\":1}\r\n--x--";
+    assert_eq!(gateway.ask(&post("/completion", upload)).await.status, 200);
+}

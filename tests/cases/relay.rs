@@ -76,6 +76,32 @@ async fn dangerous_fields_stop_at_the_gateway() {
 }
 
 #[tokio::test]
+async fn dangerous_fields_cannot_be_disguised() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let message = r#""messages":[{"role":"user","content":"a"}]"#;
+    let bodies = [
+        format!(r#"{{{message},"id\u005fslot":3}}"#),
+        format!(r#"{{{message},"\u0069d_slot":3,"id_slot":3}}"#),
+        format!(r#"{{{message},"speculative\u002en_max":3}}"#),
+    ];
+    for (index, body) in bodies.into_iter().enumerate() {
+        assert_eq!(gateway.ask(&post(PATH, body)).await.status, 200);
+        let forwarded = backend.request(index).await.json();
+        let refused = forwarded
+            .get("id_slot")
+            .or(forwarded.get("speculative.n_max"));
+        assert_eq!(refused, None, "{forwarded}");
+    }
+    // What llama-server's parser takes and ours does not: a byte order mark, text behind a NUL.
+    let hidden = format!(r#"{{{message},"id_slot":3}}"#);
+    for body in [format!("\u{feff}{hidden}"), format!("{hidden}\0 and more")] {
+        gateway.ask(&post(PATH, body)).await.assert_error(400);
+    }
+    assert_eq!(backend.requests().len(), 3);
+}
+
+#[tokio::test]
 async fn fields_the_gateway_does_not_know_pass_as_they_came() {
     let backend = Backend::start().await;
     let gateway = Setup::to(&[&backend]).start().await;

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,16 +14,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
+use super::checks::{Check, Health};
 use super::http::{Headers, Reader};
 use super::recorded::{Record, Recorded};
 use super::script::{Reply, Step};
 use super::wait::eventually;
-
-/// Context window of a slot, in tokens.
-pub(crate) const N_CTX: u64 = 4096;
-
-/// The `--api-prefix` under which it answers too.
-pub(crate) const PREFIX: &str = "/api";
 
 /// Backends answer health checks and notice cancellations while a test is busy with its own work.
 static OWN_THREAD: LazyLock<Runtime> = LazyLock::new(|| {
@@ -34,15 +28,6 @@ static OWN_THREAD: LazyLock<Runtime> = LazyLock::new(|| {
         .build()
         .unwrap()
 });
-
-/// How health checks are answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// Like a server that works.
-    Ok,
-    /// Every path says that the model is loading.
-    Loading,
-}
 
 /// See the module's documentation. Stops when dropped.
 #[derive(Debug)]
@@ -195,10 +180,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     };
     let mut number = None;
     while let Ok(Some((line, headers))) = connection.reader.head().await {
-        let path = line.split(' ').nth(1).unwrap_or_default();
-        let health = *shared.health.lock();
-        let after = match answer_check(path, health) {
-            Some(reply) => connection.check(reply).await,
+        let target = line.split(' ').nth(1).unwrap_or_default();
+        let after = match Check::find(target) {
+            Some(check) => connection.check(&shared, check, &headers).await,
             None => {
                 let count = || shared.connections.fetch_add(1, Ordering::Relaxed);
                 let number = *number.get_or_insert_with(count);
@@ -219,8 +203,15 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 impl Connection {
-    async fn check(&mut self, reply: Reply) -> io::Result<After> {
-        play(&mut self.writer, reply).await
+    async fn check(
+        &mut self,
+        shared: &Shared,
+        check: Check,
+        headers: &Headers,
+    ) -> io::Result<After> {
+        let body = self.reader.body(headers).await?;
+        let health = *shared.health.lock();
+        play(&mut self.writer, check.answer(health, &body)).await
     }
 
     async fn scripted(
@@ -294,27 +285,4 @@ async fn play(writer: &mut OwnedWriteHalf, reply: Reply) -> io::Result<After> {
         }
     }
     Ok(After::Next)
-}
-
-/// What the gateway's health checks get; none for paths a client asks for.
-fn answer_check(path: &str, health: Health) -> Option<Reply> {
-    let path = path.split('?').next().unwrap_or_default();
-    let body = match path.strip_prefix(PREFIX).unwrap_or(path) {
-        "/health" | "/props" | "/slots" if health == Health::Loading => return Some(Reply::loading()),
-        "/health" => json!({"status": "ok"}),
-        "/props" => json!({
-            "default_generation_settings": {"params": {"seed": 1}, "n_ctx": N_CTX},
-            "total_slots": 4, "model_alias": "backend-model", "model_path": "/m.gguf",
-            "modalities": {"vision": false, "video": false, "audio": false},
-            "endpoint_slots": true, "endpoint_props": false, "endpoint_metrics": false,
-            "chat_template": "{{ messages }}", "build_info": "b11434-test",
-            "chat_template_caps": {"supports_tools": true, "supports_tool_calls": true},
-            "is_sleeping": false,
-        }),
-        "/slots" => (0..4)
-            .map(|id| json!({"id": id, "n_ctx": N_CTX, "speculative": false, "is_processing": false}))
-            .collect(),
-        _ => return None,
-    };
-    Some(Reply::json(200, &body))
 }

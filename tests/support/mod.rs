@@ -1,6 +1,7 @@
 //! What the tests are made of.
 
 pub(crate) mod backend;
+pub(crate) mod checks;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod gateway;
@@ -12,7 +13,8 @@ pub(crate) mod response;
 pub(crate) mod script;
 pub(crate) mod wait;
 
-pub(crate) use backend::{Backend, Health, N_CTX, dead_url};
+pub(crate) use backend::{Backend, dead_url};
+pub(crate) use checks::{Health, N_CTX};
 pub(crate) use client::Client;
 pub(crate) use config::{Setup, pool};
 pub(crate) use gateway::{DROVER, Gateway};

@@ -1,5 +1,7 @@
 //! Requests of clients.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -37,9 +39,14 @@ pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request {
     request.header("Content-Type", "application/json")
 }
 
-/// A chat turn; `more` is added to a minimal request, or replaces parts of it.
+/// A chat turn of a new conversation; `more` is added to a minimal request, or replaces parts of it.
 pub(crate) fn chat(more: Value) -> Request {
-    let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+    static CONVERSATIONS: AtomicUsize = AtomicUsize::new(0);
+    let content = format!(
+        "hi for the {}th time",
+        CONVERSATIONS.fetch_add(1, Ordering::Relaxed)
+    );
+    let mut body = json!({"model": "m", "messages": [{"role": "user", "content": content}]});
     if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
         body.extend(more);
     }

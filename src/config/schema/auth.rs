@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::guard::Preset;
 use crate::config::{Secret, units};
 
 /// Clients and what they may reach.
@@ -33,6 +34,10 @@ pub struct ApiKey {
     pub source: KeySource,
     /// Pools the key may use, exact names or globs.
     pub pools: Vec<String>,
+    /// Guard preset of this key's turns; null: that of the pool.
+    pub guard: Option<Preset>,
+    /// What requests with this key may choose for themselves.
+    pub may_select: MaySelect,
     digest: Option<[u8; 32]>,
 }
 
@@ -87,6 +92,20 @@ struct ApiKeyTable {
     /// Pools the key may use, exact names or globs.
     #[serde(default = "every_pool")]
     pools: Vec<String>,
+    /// Guard preset of this key's turns; null: that of the pool.
+    #[serde(default)]
+    guard: Option<Preset>,
+    /// What requests with this key may choose for themselves.
+    #[serde(default)]
+    may_select: MaySelect,
+}
+
+/// What a request may choose for itself, by header.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaySelect {
+    /// Guard presets that `x-drover-guard` may name.
+    pub guard: Vec<Preset>,
 }
 
 fn every_pool() -> Vec<String> {
@@ -116,6 +135,8 @@ impl TryFrom<ApiKeyTable> for ApiKey {
             name: table.name,
             source,
             pools: table.pools,
+            guard: table.guard,
+            may_select: table.may_select,
             digest: None,
         })
     }
@@ -130,6 +151,8 @@ impl From<ApiKey> for ApiKeyTable {
             key_env: None,
             key_file: None,
             pools: key.pools,
+            guard: key.guard,
+            may_select: key.may_select,
         };
         match key.source {
             KeySource::Plain(secret) => table.key = Some(secret),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::guard::Preset;
 use crate::config::{EnvSecret, Secret, units};
 
 /// The backends, grouped in pools.
@@ -36,6 +37,7 @@ impl Default for Fleet {
             pools: vec![Pool {
                 name: "default".to_owned(),
                 models: vec!["*".to_owned()],
+                guard: None,
                 backends: vec![Backend::at("http://127.0.0.1:8081")],
             }],
             health: Health::default(),
@@ -63,6 +65,9 @@ pub struct Pool {
     /// Model names clients may ask for, exact or globs (`qwen3-*`). The matched pattern is the model
     /// label of metrics.
     pub models: Vec<String>,
+    /// Guard preset of this pool; null: `guard.preset`.
+    #[serde(default)]
+    pub guard: Option<Preset>,
     /// The backends, at least one.
     pub backends: Vec<Backend>,
 }

@@ -3,6 +3,7 @@
 
 mod auth;
 mod fleet;
+mod guard;
 mod limits;
 mod listen;
 mod operations;
@@ -10,8 +11,9 @@ mod operations;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use auth::{ApiKey, Auth, KeySource};
+pub use auth::{ApiKey, Auth, KeySource, MaySelect};
 pub use fleet::{Backend, Fleet, Health, KvLayout, Passthrough, Pool, SlotCount};
+pub use guard::{Guard, Preset, ToolCalls};
 pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};
 pub use operations::{LogFormat, PingoraSettings, Telemetry};
@@ -35,6 +37,8 @@ pub struct Config {
     pub turn: TurnLimits,
     /// The backends, grouped in pools by the model they serve.
     pub fleet: Fleet,
+    /// What is done about malformed and empty answers.
+    pub guard: Guard,
     /// Logs.
     pub telemetry: Telemetry,
     /// Settings of the Pingora server underneath.
@@ -54,6 +58,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             turn: TurnLimits::default(),
             fleet: Fleet::default(),
+            guard: Guard::default(),
             telemetry: Telemetry::default(),
             pingora: PingoraSettings::default(),
         }

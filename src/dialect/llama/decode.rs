@@ -210,7 +210,7 @@ impl ChunkDecoder {
             sum.prompt = wire.prompt_tokens;
             sum.cached = sum.cached.max(cached);
         }
-        sum.completion += wire.completion_tokens;
+        sum.completion = sum.completion.saturating_add(wire.completion_tokens);
     }
 
     fn choice(&mut self, wire: WireChoice, out: &mut Vec<Upstream>) -> Result<(), Fault> {
@@ -241,7 +241,7 @@ impl ChunkDecoder {
                     .or_own(call.id.unwrap_or_default(), choice, index);
                 state.calls += 1;
                 push(Delta::ToolOpen { index, id, name });
-            } else if index + 1 != state.calls {
+            } else if index.checked_add(1) != Some(state.calls) {
                 // Calls come one after the other; a client could not tell when one is whole.
                 return Err(stream_fault(
                     "the backend sent arguments of a call that is not open",

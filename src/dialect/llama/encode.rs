@@ -3,6 +3,7 @@
 //! The same turn always gives the same bytes.
 
 use bytes::BytesMut;
+use serde_json::value::RawValue;
 
 use super::items::{Item, TemplateRules, items};
 use crate::dialect::json::{self, ObjectWriter, write_array};
@@ -23,15 +24,31 @@ pub struct Target<'a> {
     pub timings_per_token: bool,
 }
 
+/// How a turn is asked again: what is added to its end, and what the answer is held to.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// Messages after the client's.
+    pub append: Vec<Message>,
+    /// `response_format` the answer must follow; then no tool call is asked for.
+    pub constrain: Option<Box<RawValue>>,
+    /// Token limit instead of the client's.
+    pub max_tokens: Option<u64>,
+    /// Sampling temperature instead of the client's.
+    pub temperature: Option<f64>,
+    /// Keep the model from reasoning, where its template has a switch.
+    pub thinking_off: bool,
+}
+
 /// The request body. Always a stream: silence, garbage and disconnects are seen at once.
-pub fn chat_body(turn: &Turn, appended: &[Message], target: Target<'_>) -> BytesMut {
+pub fn chat_body(turn: &Turn, ask: Option<&Ask>, target: Target<'_>) -> BytesMut {
     let mut out = BytesMut::with_capacity(estimate(turn));
     let mut body = ObjectWriter::new(&mut out);
-    write_prompt(turn, appended, target, &mut body);
+    write_prompt(turn, ask, target, &mut body);
     if turn.choices > 1 {
         body.member("n", &turn.choices);
     }
-    if let Some(max) = max_tokens(turn, target) {
+    let limit = ask.and_then(|ask| ask.max_tokens).or(turn.max_tokens);
+    if let Some(max) = max_tokens(limit, target) {
         body.member("max_tokens", &max);
     }
     body.member("stream", &true);
@@ -50,24 +67,28 @@ pub fn chat_body(turn: &Turn, appended: &[Message], target: Target<'_>) -> Bytes
 pub fn count_body(turn: &Turn, target: Target<'_>) -> BytesMut {
     let mut out = BytesMut::with_capacity(estimate(turn));
     let mut body = ObjectWriter::new(&mut out);
-    write_prompt(turn, &[], target, &mut body);
+    write_prompt(turn, None, target, &mut body);
     body.end();
     out
 }
 
-fn write_prompt(
-    turn: &Turn,
-    appended: &[Message],
-    target: Target<'_>,
-    body: &mut ObjectWriter<'_>,
-) {
+fn write_prompt(turn: &Turn, ask: Option<&Ask>, target: Target<'_>, body: &mut ObjectWriter<'_>) {
     body.member("model", target.model.unwrap_or(&turn.model));
-    let messages = turn.messages.iter().chain(appended);
+    let messages = turn
+        .messages
+        .iter()
+        .chain(ask.into_iter().flat_map(|ask| &ask.append));
     let items = items(messages, target.rules, target.vision.unwrap_or(true));
     write_array(body.key("messages"), &items, write_item);
-    write_tools(turn, body);
+    let constrain = ask.and_then(|ask| ask.constrain.as_deref());
+    write_tools(turn, constrain.is_some(), body);
     for (name, value) in &turn.extra {
-        body.raw(name, value);
+        if !ask.is_some_and(|ask| ask.replaces(name)) {
+            body.raw(name, value);
+        }
+    }
+    if let Some(ask) = ask {
+        ask.write(body);
     }
 }
 
@@ -86,16 +107,16 @@ fn estimate(turn: &Turn) -> usize {
 }
 
 /// More than the window holds is asked for by real agents (128,000); the window is what they get.
-fn max_tokens(turn: &Turn, target: Target<'_>) -> Option<u64> {
-    match (turn.max_tokens, target.n_ctx) {
-        (Some(max), Some(window)) => Some(max.min(window)),
-        (max, _) => max,
-    }
+/// llama-server keeps the number as an `int32_t`, where a larger one would turn into any other.
+fn max_tokens(limit: Option<u64>, target: Target<'_>) -> Option<u64> {
+    const LARGEST: u64 = i32::MAX as u64;
+    let most = target.n_ctx.unwrap_or(LARGEST).min(LARGEST);
+    limit.map(|max| max.min(most))
 }
 
 /// A named choice is not enforced by llama-server (an object falls back to `auto`): offer that tool
 /// alone and require a call.
-fn write_tools(turn: &Turn, body: &mut ObjectWriter<'_>) {
+fn write_tools(turn: &Turn, constrained: bool, body: &mut ObjectWriter<'_>) {
     if turn.tools.is_empty() {
         return;
     }
@@ -111,9 +132,35 @@ fn write_tools(turn: &Turn, body: &mut ObjectWriter<'_>) {
         out.extend_from_slice(tool.upstream.get().as_bytes());
     });
     match turn.tool_choice {
+        // The schema decides; a grammar for calls beside it would contradict it.
+        _ if constrained => {}
         ToolChoice::Auto => {}
         ToolChoice::None => body.member("tool_choice", "none"),
         ToolChoice::Required | ToolChoice::Named(_) => body.member("tool_choice", "required"),
+    }
+}
+
+impl Ask {
+    fn replaces(&self, name: &str) -> bool {
+        match name {
+            "response_format" | "json_schema" | "grammar" => self.constrain.is_some(),
+            "temperature" => self.temperature.is_some(),
+            "chat_template_kwargs" | "reasoning_effort" => self.thinking_off,
+            _ => false,
+        }
+    }
+
+    fn write(&self, body: &mut ObjectWriter<'_>) {
+        if let Some(format) = &self.constrain {
+            body.raw("response_format", format);
+        }
+        if let Some(temperature) = self.temperature {
+            body.member("temperature", &temperature);
+        }
+        if self.thinking_off {
+            body.key("chat_template_kwargs")
+                .extend_from_slice(br#"{"enable_thinking":false}"#);
+        }
     }
 }
 
@@ -155,7 +202,7 @@ mod tests {
 
     fn messages(request: &str, target: Target<'_>) -> String {
         let turn = openai::decode(request.as_bytes()).unwrap();
-        let body = chat_body(&turn, &[], target);
+        let body = chat_body(&turn, None, target);
         let members: json::Members<'_> = serde_json::from_slice(&body).unwrap();
         members.get("messages").unwrap().get().to_owned()
     }
@@ -279,7 +326,7 @@ mod tests {
         let turn = openai::decode(request.as_bytes()).unwrap();
         let body = chat_body(
             &turn,
-            &[],
+            None,
             Target {
                 n_ctx: Some(4096),
                 ..Target::default()

@@ -16,6 +16,9 @@ pub enum Fault {
     Permanent(TurnError),
     /// Another backend, or the same one later, may answer it.
     Transient(TurnError),
+    /// The model wrote something that llama-server's parser for its template cannot read; in all
+    /// likelihood a malformed tool call. The text is llama-server's.
+    Misparsed(String),
 }
 
 impl Fault {
@@ -23,6 +26,7 @@ impl Fault {
     pub fn into_error(self) -> TurnError {
         match self {
             Self::Permanent(error) | Self::Transient(error) => error,
+            Self::Misparsed(why) => TurnError::Upstream(why),
         }
     }
 }
@@ -49,12 +53,17 @@ const TEMPLATE: &[&str] = &[
     "Unable to generate parser",
 ];
 
+/// The 500 of an answer that does not follow the template's own format (`common/chat.cpp`).
+const MISPARSED: &str = "does not match the expected";
+
 /// Texts of 500s that blame the request.
 const REQUEST: &[&str] = &[
     "is not supported - hint",
     "does not support multimodal",
     "Failed to load image",
     "Invalid base64",
+    "Failed to parse messages",
+    "Failed to parse tools",
     "Failed to tokenize",
     "Cannot use both",
     "Unsupported param",
@@ -132,6 +141,9 @@ impl WireError {
                 prompt: self.n_prompt_tokens.unwrap_or(0),
                 limit: self.n_ctx.unwrap_or(0),
             }));
+        }
+        if self.message.contains(MISPARSED) {
+            return Some(Fault::Misparsed(clip(&self.message)));
         }
         let says = |texts: &[&str]| texts.iter().any(|text| self.message.contains(text));
         if says(TEMPLATE) {

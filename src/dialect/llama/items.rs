@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::dialect::json;
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
@@ -38,8 +39,15 @@ pub(super) struct Item<'a> {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Piece<'a> {
-    Text { text: Cow<'a, str> },
-    ImageUrl { image_url: ImageUrl<'a> },
+    Text {
+        text: Cow<'a, str>,
+    },
+    ImageUrl {
+        image_url: ImageUrl<'a>,
+    },
+    /// Of a kind unknown here, as the client wrote it.
+    #[serde(untagged)]
+    Other(&'a RawValue),
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -146,7 +154,8 @@ fn speech_item(message: &Message, vision: bool) -> Item<'_> {
             Part::Image(image) => item.pieces.push(Piece::image(image, vision, &mut healthy)),
             Part::Thinking(text) => item.thinking.push_str(text),
             Part::ToolCall(call) => item.calls.push(Call::new(call, &mut healthy)),
-            Part::ToolResult(_) | Part::Other(_) => {}
+            Part::Other(raw) => item.pieces.extend(Piece::other(raw)),
+            Part::ToolResult(_) => {}
         }
     }
     item.verbatim = message.verbatim().map(|raw| raw.get()).filter(|_| healthy);
@@ -166,11 +175,15 @@ fn add<'a>(items: &mut Vec<Item<'a>>, mut item: Item<'a>, rules: TemplateRules) 
         (Role::System, Role::System) => leading && !rules.system_anywhere,
         (Role::User, Role::User) => !rules.consecutive_users,
         (Role::Tool, Role::User) => !rules.user_after_tool,
+        // llama-server itself refuses two at the end, and templates that insist on alternation any.
+        (Role::Assistant, Role::Assistant) => true,
         _ => false,
     };
     if folds {
         last.verbatim = None;
         last.pieces.append(&mut item.pieces);
+        last.calls.append(&mut item.calls);
+        last.thinking.push_str(&item.thinking);
     } else {
         items.push(item);
     }
@@ -212,6 +225,10 @@ impl<'a> Piece<'a> {
         Self::Text {
             text: Cow::Borrowed(text),
         }
+    }
+
+    fn other(raw: &'a str) -> Option<Self> {
+        serde_json::from_str(raw).ok().map(Self::Other)
     }
 
     fn image(image: &'a Image, vision: bool, healthy: &mut bool) -> Self {

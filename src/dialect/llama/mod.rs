@@ -9,7 +9,7 @@ mod fields;
 mod items;
 
 pub use decode::{ChunkDecoder, Upstream};
-pub use encode::{Target, chat_body, count_body};
+pub use encode::{Ask, Target, chat_body, count_body};
 pub use fault::{Fault, http_fault, stream_fault};
 pub use fields::{REMOTE_MEDIA, check, forward, is_forwardable, names_remote_media};
 pub use items::TemplateRules;

@@ -76,7 +76,7 @@ impl From<Usage> for WireUsage {
         Self {
             prompt_tokens: usage.prompt,
             completion_tokens: usage.completion,
-            total_tokens: usage.prompt + usage.completion,
+            total_tokens: usage.prompt.saturating_add(usage.completion),
             prompt_tokens_details: Details {
                 cached_tokens: usage.cached,
             },

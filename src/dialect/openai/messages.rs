@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::dialect::llama::{REMOTE_MEDIA, names_remote_media};
@@ -30,9 +30,18 @@ struct Wire<'a> {
     role: Cow<'a, str>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
-    reasoning_content: Option<String>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    reasoning_content: Option<&'a RawValue>,
     tool_calls: Option<Vec<WireCall>>,
-    tool_call_id: Option<String>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    tool_call_id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    name: Option<&'a RawValue>,
+}
+
+/// A member that is there, even if it is null.
+fn given<'de: 'a, 'a, D: Deserializer<'de>>(value: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -80,14 +89,22 @@ fn decode_one(position: usize, raw: &RawValue) -> Result<Message, TurnError> {
     let wire: Wire<'_> = serde_json::from_str(raw.get()).map_err(|error| reader.error(&error))?;
     let role = reader.role(&wire.role)?;
     let content = reader.content(wire.content)?;
+    let thinking = reader.text(wire.reasoning_content);
+    let call_id = reader.text(wire.tool_call_id);
+    reader.text(wire.name);
     let mut parts = match role {
-        Role::Tool => vec![reader.result(wire.tool_call_id, content)],
+        Role::Tool => vec![reader.result(call_id, content)],
         _ => content,
     };
-    if let Some(thinking) = wire.reasoning_content.filter(|text| !text.is_empty()) {
+    if let Some(thinking) = thinking.filter(|text| !text.is_empty()) {
         parts.insert(0, Part::Thinking(thinking));
     }
-    let calls = wire.tool_calls.unwrap_or_default();
+    let mut calls = wire.tool_calls.unwrap_or_default();
+    if role != Role::Assistant && !calls.is_empty() {
+        // Nobody else calls tools; templates would not expect it.
+        reader.as_is = false;
+        calls.clear();
+    }
     // Without content a message is only valid upstream if an assistant calls tools in it.
     let has_content = wire.content.is_some_and(|content| content.get() != "null");
     reader.as_is &= has_content || (role == Role::Assistant && !calls.is_empty());
@@ -107,6 +124,14 @@ impl Reader {
     fn error(&self, what: &dyn std::fmt::Display) -> TurnError {
         let field = format!("messages[{}]", self.position);
         TurnError::bad_field(&field, format!("`{field}`: {what}"))
+    }
+
+    /// A text that llama-server wants to be a string if it is there at all.
+    fn text(&mut self, raw: Option<&RawValue>) -> Option<String> {
+        let raw = raw?;
+        let text = serde_json::from_str(raw.get()).ok();
+        self.as_is &= text.is_some();
+        text
     }
 
     fn role(&mut self, name: &str) -> Result<Role, TurnError> {
@@ -146,23 +171,19 @@ impl Reader {
         if wire.r#type != "text" && names_remote_media(raw) {
             return Err(self.error(&REMOTE_MEDIA));
         }
-        Ok(
-            match (
-                wire.r#type.as_ref(),
-                wire.text,
-                wire.refusal,
-                wire.image_url,
-            ) {
-                ("text", Some(text), ..) => Part::Text(text),
-                (_, Some(text), ..) | (_, None, Some(text), _) => {
-                    self.as_is = false;
-                    Part::Text(text)
-                }
-                (_, None, None, Some(image)) => Part::Image(self.image(image)?),
-                // Audio and the like: the backend knows whether its model takes them.
-                _ => Part::Other(raw.get().to_owned()),
-            },
-        )
+        Ok(match (wire.r#type.as_ref(), wire.text, wire.image_url) {
+            ("text", Some(text), _) => Part::Text(text),
+            ("image_url", _, Some(image)) => Part::Image(self.image(image)?),
+            // The backend knows whether its model takes them.
+            ("input_audio" | "input_video" | "video_url", ..) => Part::Other(raw.get().to_owned()),
+            (kind, text, _) => {
+                self.as_is = false;
+                let note = || {
+                    format!("[A part of type {kind} was here that this gateway cannot pass on.]")
+                };
+                Part::Text(text.or(wire.refusal).unwrap_or_else(note))
+            }
+        })
     }
 
     fn image(&mut self, wire: WireImage) -> Result<Image, TurnError> {
@@ -199,7 +220,7 @@ impl Reader {
     }
 
     fn call(&mut self, wire: WireCall) -> ToolCall {
-        self.as_is &= wire.r#type.as_deref() == Some("function");
+        self.as_is &= wire.r#type.as_deref() == Some("function") && wire.id.is_some();
         let arguments = match wire.function.arguments {
             Some(raw) if raw.get().starts_with('"') => {
                 serde_json::from_str(raw.get()).unwrap_or_default()
@@ -241,6 +262,13 @@ mod tests {
             r#"{"role":"user","content":null}"#,
             r#"{"role":"assistant","content":[{"type":"refusal","refusal":"no"}]}"#,
             r#"{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f","arguments":{"a":1}}}]}"#,
+            r#"{"role":"assistant","content":"x","reasoning_content":null}"#,
+            r#"{"role":"user","content":"x","name":null}"#,
+            r#"{"role":"tool","content":"x","tool_call_id":null}"#,
+            r#"{"role":"assistant","tool_calls":[{"id":null,"type":"function","function":{"name":"f","arguments":"{}"}}]}"#,
+            r#"{"role":"user","content":[{"type":"text"}]}"#,
+            r#"{"role":"user","content":[{"type":"hologram","x":1}]}"#,
+            r#"{"role":"user","content":[{"type":"image_url","text":"x"}]}"#,
         ] {
             assert!(one(text).unwrap().verbatim().is_none(), "{text}");
         }

@@ -2,23 +2,27 @@
 
 use std::borrow::Cow;
 
+use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::json;
+use crate::dialect::json::{self, ObjectWriter};
 use crate::turn::{Tool, ToolChoice, TurnError};
 
 #[derive(Deserialize)]
 struct WireTool<'a> {
     #[serde(borrow)]
     r#type: Option<Cow<'a, str>>,
-    function: Option<WireFunction>,
+    #[serde(borrow)]
+    function: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct WireFunction {
     name: String,
     parameters: Option<Box<RawValue>>,
+    #[serde(default, rename = "description")]
+    _description: Option<String>,
 }
 
 /// Decode `tools`. A kind that llama-server does not know (it would refuse the whole request) is
@@ -28,43 +32,50 @@ pub(super) fn decode(tools: &RawValue) -> Result<Vec<Tool>, TurnError> {
         .map_err(|error| TurnError::bad_field("tools", format!("`tools`: {error}")))?;
     let mut decoded = Vec::with_capacity(raw.len());
     for (position, raw) in raw.into_iter().enumerate() {
-        let wire: WireTool<'_> = serde_json::from_str(raw.get()).map_err(|error| {
+        let error = |error: serde_json::Error| {
             let field = format!("tools[{position}]");
             TurnError::bad_field(&field, format!("`{field}`: {error}"))
-        })?;
-        if let ("function", Some(function)) =
+        };
+        let wire: WireTool<'_> = serde_json::from_str(raw.get()).map_err(error)?;
+        let ("function", Some(function)) =
             (wire.r#type.as_deref().unwrap_or("function"), wire.function)
-        {
-            let upstream = match wire.r#type {
-                Some(_) => raw.to_owned(),
-                None => with_type(raw),
-            };
-            let WireFunction { name, parameters } = function;
-            decoded.push(Tool {
-                name,
-                parameters,
-                upstream,
-            });
-        }
+        else {
+            continue;
+        };
+        let WireFunction {
+            name, parameters, ..
+        } = serde_json::from_str(function.get()).map_err(error)?;
+        let members: json::Members<'_> = serde_json::from_str(function.get()).map_err(error)?;
+        let nulls = members.0.iter().any(|(_, value)| value.get() == "null");
+        let upstream = if wire.r#type.is_some() && !nulls {
+            raw.to_owned()
+        } else {
+            rewritten(&members)
+        };
+        decoded.push(Tool {
+            name,
+            parameters,
+            upstream,
+        });
     }
     Ok(decoded)
 }
 
-/// The same definition with the `type` that llama-server insists on.
-fn with_type(tool: &RawValue) -> Box<RawValue> {
-    #[derive(serde::Serialize)]
-    struct Typed<'a> {
-        r#type: &'static str,
-        function: &'a RawValue,
+/// The same definition with the `type` that llama-server insists on, and without the nulls that it
+/// refuses.
+fn rewritten(function: &json::Members<'_>) -> Box<RawValue> {
+    let mut out = BytesMut::new();
+    let mut tool = ObjectWriter::new(&mut out);
+    tool.member("type", "function");
+    let mut inner = ObjectWriter::new(tool.key("function"));
+    for (name, value) in &function.0 {
+        if value.get() != "null" {
+            inner.raw(name, value);
+        }
     }
-    let members: Option<json::Members<'_>> = serde_json::from_str(tool.get()).ok();
-    match members.as_ref().and_then(|members| members.get("function")) {
-        Some(function) => json::raw(&Typed {
-            r#type: "function",
-            function,
-        }),
-        None => tool.to_owned(),
-    }
+    inner.end();
+    tool.end();
+    serde_json::from_slice(&out).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 #[derive(Deserialize)]
@@ -143,6 +154,18 @@ mod tests {
         assert_eq!(
             tools[1].upstream.get(),
             r#"{"type":"function","function":{"name":"g"}}"#
+        );
+    }
+
+    #[test]
+    fn nulls_that_llama_server_refuses_are_left_out() {
+        let tools = decode(&raw(
+            r#"[{"type":"function","function":{"name":"f","description":null,"parameters":null,"strict":true}}]"#,
+        ))
+        .unwrap();
+        assert_eq!(
+            tools[0].upstream.get(),
+            r#"{"type":"function","function":{"name":"f","strict":true}}"#
         );
     }
 

@@ -1,5 +1,6 @@
 //! The turn loop under a paused clock, with scripted backends and a recording client.
 
+mod guards;
 mod script;
 
 use std::time::Duration;

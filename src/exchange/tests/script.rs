@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 use prometheus::{Histogram, HistogramOpts};
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Timeouts, TurnLimits};
+use crate::config::{Preset, Timeouts, ToolCalls, TurnLimits};
 use crate::dialect::llama::{Fault, stream_fault};
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
-    ChatConversion, Client, Connection, Connector, Downstream, Exchange, Gone, Head, Outcome,
-    UpstreamHead, UpstreamRequest, run,
+    ChatConversion, Client, Connection, Connector, Downstream, Exchange, Gone, Guards, Head,
+    Outcome, UpstreamHead, UpstreamRequest, run,
 };
 use crate::fleet::Backend;
 use crate::fleet::tests::{fleet_of, ready};
@@ -94,6 +94,14 @@ impl Play {
         ))
     }
 
+    /// A structured call, its arguments in one piece.
+    pub(super) fn call(self, name: &str, arguments: &str) -> Self {
+        let arguments = serde_json::to_string(arguments).unwrap();
+        self.raw(&format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{{\"index\":0,\"id\":\"c1\",\"function\":{{\"name\":\"{name}\",\"arguments\":{arguments}}}}}]}}}}]}}\n\n"
+        ))
+    }
+
     pub(super) fn comment(self) -> Self {
         self.raw(":\n\n")
     }
@@ -120,7 +128,9 @@ pub(super) struct Script {
     plays: HashMap<String, Play>,
     names: Vec<String>,
     leaves: Option<Duration>,
+    preset: Preset,
     start: Instant,
+    asked: Shared<Vec<String>>,
     released: Shared<usize>,
     dropped: Shared<Vec<Duration>>,
 }
@@ -131,7 +141,9 @@ impl Script {
             plays: HashMap::new(),
             names: Vec::new(),
             leaves: None,
+            preset: Preset::Standard,
             start: Instant::now(),
+            asked: Arc::default(),
             released: Arc::default(),
             dropped: Arc::default(),
         }
@@ -146,6 +158,16 @@ impl Script {
     pub(super) fn client_leaves_after(mut self, time: Duration) -> Self {
         self.leaves = Some(time);
         self
+    }
+
+    pub(super) fn preset(mut self, preset: Preset) -> Self {
+        self.preset = preset;
+        self
+    }
+
+    /// Bodies the backends were sent.
+    pub(super) fn bodies(&self) -> Shared<Vec<String>> {
+        Arc::clone(&self.asked)
     }
 
     /// Connections given back.
@@ -181,7 +203,8 @@ impl Script {
             created: 1,
             model: "m".into(),
         };
-        let mut conversion = ChatConversion::new(Dialect::OpenAi, turn, meta);
+        let guards = Guards::new(self.preset, ToolCalls::default(), &turn, "1");
+        let mut conversion = ChatConversion::new(Dialect::OpenAi, turn, meta, guards);
         let recorder = Recorder {
             recorded: Recorded::default(),
             start,
@@ -214,7 +237,9 @@ struct Stage<'a> {
 impl Connector for Stage<'_> {
     type Connection = Playing;
 
-    async fn open(&self, _: &Backend, _: &UpstreamRequest) -> Result<Playing, Fault> {
+    async fn open(&self, _: &Backend, request: &UpstreamRequest) -> Result<Playing, Fault> {
+        let body = String::from_utf8(request.body.to_vec()).unwrap();
+        self.script.asked.lock().push(body);
         let name = self.asked.lock().next().unwrap();
         let play = self.script.plays[&name].clone();
         if play.refused {

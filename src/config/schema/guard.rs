@@ -1,0 +1,51 @@
+//! What the guards may do.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Guards of a turn.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guard {
+    /// How much the guards do, where no pool, key or header says otherwise.
+    pub preset: Preset,
+    /// Tool calls that arrive malformed.
+    pub tool_calls: ToolCalls,
+}
+
+/// How much the guards do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// Nothing: answers are relayed as they come.
+    Off,
+    /// Decide and record everything, change nothing.
+    Observe,
+    /// Repair, re-ask and cut while the answer streams.
+    #[default]
+    Standard,
+    /// As `standard`, with the whole answer held until it is known to be good.
+    Strict,
+}
+
+/// Tool calls that arrive malformed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ToolCalls {
+    /// How often a turn asks the backend again for a call that cannot be repaired; 0 never.
+    pub retry_max: u32,
+    /// Most tokens such a further attempt may generate; null leaves the client's limit.
+    pub retry_max_tokens: Option<u64>,
+    /// Sampling temperature of such an attempt; null leaves the client's.
+    pub retry_temperature: Option<f64>,
+}
+
+impl Default for ToolCalls {
+    fn default() -> Self {
+        Self {
+            retry_max: 2,
+            retry_max_tokens: None,
+            retry_temperature: Some(0.2),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The prompt of a turn is the beginning of the next turn's prompt: the KV cache lives on it.
+//!
+//! Shown on the messages a backend gets: those of turn N, the last one apart, are the first of turn
+//! N + 1, and the last one is the beginning of its successor.
+
+use serde_json::{Value, json};
+
+use super::rules::{LENIENT, STRICT, messages};
+use crate::dialect::Dialect;
+
+/// Conversations as a list of steps; a turn is sent wherever a step says so.
+struct Conversation {
+    dialect: Dialect,
+    /// Messages one step adds; each step ends with what the client sends, before the model answers.
+    steps: Vec<Vec<Value>>,
+    system: Box<dyn Fn(usize) -> Value>,
+}
+
+impl Conversation {
+    /// The upstream messages of every turn.
+    fn turns(&self, rules: crate::dialect::llama::TemplateRules) -> Vec<Vec<Value>> {
+        let mut history = Vec::new();
+        let mut turns = Vec::new();
+        for (number, step) in self.steps.iter().enumerate() {
+            history.extend(step.clone());
+            let mut body = json!({"model": "m", "max_tokens": 64, "messages": history});
+            if self.dialect == Dialect::Anthropic {
+                body["system"] = (self.system)(number);
+            }
+            let turn = self.dialect.decode(body.to_string().as_bytes()).unwrap();
+            turns.push(messages(&turn, rules));
+        }
+        turns
+    }
+
+    fn assert_prefixes(&self) {
+        for rules in [STRICT, LENIENT] {
+            let turns = self.turns(rules);
+            assert_eq!(turns.len(), self.steps.len());
+            for (number, pair) in turns.windows(2).enumerate() {
+                assert_extends(&pair[0], &pair[1], &format!("turn {number}, {rules:?}"));
+            }
+        }
+    }
+}
+
+fn assert_extends(before: &[Value], after: &[Value], what: &str) {
+    assert!(after.len() >= before.len(), "{what}: the history shrank");
+    let (last, settled) = before.split_last().unwrap();
+    assert_eq!(settled, &after[..settled.len()], "{what}");
+    let now = &after[settled.len()];
+    assert_eq!(last["role"], now["role"], "{what}");
+    let text = |message: &Value| message["content"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        text(now).starts_with(&text(last)),
+        "{what}: {last} became {now}"
+    );
+}
+
+/// Claude Code: reminders as system messages, results with text beside them, a billing block with a
+/// hash that differs every time, parallel calls, an interruption.
+fn claude_code() -> Conversation {
+    let text = |text: String| json!({"type": "text", "text": text});
+    let mut steps = vec![vec![
+        json!({"role": "user", "content": [
+            text("<system-reminder>\nToday is Monday.\n</system-reminder>".into()),
+            text("Fix the bug.".into()),
+        ]}),
+        json!({"role": "system", "content": "Environment: linux.", "output_config": {"effort": "high"}}),
+    ]];
+    for turn in 0..8 {
+        let (a, b) = (format!("toolu_{turn}a"), format!("toolu_{turn}b"));
+        let mut results = vec![
+            json!({"type": "tool_result", "tool_use_id": a, "content": [text(format!("line {turn}"))]}),
+            json!({"type": "tool_result", "tool_use_id": b, "content": "no", "is_error": true}),
+        ];
+        if turn % 2 == 0 {
+            results.push(text(format!(
+                "<system-reminder>\ntodo {turn}\n</system-reminder>"
+            )));
+        }
+        let mut step = vec![
+            json!({"role": "assistant", "content": [
+                {"type": "thinking", "thinking": format!("let me see {turn}"), "signature": ""},
+                text(format!("Looking {turn}.")),
+                {"type": "tool_use", "id": a, "name": "Read", "input": {"file_path": format!("/f{turn}")}},
+                {"type": "tool_use", "id": b, "name": "Bash", "input": {"command": "ls", "n": turn}},
+            ]}),
+            json!({"role": "user", "content": results}),
+        ];
+        if turn % 3 == 1 {
+            step.push(json!({"role": "system", "content": [text(format!("reminder {turn}"))]}));
+        }
+        if turn == 5 {
+            step.push(json!({"role": "user", "content": "Stop, do it otherwise."}));
+        }
+        steps.push(step);
+    }
+    steps.push(vec![
+        json!({"role": "assistant", "content": "Done."}),
+        json!({"role": "user", "content": "Thanks. Next one."}),
+    ]);
+    Conversation {
+        dialect: Dialect::Anthropic,
+        steps,
+        system: Box::new(|turn| {
+            json!([
+                {"type": "text", "text": format!("x-anthropic-billing-header: cc_version=2.1.330; cch={turn:05x};")},
+                {"type": "text", "text": "You are an agent.", "cache_control": {"type": "ephemeral"}},
+                {"type": "text", "text": "Rules."},
+            ])
+        }),
+    }
+}
+
+/// opencode and its like: OpenAI's roles, late system and developer messages, two user messages in a
+/// row, content as parts.
+fn opencode() -> Conversation {
+    let mut steps = vec![vec![
+        json!({"role": "system", "content": "You are opencode."}),
+        json!({"role": "developer", "content": "Be brief."}),
+        json!({"role": "user", "content": "Context."}),
+        json!({"role": "user", "content": [{"type": "text", "text": "Fix the bug."}]}),
+    ]];
+    for turn in 0..8 {
+        let id = format!("call_{turn}");
+        let mut step = vec![
+            json!({"role": "assistant", "content": Value::Null, "reasoning_content": "hm", "tool_calls": [
+                {"id": id, "type": "function", "function": {"name": "bash", "arguments": format!("{{\"n\": {turn}}}")}},
+            ]}),
+            json!({"role": "tool", "tool_call_id": id, "content": [{"type": "text", "text": format!("out {turn}")}]}),
+        ];
+        match turn % 4 {
+            1 => step.push(json!({"role": "user", "content": "and quickly"})),
+            2 => step.push(json!({"role": "system", "content": "reminder"})),
+            3 => step[0]["tool_calls"][0]["function"]["arguments"] = json!("{\"n\": "),
+            _ => {}
+        }
+        steps.push(step);
+    }
+    Conversation {
+        dialect: Dialect::OpenAi,
+        steps,
+        system: Box::new(|_| Value::Null),
+    }
+}
+
+#[test]
+fn claude_code_conversations_grow_at_their_end_only() {
+    claude_code().assert_prefixes();
+}
+
+#[test]
+fn opencode_conversations_grow_at_their_end_only() {
+    opencode().assert_prefixes();
+}
+
+#[test]
+fn the_conversations_exercise_every_rule() {
+    for conversation in [claude_code(), opencode()] {
+        let strict = conversation.turns(STRICT).pop().unwrap();
+        let lenient = conversation.turns(LENIENT).pop().unwrap();
+        let pair = |messages: &[Value], one: &str, two: &str| {
+            let found = messages
+                .windows(2)
+                .any(|m| m[0]["role"] == one && m[1]["role"] == two);
+            found
+        };
+        assert!(pair(&lenient, "tool", "user") && !pair(&strict, "tool", "user"));
+        assert!(lenient.iter().skip(2).any(|m| m["role"] == "system"));
+        assert!(!strict.iter().skip(1).any(|m| m["role"] == "system"));
+    }
+}

@@ -1,0 +1,119 @@
+//! Attempt after attempt: who serves the next one, and whether there is one.
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::attempt::{self, Done};
+use super::client::{Client, Downstream};
+use super::conversion::Conversion;
+use super::{Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, no_backend};
+use crate::dialect::llama::{Ask, Fault};
+use crate::fleet::{BackendId, Lease};
+use crate::telemetry::labels::Stage;
+use crate::turn::TurnError;
+
+/// What an attempt came to, as far as going on is concerned.
+enum Next {
+    /// The answer is complete.
+    Finished,
+    /// It was no good: ask again like this.
+    Ask(Ask),
+    /// Nothing more can be asked.
+    GiveUp,
+    /// The backend failed.
+    Failed(TurnError),
+}
+
+/// Run attempts until one succeeds or none is left.
+pub(super) async fn run<C: Connector, D: Downstream>(
+    exchange: &Exchange<'_, C>,
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+    mut budget: TurnBudget,
+    outcome: &mut Outcome,
+) -> Result<(), Stopped> {
+    let mut now = Continuation::first(exchange.preferred.cloned());
+    let mut last_fault: Option<TurnError> = None;
+    loop {
+        let lease = match select(exchange, &now, client, last_fault.as_ref()) {
+            Ok(lease) => lease,
+            Err(_) if now.ask.is_some() => return give_up(client, conversion).await,
+            Err(stopped) => return Err(stopped),
+        };
+        outcome.begin(now.why, &lease);
+        let done = attempt::run(exchange, &lease, client, conversion, &now, &budget, outcome).await;
+        let next = match done {
+            Ok(Done::Complete) => Next::Finished,
+            Ok(Done::Again) => conversion.ask().map_or(Next::GiveUp, Next::Ask),
+            Err(Stopped::Fault(Fault::Misparsed(why))) if conversion.misparsed(&why) => {
+                conversion.ask().map_or(Next::GiveUp, Next::Ask)
+            }
+            Err(Stopped::Fault(Fault::Transient(error))) => Next::Failed(error),
+            Err(stopped) => return Err(stopped),
+        };
+        let backend = lease.id().clone();
+        if !matches!(next, Next::Failed(_)) {
+            lease.observe_success();
+        }
+        drop(lease);
+        now = match next {
+            Next::Finished => return Ok(()),
+            Next::GiveUp => return give_up(client, conversion).await,
+            Next::Ask(ask) if budget.charge(conversion.hidden_if_abandoned()) => {
+                now.reask(ask, backend)
+            }
+            Next::Ask(_) => return give_up(client, conversion).await,
+            Next::Failed(fault) => {
+                let now = elsewhere(now, &mut budget, conversion, backend, fault.clone())?;
+                last_fault = Some(fault);
+                now
+            }
+        };
+    }
+}
+
+/// A failing backend is replaced while the client has seen nothing of its answer.
+fn elsewhere(
+    now: Continuation,
+    budget: &mut TurnBudget,
+    conversion: &dyn Conversion,
+    failed: BackendId,
+    fault: TurnError,
+) -> Result<Continuation, Stopped> {
+    if conversion.delivered() || !budget.charge(conversion.hidden_if_abandoned()) {
+        return Err(Stopped::Fault(Fault::Transient(fault)));
+    }
+    Ok(now.failover(failed))
+}
+
+/// What was good of the answer stays; its end says that the rest was not.
+async fn give_up<D: Downstream>(
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+) -> Result<(), Stopped> {
+    let mut out = BytesMut::new();
+    conversion.give_up(&mut out);
+    client.send(out.freeze()).await?;
+    Ok(())
+}
+
+/// A backend for the attempt. When none is left, what the last one said explains most.
+fn select<C, D: Downstream>(
+    exchange: &Exchange<'_, C>,
+    now: &Continuation,
+    client: &mut Client<D>,
+    last_fault: Option<&TurnError>,
+) -> Result<Lease, Stopped> {
+    let selecting = Instant::now();
+    let pool = exchange.pool;
+    let selected = pool.select_preferring(&now.backend.except, now.backend.prefer.as_ref());
+    let lease = selected.map_err(|unavailable| {
+        let error = last_fault
+            .cloned()
+            .unwrap_or_else(|| no_backend(pool.name(), unavailable));
+        Stopped::Fault(Fault::Transient(error))
+    })?;
+    client.attempt_begins(lease.id().as_str());
+    client.add_overhead(Stage::Select, selecting.elapsed());
+    Ok(lease)
+}

@@ -1,0 +1,317 @@
+//! The guard of one streaming choice: reasoning, textual calls, held and judged tool calls.
+//!
+//! Text and reasoning pass as they come, but for an undecided end. Arguments of a call are held
+//! until the call is complete and judged; then they are released in order.
+
+use std::sync::Arc;
+
+use super::reasoning::{Split, ThinkSplitter};
+use super::tool_calls::{
+    BadCall, Extractor, Judgement, Offered, Piece, RawCall, TextualCall, Validators, judge,
+};
+use super::trouble::Trouble;
+use crate::turn::{Delta, Stop, ToolChoice};
+
+/// What the guard knows about a turn; shared by its attempts and choices.
+#[derive(Clone)]
+pub struct GuardContext {
+    /// Tools on offer.
+    pub offered: Arc<Offered>,
+    /// Their compiled schemas.
+    pub validators: Arc<Validators>,
+    /// Whether the client requires a call.
+    pub required: bool,
+    /// Whether calls are allowed at all.
+    pub calls_allowed: bool,
+    /// Makes identifiers for calls that come without.
+    pub seed: String,
+}
+
+impl GuardContext {
+    /// The context of a turn.
+    pub fn new(turn: &crate::turn::Turn, seed: &str) -> Self {
+        let required = matches!(
+            turn.tool_choice,
+            ToolChoice::Required | ToolChoice::Named(_)
+        );
+        Self {
+            offered: Arc::new(Offered::new(&turn.tools)),
+            validators: Validators::for_tools(&turn.tools),
+            required: required && !turn.tools.is_empty(),
+            calls_allowed: turn.is_tool_turn(),
+            seed: seed.to_owned(),
+        }
+    }
+}
+
+/// State of one choice in one attempt.
+pub struct StreamGuard {
+    context: GuardContext,
+    think: ThinkSplitter,
+    extract: Option<Extractor>,
+    open: Option<OpenCall>,
+    /// Index of the next call that reaches the client.
+    next_call: u32,
+    said: String,
+    thought: bool,
+    changes: Vec<&'static str>,
+    splits: Vec<Split>,
+    pieces: Vec<Piece>,
+}
+
+struct OpenCall {
+    id: String,
+    call: RawCall,
+}
+
+/// Longest part of the visible answer kept for showing it to the model again.
+const MAX_SAID: usize = 256 << 10;
+
+impl StreamGuard {
+    /// A guard for an attempt; `next_call` calls have reached the client already.
+    pub fn new(context: &GuardContext, next_call: u32) -> Self {
+        let textual = context.calls_allowed && !context.offered.is_empty();
+        Self {
+            extract: textual.then(|| Extractor::new(Arc::clone(&context.offered))),
+            context: context.clone(),
+            think: ThinkSplitter::default(),
+            open: None,
+            next_call,
+            said: String::new(),
+            thought: false,
+            changes: Vec::new(),
+            splits: Vec::new(),
+            pieces: Vec::new(),
+        }
+    }
+
+    /// Take in what the model said; append what the client gets.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the answer cannot go on like this.
+    pub fn push(&mut self, delta: Delta, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        match delta {
+            Delta::Text(text) => {
+                self.complete(false, out)?;
+                self.text(&text, out)
+            }
+            Delta::Thinking(text) => {
+                self.thought = true;
+                out.push(Delta::Thinking(text));
+                Ok(())
+            }
+            Delta::ToolOpen { id, name, .. } => {
+                self.flush_text(false, out)?;
+                self.complete(false, out)?;
+                let call = RawCall {
+                    name,
+                    arguments: String::new(),
+                };
+                self.open = Some(OpenCall { id, call });
+                Ok(())
+            }
+            Delta::ToolArguments { fragment, .. } => {
+                if let Some(open) = &mut self.open {
+                    open.call.arguments.push_str(&fragment);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The model has ended.
+    ///
+    /// # Errors
+    /// [`Trouble`] when what came is not an answer.
+    pub fn finish(&mut self, stop: &Stop, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        let cut = *stop == Stop::Length;
+        self.flush_text(cut, out)?;
+        self.complete(cut, out)?;
+        if self.context.required && self.next_call == 0 {
+            return Err(Trouble::MissedCall);
+        }
+        if self.next_call > 0 || !self.said.trim().is_empty() || cut {
+            return Ok(());
+        }
+        Err(if self.thought {
+            Trouble::ReasoningOnly
+        } else {
+            Trouble::Empty
+        })
+    }
+
+    /// Calls that have reached the client.
+    pub fn calls(&self) -> u32 {
+        self.next_call
+    }
+
+    /// The visible text so far.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// Names of what was changed, once each time.
+    pub fn take_changes(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Judge a call the model was held to write as plain JSON, and release it.
+    ///
+    /// # Errors
+    /// [`Trouble`] when it is still no good.
+    pub fn constrained(
+        &mut self,
+        text: &str,
+        cut: bool,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), Trouble> {
+        match super::tool_calls::parse_constrained(text) {
+            Some(call) => {
+                let id = self.own_id();
+                self.release(id, call, cut, text, out)
+            }
+            None => {
+                let bad = if cut {
+                    BadCall::Truncated
+                } else {
+                    BadCall::Malformed("it is not the JSON object that was asked for".to_owned())
+                };
+                Err(Trouble::Call {
+                    bad,
+                    raw: text.to_owned(),
+                })
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        let mut splits = std::mem::take(&mut self.splits);
+        self.think.push(text, &mut splits);
+        let result = self.split(&mut splits, out);
+        self.splits = splits;
+        result
+    }
+
+    fn split(&mut self, splits: &mut Vec<Split>, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        for split in splits.drain(..) {
+            match split {
+                Split::Text(text) => self.visible(text, out)?,
+                Split::Thinking(text) => {
+                    self.thought = true;
+                    out.push(Delta::Thinking(text));
+                }
+                Split::Tag => self.changes.push("inline_reasoning"),
+            }
+        }
+        Ok(())
+    }
+
+    fn visible(&mut self, text: String, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        let Some(extract) = &mut self.extract else {
+            self.say(text, out);
+            return Ok(());
+        };
+        let mut pieces = std::mem::take(&mut self.pieces);
+        extract.push(&text, &mut pieces);
+        let result = self.extracted(&mut pieces, out);
+        self.pieces = pieces;
+        result
+    }
+
+    fn extracted(&mut self, pieces: &mut Vec<Piece>, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        for piece in pieces.drain(..) {
+            match piece {
+                Piece::Text(text) => self.say(text, out),
+                Piece::Call(call) => self.textual(call, false, out)?,
+                Piece::Truncated(call) => self.textual(call, true, out)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn textual(
+        &mut self,
+        call: TextualCall,
+        cut: bool,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), Trouble> {
+        self.changes.push("textual_call");
+        let id = self.own_id();
+        let raw = RawCall {
+            name: call.name,
+            arguments: call.arguments,
+        };
+        self.release(id, raw, cut, &call.raw, out)
+    }
+
+    fn own_id(&self) -> String {
+        format!("call_{}_{}", self.context.seed, self.next_call)
+    }
+
+    fn say(&mut self, text: String, out: &mut Vec<Delta>) {
+        if self.said.len() < MAX_SAID {
+            self.said.push_str(&text);
+        }
+        out.push(Delta::Text(text));
+    }
+
+    /// Whatever is undecided in the text is decided now.
+    fn flush_text(&mut self, cut: bool, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        let mut splits = Vec::new();
+        self.think.finish(&mut splits);
+        self.split(&mut splits, out)?;
+        if let Some(extract) = &mut self.extract {
+            let mut pieces = Vec::new();
+            extract.finish(cut, &mut pieces);
+            self.extracted(&mut pieces, out)?;
+        }
+        Ok(())
+    }
+
+    /// The structured call under way is complete.
+    fn complete(&mut self, cut: bool, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        let Some(OpenCall { id, call }) = self.open.take() else {
+            return Ok(());
+        };
+        let raw = format!("{} {}", call.name, call.arguments);
+        self.release(id, call, cut, &raw, out)
+    }
+
+    fn release(
+        &mut self,
+        id: String,
+        call: RawCall,
+        cut: bool,
+        raw: &str,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), Trouble> {
+        let offered = &self.context.offered;
+        match judge(
+            &call,
+            |name| offered.resolve(name),
+            &self.context.validators,
+            cut,
+        ) {
+            Judgement::Good { call, changes } => {
+                self.changes
+                    .extend(changes.as_slice().iter().map(|change| change.as_str()));
+                let index = self.next_call;
+                self.next_call += 1;
+                out.push(Delta::ToolOpen {
+                    index,
+                    id,
+                    name: call.name,
+                });
+                out.push(Delta::ToolArguments {
+                    index,
+                    fragment: call.arguments,
+                });
+                Ok(())
+            }
+            Judgement::Bad { reason } => Err(Trouble::Call {
+                bad: reason,
+                raw: raw.to_owned(),
+            }),
+        }
+    }
+}

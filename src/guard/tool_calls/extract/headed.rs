@@ -1,0 +1,311 @@
+//! Calls whose name stands in a header before the JSON of the arguments.
+
+use super::args::{ArgsScan, ArgsStep};
+use super::literal::{Look, MAX_HEADER, is_name_byte, look, skip_space};
+use super::piece::Family;
+use super::step::{Closing, Found, Item, Source, Step};
+
+/// How a family writes such calls: header, separator, arguments.
+#[derive(Debug)]
+pub(super) struct Headed {
+    family: Family,
+    separators: &'static [&'static str],
+    /// The name in a header; none when it is no header of a call.
+    name: fn(&str) -> Option<&str>,
+    /// Arguments may stand in a code fence.
+    fenced: bool,
+    pub(super) closing: Closing,
+}
+
+const fn optional(tokens: &'static [&'static str]) -> Closing {
+    Closing {
+        tokens,
+        required: false,
+        last: false,
+        brackets: true,
+    }
+}
+
+pub(super) static DEEPSEEK: Headed = Headed {
+    family: Family::DeepSeek,
+    separators: &["<｜tool▁sep｜>", "<｜tool_sep｜>"],
+    name: plain_name,
+    fenced: true,
+    closing: optional(&[
+        "<｜tool▁call▁end｜>",
+        "<｜tool▁calls▁end｜>",
+        "<｜tool_call_end｜>",
+        "<｜tool_calls_end｜>",
+        "<｜end▁of▁sentence｜>",
+    ]),
+};
+
+pub(super) static KIMI: Headed = Headed {
+    family: Family::Kimi,
+    separators: &["<|tool_call_argument_begin|>"],
+    name: kimi_name,
+    fenced: false,
+    closing: optional(&[
+        "<|tool_call_end|>",
+        "<|tool_calls_section_end|>",
+        "<|im_end|>",
+    ]),
+};
+
+pub(super) static HARMONY: Headed = harmony(harmony_name);
+
+/// The generation prompt ended in `<|start|>assistant`, so the recipient comes first.
+pub(super) static HARMONY_START: Headed = harmony(harmony_recipient);
+
+const fn harmony(name: fn(&str) -> Option<&str>) -> Headed {
+    Headed {
+        family: Family::Harmony,
+        separators: &["<|message|>"],
+        name,
+        fenced: false,
+        closing: optional(&["<|call|>", "<|end|>"]),
+    }
+}
+
+pub(super) static FUNCTIONARY: Headed = Headed {
+    family: Family::Functionary,
+    separators: &["\n"],
+    name: plain_name,
+    fenced: false,
+    closing: optional(&["<|eot_id|>"]),
+};
+
+pub(super) static MISTRAL_NAMED: Headed = Headed {
+    family: Family::Mistral,
+    separators: &["[ARGS]", "{"],
+    name: mistral_name,
+    fenced: false,
+    closing: optional(&["[/TOOL_CALLS]", "</s>"]),
+};
+
+fn plain_name(header: &str) -> Option<&str> {
+    Some(header)
+}
+
+/// `functions.NAME:INDEX`.
+fn kimi_name(header: &str) -> Option<&str> {
+    let header = header.strip_prefix("functions.").unwrap_or(header);
+    Some(match header.rsplit_once(':') {
+        Some((name, index)) if index.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => header,
+    })
+}
+
+/// `to=functions.NAME` in the header of a role or a channel.
+fn harmony_name(header: &str) -> Option<&str> {
+    let (_, recipient) = header.split_once("to=functions.")?;
+    harmony_recipient(recipient)
+}
+
+fn harmony_recipient(recipient: &str) -> Option<&str> {
+    recipient.split([' ', '<', '\t']).next()
+}
+
+/// `NAME` or `NAME[CALL_ID]id`.
+fn mistral_name(header: &str) -> Option<&str> {
+    Some(header.split("[CALL_ID]").next().unwrap_or(header))
+}
+
+/// Reads such a call.
+#[derive(Debug)]
+pub(super) struct HeadedCall {
+    style: &'static Headed,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Header {
+        begin: usize,
+    },
+    /// DeepSeek's older form: `function<sep>NAME`, line end, then the arguments.
+    NameLine {
+        begin: usize,
+    },
+    Open {
+        name: String,
+        at: usize,
+    },
+    Args {
+        name: String,
+        scan: ArgsScan,
+    },
+}
+
+impl HeadedCall {
+    /// The header begins at `begin`.
+    pub(super) fn new(style: &'static Headed, begin: usize) -> Self {
+        Self {
+            style,
+            phase: Phase::Header { begin },
+        }
+    }
+
+    /// How far the text was read.
+    pub(super) fn at(&self) -> usize {
+        match &self.phase {
+            Phase::Header { begin } | Phase::NameLine { begin } => *begin,
+            Phase::Open { at, .. } => *at,
+            Phase::Args { scan, .. } => scan.at(),
+        }
+    }
+
+    pub(super) fn read(&mut self, source: Source<'_>) -> Step {
+        loop {
+            let step = match &mut self.phase {
+                Phase::Header { begin } => {
+                    let begin = *begin;
+                    self.header(source, begin)
+                }
+                Phase::NameLine { begin } => {
+                    let begin = *begin;
+                    self.name_line(source, begin)
+                }
+                Phase::Open { at, .. } => {
+                    let at = *at;
+                    self.open(source, at)
+                }
+                Phase::Args { name, scan } => {
+                    let name = std::mem::take(name);
+                    return match scan.read(source, self.style.closing.tokens) {
+                        ArgsStep::More => {
+                            self.phase_name(name);
+                            Step::More
+                        }
+                        ArgsStep::Sample => Step::Reject,
+                        ArgsStep::Done { text, end, whole } => self.done(name, text, end, whole),
+                    };
+                }
+            };
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+
+    fn phase_name(&mut self, given: String) {
+        if let Phase::Args { name, .. } = &mut self.phase {
+            *name = given;
+        }
+    }
+
+    fn header(&mut self, source: Source<'_>, begin: usize) -> Option<Step> {
+        let src = source.src;
+        let rest = &src[begin..];
+        let mut at = 0;
+        let separator = loop {
+            match look(&rest[at..], self.style.separators, source.has_ended()) {
+                Look::At(index) => break self.style.separators[index],
+                Look::Partial => return Some(Step::More),
+                Look::No => {}
+            }
+            let next = rest[at..].chars().next();
+            match next {
+                Some(c) if c != '\n' && at <= MAX_HEADER => at += c.len_utf8(),
+                _ => return Some(Step::Reject),
+            }
+        };
+        let header = rest[..at].trim();
+        let after = begin + at + separator.len();
+        if self.style.fenced && header == "function" {
+            self.phase = Phase::NameLine { begin: after };
+            return None;
+        }
+        let name = (self.style.name)(header).filter(|name| source.offers(name));
+        let Some(name) = name else {
+            return Some(Step::Reject);
+        };
+        let at = if separator == "{" { after - 1 } else { after };
+        self.phase = Phase::Open {
+            name: name.to_owned(),
+            at,
+        };
+        None
+    }
+
+    fn name_line(&mut self, source: Source<'_>, begin: usize) -> Option<Step> {
+        let rest = &source.src[begin..];
+        let length = rest
+            .bytes()
+            .take(MAX_HEADER)
+            .take_while(|b| is_name_byte(*b))
+            .count();
+        if length == rest.len() && !source.has_ended() {
+            return Some(Step::More);
+        }
+        let name = &rest[..rest.floor_char_boundary(length)];
+        if !source.offers(name) {
+            return Some(Step::Reject);
+        }
+        self.phase = Phase::Open {
+            name: name.to_owned(),
+            at: begin + length,
+        };
+        None
+    }
+
+    /// Before the arguments: white space, perhaps the opening of a code fence.
+    fn open(&mut self, source: Source<'_>, at: usize) -> Option<Step> {
+        let Phase::Open { name, .. } = &self.phase else {
+            return Some(Step::Reject);
+        };
+        let name = name.clone();
+        let mut at = skip_space(source.src, at);
+        let fences: &[&str] = if self.style.fenced {
+            &["```json", "```"]
+        } else {
+            &[]
+        };
+        match look(&source.src[at..], fences, source.has_ended()) {
+            Look::Partial if self.style.fenced => return Some(Step::More),
+            Look::At(index) => at = skip_space(source.src, at + fences[index].len()),
+            _ => {}
+        }
+        let rest = &source.src[at..];
+        match rest.as_bytes().first() {
+            None if !source.has_ended() => Some(Step::More),
+            // Cut before the arguments began.
+            None => Some(self.done(name, String::new(), at, false)),
+            Some(b'{') => {
+                let scan = ArgsScan::new(at);
+                self.phase = Phase::Args { name, scan };
+                None
+            }
+            Some(_) => Some(
+                match look(rest, self.style.closing.tokens, source.has_ended()) {
+                    Look::Partial => Step::More,
+                    Look::At(_) => self.done(name, "{}".into(), at, true),
+                    Look::No => Step::Reject,
+                },
+            ),
+        }
+    }
+
+    fn done(&self, name: String, arguments: String, end: usize, whole: bool) -> Step {
+        let item = Item {
+            name,
+            arguments,
+            end,
+            whole,
+        };
+        let mut closing = self.style.closing;
+        if self.style.fenced {
+            closing.tokens = DEEPSEEK_FENCED;
+        }
+        Found::one(self.style.family, item, closing)
+    }
+}
+
+const DEEPSEEK_FENCED: &[&str] = &[
+    "```",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁calls▁end｜>",
+    "<｜tool_call_end｜>",
+    "<｜tool_calls_end｜>",
+    "<｜end▁of▁sentence｜>",
+];

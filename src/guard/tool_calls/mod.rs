@@ -1,0 +1,27 @@
+//! Tool calls a model made: read, repaired in their envelope, checked against the client's schema,
+//! and, where that fails, asked for again.
+
+pub mod constrain;
+pub mod extract;
+pub mod judge;
+pub mod offered;
+pub mod repair;
+pub mod validate;
+
+use std::borrow::Cow;
+
+pub use constrain::{parse_constrained, schema_for};
+pub use extract::{Extractor, Piece, TextualCall};
+pub use judge::{BadCall, Judgement, RawCall, judge};
+pub use offered::Offered;
+pub use validate::Validators;
+
+/// `text`, cut to about `limit` bytes with an ellipsis.
+fn clip(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=limit).rev().find(|at| text.is_char_boundary(*at));
+    let end = end.unwrap_or_default();
+    Cow::Owned(format!("{}…", &text[..end]))
+}

@@ -1,0 +1,164 @@
+//! The tools a request offers, as the guards ask about them.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::turn;
+
+/// Tools a request offers: names, and the JSON Schema of the arguments where one was given.
+#[derive(Debug, Default)]
+pub struct Offered {
+    tools: Vec<Tool>,
+    exact: HashMap<String, usize>,
+    /// Lower-cased names; `None` where two tools differ in case only.
+    folded: HashMap<String, Option<usize>>,
+    /// Lower-cased last segments of namespaced names; `None` where two tools share one.
+    tails: HashMap<String, Option<usize>>,
+}
+
+#[derive(Debug)]
+struct Tool {
+    name: String,
+    schema: Option<Box<RawValue>>,
+    parsed: OnceLock<Option<Value>>,
+}
+
+impl Offered {
+    /// What `tools` offer. The second of two tools with one name is ignored.
+    pub fn new(tools: &[turn::Tool]) -> Self {
+        let mut offered = Self::default();
+        for tool in tools {
+            let index = offered.tools.len();
+            if tool.name.is_empty() || offered.exact.contains_key(&tool.name) {
+                continue;
+            }
+            offered.exact.insert(tool.name.clone(), index);
+            note(&mut offered.folded, tool.name.to_lowercase(), index);
+            if let Some(tail) = tail(&tool.name) {
+                note(&mut offered.tails, tail.to_lowercase(), index);
+            }
+            offered.tools.push(Tool {
+                name: tool.name.clone(),
+                schema: tool.parameters.clone(),
+                parsed: OnceLock::new(),
+            });
+        }
+        offered
+    }
+
+    /// Whether no tool is offered.
+    pub fn is_empty(&self) -> bool {
+        self.tools.is_empty()
+    }
+
+    /// Names in the client's order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tools.iter().map(|tool| tool.name.as_str())
+    }
+
+    /// The offered tool a model means by `name`: the exact one, else the only one that differs in
+    /// case, else the only one that differs in its namespace (`functions.read` for `read`,
+    /// `search` for `mcp__web__search`). Two candidates are none.
+    pub fn resolve(&self, name: &str) -> Option<&str> {
+        self.index(name).map(|i| self.tools[i].name.as_str())
+    }
+
+    /// The JSON Schema of an offered tool's arguments, by its exact name.
+    pub fn schema(&self, name: &str) -> Option<&RawValue> {
+        self.tools[*self.exact.get(name)?].schema.as_deref()
+    }
+
+    /// The same, parsed; none when it is not JSON.
+    pub(super) fn schema_value(&self, name: &str) -> Option<&Value> {
+        let tool = &self.tools[*self.exact.get(name)?];
+        let parse = || serde_json::from_str(tool.schema.as_ref()?.get()).ok();
+        tool.parsed.get_or_init(parse).as_ref()
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        if let Some(&index) = self.exact.get(name) {
+            return Some(index);
+        }
+        let folded = name.to_lowercase();
+        if let Some(&found) = self.folded.get(&folded) {
+            return found;
+        }
+        let written = tail(&folded);
+        if let Some(tail) = written {
+            if let Some(&found) = self.folded.get(tail) {
+                return found;
+            }
+        }
+        // `read` for `mcp__files__read`; a namespace that differs from the offered one is another tool.
+        match written {
+            None => self.tails.get(&folded).copied().flatten(),
+            Some(_) => None,
+        }
+    }
+}
+
+fn note(map: &mut HashMap<String, Option<usize>>, key: String, index: usize) {
+    map.entry(key)
+        .and_modify(|known| *known = None)
+        .or_insert(Some(index));
+}
+
+/// What follows the namespace in `functions.NAME`, `mcp__server__NAME`, `server/NAME`, `x:NAME`.
+fn tail(name: &str) -> Option<&str> {
+    let dot = name.rfind(['.', '/', ':']).map(|at| at + 1);
+    let dunder = name.rfind("__").map(|at| at + 2);
+    let at = dot.max(dunder)?;
+    (at < name.len() && at > 1).then(|| &name[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(names: &[&str]) -> Offered {
+        let tools: Vec<turn::Tool> = names
+            .iter()
+            .map(|name| turn::Tool {
+                name: (*name).to_owned(),
+                parameters: None,
+                upstream: RawValue::from_string("{}".into()).unwrap(),
+            })
+            .collect();
+        Offered::new(&tools)
+    }
+
+    #[test]
+    fn exact_then_case_then_namespace() {
+        let tools = offered(&["Read", "read", "Bash", "mcp__web__search", "git.log"]);
+        for (written, meant) in [
+            ("read", Some("read")),
+            ("Read", Some("Read")),
+            ("READ", None),
+            ("bash", Some("Bash")),
+            ("functions.Bash", Some("Bash")),
+            ("functions.bash", Some("Bash")),
+            ("default_api.Bash", Some("Bash")),
+            ("mcp__shell__Bash", Some("Bash")),
+            ("search", Some("mcp__web__search")),
+            ("Search", Some("mcp__web__search")),
+            ("mcp__other__search", None),
+            ("log", Some("git.log")),
+            ("Bas", None),
+            ("", None),
+            ("functions.", None),
+        ] {
+            assert_eq!(tools.resolve(written), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn two_candidates_are_none() {
+        let tools = offered(&["a__find", "b__find", "x"]);
+        assert_eq!(tools.resolve("find"), None);
+        assert_eq!(tools.resolve("a__find"), Some("a__find"));
+        assert_eq!(offered(&["x", "x"]).names().count(), 1);
+    }
+}
