@@ -5,20 +5,22 @@
 
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
+
 use super::reasoning::{Split, ThinkSplitter};
 use super::tool_calls::{
     BadCall, Extractor, Judgement, Offered, Piece, RawCall, TextualCall, Validators, judge,
 };
 use super::trouble::Trouble;
-use crate::turn::{Delta, Stop, ToolChoice};
+use crate::turn::{Delta, Stop, Tool, ToolChoice};
 
 /// What the guard knows about a turn; shared by its attempts and choices.
 #[derive(Clone)]
 pub struct GuardContext {
     /// Tools on offer.
     pub offered: Arc<Offered>,
-    /// Their compiled schemas.
-    pub validators: Arc<Validators>,
+    tools: Arc<[Tool]>,
+    validators: OnceCell<Arc<Validators>>,
     /// Whether the client requires a call.
     pub required: bool,
     /// Whether calls are allowed at all.
@@ -36,11 +38,21 @@ impl GuardContext {
         );
         Self {
             offered: Arc::new(Offered::new(&turn.tools)),
-            validators: Validators::for_tools(&turn.tools),
+            tools: turn.tools.as_slice().into(),
+            validators: OnceCell::new(),
             required: required && !turn.tools.is_empty(),
             calls_allowed: turn.is_tool_turn(),
             seed: seed.to_owned(),
         }
+    }
+}
+
+impl GuardContext {
+    /// The tools' compiled schemas; hashing them is left until a call needs them, not before the
+    /// first token.
+    fn validators(&self) -> &Validators {
+        self.validators
+            .get_or_init(|| Validators::for_tools(&self.tools))
     }
 }
 
@@ -286,26 +298,21 @@ impl StreamGuard {
         out: &mut Vec<Delta>,
     ) -> Result<(), Trouble> {
         let offered = &self.context.offered;
+        if offered.is_empty() {
+            // Nothing to judge by: without tools on offer llama-server makes no calls.
+            self.pass(id, call, out);
+            return Ok(());
+        }
         match judge(
             &call,
             |name| offered.resolve(name),
-            &self.context.validators,
+            self.context.validators(),
             cut,
         ) {
             Judgement::Good { call, changes } => {
                 self.changes
                     .extend(changes.as_slice().iter().map(|change| change.as_str()));
-                let index = self.next_call;
-                self.next_call += 1;
-                out.push(Delta::ToolOpen {
-                    index,
-                    id,
-                    name: call.name,
-                });
-                out.push(Delta::ToolArguments {
-                    index,
-                    fragment: call.arguments,
-                });
+                self.pass(id, call, out);
                 Ok(())
             }
             Judgement::Bad { reason } => Err(Trouble::Call {
@@ -313,5 +320,19 @@ impl StreamGuard {
                 raw: raw.to_owned(),
             }),
         }
+    }
+
+    fn pass(&mut self, id: String, call: RawCall, out: &mut Vec<Delta>) {
+        let index = self.next_call;
+        self.next_call += 1;
+        out.push(Delta::ToolOpen {
+            index,
+            id,
+            name: call.name,
+        });
+        out.push(Delta::ToolArguments {
+            index,
+            fragment: call.arguments,
+        });
     }
 }

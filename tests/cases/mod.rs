@@ -10,6 +10,7 @@ mod examples;
 mod failover;
 mod framing;
 mod goldens;
+mod guards;
 mod health;
 mod http2;
 mod kill;

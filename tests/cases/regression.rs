@@ -27,8 +27,11 @@ async fn dangerous_fields_cannot_be_disguised_on_the_native_lane() {
         assert!(!reached, "{body:?} passed");
         response.assert_error(400);
     }
-    // What is no JSON object at all passes as it is: uploads, for instance.
-    let upload =
+    // An upload says that it is one, and passes as it is.
+    let form =
         "--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n{\"id_slot\":1}\r\n--x--";
-    assert_eq!(gateway.ask(&post("/completion", upload)).await.status, 200);
+    let mut upload = post("/completion", form);
+    upload.headers.clear();
+    let upload = upload.header("Content-Type", "multipart/form-data; boundary=x");
+    assert_eq!(gateway.ask(&upload).await.status, 200);
 }

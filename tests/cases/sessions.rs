@@ -6,7 +6,10 @@ use crate::support::*;
 
 /// A Claude Code turn after so many calls, with this second's time and call ids.
 fn claude(opener: &str, calls: usize, second: usize) -> Request {
-    let reminder = format!("<system-reminder>{}</system-reminder>", "CLAUDE.md ".repeat(80));
+    let reminder = format!(
+        "<system-reminder>{}</system-reminder>",
+        "CLAUDE.md ".repeat(80)
+    );
     let mut messages = vec![json!({"role": "user", "content": [
         {"type": "text", "text": reminder}, {"type": "text", "text": opener}]})];
     for call in 0..calls {
@@ -27,15 +30,26 @@ fn claude(opener: &str, calls: usize, second: usize) -> Request {
 
 fn session(response: &Response) -> String {
     assert_eq!(response.status, 200, "{}", response.text());
-    response.headers.get("x-drover-session").expect("a session id").to_owned()
+    response
+        .headers
+        .get("x-drover-session")
+        .expect("a session id")
+        .to_owned()
 }
 
 fn backend(response: &Response) -> String {
-    response.headers.get("x-drover-backend").expect("a backend").to_owned()
+    response
+        .headers
+        .get("x-drover-backend")
+        .expect("a backend")
+        .to_owned()
 }
 
 async fn view(gateway: &Gateway, session: &str) -> Value {
-    gateway.admin_get(&format!("/api/sessions/{session}")).await.json()
+    gateway
+        .admin_get(&format!("/api/sessions/{session}"))
+        .await
+        .json()
 }
 
 #[tokio::test]
@@ -54,11 +68,22 @@ async fn thirty_five_turns_are_one_session_on_one_backend() {
     assert!(seen.iter().all(|turn| *turn == seen[0]), "{seen:?}");
     gateway.idle().await;
     assert_eq!(gateway.metric("drover_sessions", "").await, 36.0);
-    assert_eq!(gateway.metric("drover_session_source_total", r#"source="fp""#).await, 70.0);
+    assert_eq!(
+        gateway
+            .metric("drover_session_source_total", r#"source="fp""#)
+            .await,
+        70.0
+    );
     let view = view(&gateway, &seen[0].0).await;
-    assert_eq!((&view["turns"], &view["retries"], &view["lineage_count"]), (&json!(35), &json!(0), &json!(1)));
+    assert_eq!(
+        (&view["turns"], &view["retries"], &view["lineage_count"]),
+        (&json!(35), &json!(0), &json!(1))
+    );
     assert_eq!(view["lineages"][0]["backend"], seen[0].1);
-    assert!(view["tokens_out"].as_u64().is_some_and(|n| n == 35 * 4), "{view}");
+    assert!(
+        view["tokens_out"].as_u64().is_some_and(|n| n == 35 * 4),
+        "{view}"
+    );
 }
 
 #[tokio::test]
@@ -73,13 +98,25 @@ async fn named_sessions_and_their_subagents_are_told_apart() {
     assert_eq!(session(&gateway.ask(&agent).await), one);
     gateway.idle().await;
     let shown = view(&gateway, &one).await;
-    let kinds: Vec<_> = shown["lineages"].as_array().unwrap().iter().map(|l| &l["kind"]).collect();
+    let kinds: Vec<_> = shown["lineages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| &l["kind"])
+        .collect();
     assert_eq!(kinds, ["agent", "tools"]);
     assert_eq!(shown["field"], "x-claude-code-session-id");
     let list = gateway.admin_get("/api/sessions?limit=1").await.json();
-    assert_eq!((&list["total"], &list["sessions"][0]["id"]), (&json!(2), &json!(one)));
+    assert_eq!(
+        (&list["total"], &list["sessions"][0]["id"]),
+        (&json!(2), &json!(one))
+    );
     // What clients call their sessions stays with them.
-    let texts = [shown.to_string(), list.to_string(), gateway.log().join("\n")];
+    let texts = [
+        shown.to_string(),
+        list.to_string(),
+        gateway.log().join("\n"),
+    ];
     assert!(texts.iter().all(|text| !text.contains("secret")));
 }
 
@@ -90,14 +127,20 @@ async fn every_turn_logs_who_and_how_much() {
     gateway.ask(&claude("fix it", 1, 1)).await;
     let response = gateway.ask(&claude("fix it", 2, 2)).await;
     let id = session(&response);
-    let line = gateway.access_line(response.headers.get("x-request-id").unwrap()).await;
+    let line = gateway
+        .access_line(response.headers.get("x-request-id").unwrap())
+        .await;
     assert_eq!(line["session"], id);
     let expected = format!(
         "REQ sess={id} src=fp client=claude-cli/2.1 dialect=anthropic model=m msgs=6 tools=1 \
          stream=true rate=2/60s"
     );
     eventually("the REQ line", || async {
-        gateway.log().iter().any(|line| line.contains(&expected)).then_some(())
+        gateway
+            .log()
+            .iter()
+            .any(|line| line.contains(&expected))
+            .then_some(())
     })
     .await;
 }
@@ -108,7 +151,11 @@ async fn a_conversation_moves_when_its_backend_dies_and_stays_where_it_went() {
     let gateway = Setup::to(&[&one, &two]).start().await;
     let first = backend(&gateway.ask(&claude("fix it", 0, 1)).await);
     assert_eq!(backend(&gateway.ask(&claude("fix it", 1, 2)).await), first);
-    let (dead, other) = if first == "b0" { (&one, "b1") } else { (&two, "b0") };
+    let (dead, other) = if first == "b0" {
+        (&one, "b1")
+    } else {
+        (&two, "b0")
+    };
     dead.set_health(Health::Loading);
     gateway.backend_is(&first, "loading").await;
     for n in 2..5 {
@@ -127,7 +174,11 @@ async fn a_turn_that_fails_over_takes_its_conversation_along() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let gateway = Setup::to(&[&one, &two]).start().await;
     let first = backend(&gateway.ask(&claude("fix it", 0, 1)).await);
-    let (failing, other) = if first == "b0" { (&one, "b1") } else { (&two, "b0") };
+    let (failing, other) = if first == "b0" {
+        (&one, "b1")
+    } else {
+        (&two, "b0")
+    };
     failing.then(Reply::error(500, "server_error", "Compute error."));
     for n in 1..4 {
         assert_eq!(backend(&gateway.ask(&claude("fix it", n, 1)).await), other);
@@ -147,7 +198,10 @@ async fn a_turn_that_was_not_answered_is_not_counted() {
         assert_eq!(session(&gateway.ask(&claude("fix it", 0, 2)).await), id);
         gateway.idle().await;
         let view = view(&gateway, &id).await;
-        assert_eq!((&view["turns"], &view["retries"]), (&json!(turns), &json!(retries)));
+        assert_eq!(
+            (&view["turns"], &view["retries"]),
+            (&json!(turns), &json!(retries))
+        );
     }
 }
 
@@ -160,7 +214,9 @@ async fn sessions_are_bounded_and_end() {
         .start()
         .await;
     for n in 0..5 {
-        gateway.ask(&claude("hi", 0, 1).header("x-session-id", &n.to_string())).await;
+        gateway
+            .ask(&claude("hi", 0, 1).header("x-session-id", &n.to_string()))
+            .await;
         assert!(gateway.metric("drover_sessions", "").await <= 2.0);
     }
     eventually("the end of idle sessions", || async {

@@ -29,7 +29,9 @@ impl Setup {
             "interval": "200ms", "timeout": "2s", "unhealthy_after": 2, "healthy_after": 1,
             "slots_every": "2s",
         });
-        let config = json!({"fleet": {"pools": pools, "health": health}});
+        // These cases are about relaying; those about guards turn them on.
+        let guard = json!({"preset": "off"});
+        let config = json!({"fleet": {"pools": pools, "health": health}, "guard": guard});
         Self {
             config,
             env: Vec::new(),

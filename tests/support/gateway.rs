@@ -219,7 +219,7 @@ impl Gateway {
                 if let Some(status) = end {
                     let log = log.lock().join("\n");
                     assert!(
-                        log.contains("in use"),
+                        log.contains("is using it"),
                         "the gateway ended with {status}:\n{log}"
                     );
                     return Some(false);

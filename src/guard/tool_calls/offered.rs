@@ -78,6 +78,16 @@ impl Offered {
         tool.parsed.get_or_init(parse).as_ref()
     }
 
+    /// Whether any tool has an argument of this name.
+    pub(super) fn has_property(&self, key: &str) -> bool {
+        self.names().any(|name| {
+            let properties = self
+                .schema_value(name)
+                .and_then(|schema| schema.get("properties"));
+            properties.is_some_and(|properties| properties.get(key).is_some())
+        })
+    }
+
     fn index(&self, name: &str) -> Option<usize> {
         if let Some(&index) = self.exact.get(name) {
             return Some(index);
@@ -87,10 +97,8 @@ impl Offered {
             return found;
         }
         let written = tail(&folded);
-        if let Some(tail) = written {
-            if let Some(&found) = self.folded.get(tail) {
-                return found;
-            }
+        if let Some(&found) = written.and_then(|tail| self.folded.get(tail)) {
+            return found;
         }
         // `read` for `mcp__files__read`; a namespace that differs from the offered one is another tool.
         match written {

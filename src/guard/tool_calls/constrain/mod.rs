@@ -4,6 +4,7 @@
 //! The schema only steers. It may be looser than the client's where the grammar builder has no
 //! words for something; the answer is validated against the client's schema like any other call.
 
+mod keywords;
 mod pattern;
 mod read;
 mod shape;

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::pattern;
-use super::shape::{Object, Shape, Text};
+use super::keywords::{alternatives, counts, integer, list, members, parsed, text};
+use super::shape::{Object, Shape};
 use crate::dialect::json::Members;
 
 /// Most schema nodes one `response_format` is made of; what lies beyond may be anything.
@@ -17,13 +16,6 @@ const MAX_DEPTH: usize = 40;
 
 /// Most shared definitions.
 const MAX_DEFINITIONS: usize = 400;
-
-/// Longest repetition asked of the grammar. llama.cpp refuses more than 2,000 (`llama-grammar.cpp`)
-/// and is slow long before.
-const MAX_REPETITION: u64 = 100;
-
-/// Largest magnitude of an integer bound: as many digits as the grammar's `integer` has.
-const MAX_INTEGER: f64 = 1e15;
 
 /// Reads the schemas of one re-ask.
 #[derive(Default)]
@@ -279,66 +271,4 @@ impl<'a> Reader<'a> {
         }
         Some(target)
     }
-}
-
-fn text(node: &Members<'_>) -> Text {
-    if let Some(pattern) = parsed::<String>(node.get("pattern"))
-        && pattern::is_plain(&pattern)
-    {
-        return Text::Pattern(pattern);
-    }
-    match parsed::<String>(node.get("format")) {
-        Some(format) if ["date", "time", "date-time", "uuid"].contains(&format.as_str()) => {
-            Text::Format(format)
-        }
-        _ => {
-            let (min, max) = counts(node, "minLength", "maxLength");
-            Text::Length { min, max }
-        }
-    }
-}
-
-fn integer(node: &Members<'_>) -> Shape {
-    let bound = |name| parsed::<f64>(node.get(name)).filter(|n| n.abs() <= MAX_INTEGER);
-    let min = bound("minimum").map(f64::ceil);
-    let min = min.or_else(|| bound("exclusiveMinimum").map(|n| n.floor() + 1.0));
-    let max = bound("maximum").map(f64::floor);
-    let max = max.or_else(|| bound("exclusiveMaximum").map(|n| n.ceil() - 1.0));
-    if min.zip(max).is_some_and(|(min, max)| min > max) {
-        return Shape::Integer {
-            min: None,
-            max: None,
-        };
-    }
-    Shape::Integer {
-        min: min.map(|n| n as i64),
-        max: max.map(|n| n as i64),
-    }
-}
-
-/// Two bounds of a length, those the grammar can hold.
-fn counts(node: &Members<'_>, min: &str, max: &str) -> (Option<u64>, Option<u64>) {
-    let count = |name| parsed::<u64>(node.get(name)).filter(|n| *n <= MAX_REPETITION);
-    match (count(min), count(max)) {
-        (Some(min), Some(max)) if min > max => (None, None),
-        counts => counts,
-    }
-}
-
-fn alternatives<'a>(node: &Members<'a>) -> Option<Vec<&'a RawValue>> {
-    list(node.get("oneOf")).or_else(|| list(node.get("anyOf")))
-}
-
-fn members(schema: &RawValue) -> Option<Members<'_>> {
-    serde_json::from_str(schema.get()).ok()
-}
-
-/// The items of an array that has any.
-fn list(value: Option<&RawValue>) -> Option<Vec<&RawValue>> {
-    let items: Vec<&RawValue> = serde_json::from_str(value?.get()).ok()?;
-    (!items.is_empty()).then_some(items)
-}
-
-fn parsed<'de, T: Deserialize<'de>>(value: Option<&'de RawValue>) -> Option<T> {
-    serde_json::from_str(value?.get()).ok()
 }

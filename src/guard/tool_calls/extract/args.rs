@@ -1,8 +1,7 @@
 //! The JSON object of a call's arguments, where the name is known already.
 
 use super::json::{JsonScan, Scan};
-use super::json_call::find_first;
-use super::literal::{Look, look, trim_end};
+use super::literal::{Look, find_first, floor, look, trim_end};
 use super::step::Source;
 
 /// Reads one JSON object.
@@ -71,17 +70,17 @@ impl ArgsScan {
             return self.done(src, src.len(), source.ended == Some(false));
         }
         let keep = tokens.iter().map(|token| token.len()).max().unwrap_or(1);
-        let next = src.floor_char_boundary(src.len().saturating_sub(keep));
+        let next = floor(src, src.len().saturating_sub(keep));
         self.lost = Some(next.max(from));
         ArgsStep::More
     }
 
     fn unfinished(&mut self, source: Source<'_>, tokens: &[&str]) -> ArgsStep {
         let src = source.src;
-        if self.scan.in_text() && source.ended == Some(false) {
-            if let Some(at) = find_first(src, self.scan.begin(), tokens) {
-                return self.done(src, at, true);
-            }
+        let lost = self.scan.in_text() && source.ended == Some(false);
+        let end = lost.then(|| find_first(src, self.scan.begin(), tokens));
+        if let Some(at) = end.flatten() {
+            return self.done(src, at, true);
         }
         let whole = source.ended == Some(false) && self.scan.after_value();
         self.done(src, src.len(), whole)

@@ -1,6 +1,6 @@
 //! Gemma's own notation: `<|tool_call>call:NAME{key:<|"|>text<|"|>,n:1}<tool_call|>`.
 
-use super::literal::{Look, MAX_HEADER, is_name_byte, look, skip_space, trim_end};
+use super::literal::{Look, MAX_HEADER, floor, is_name_byte, look, skip_space, trim_end};
 use super::piece::Family;
 use super::step::{Closing, Found, Item, Source, Step};
 use super::typed::push_string;
@@ -13,6 +13,7 @@ const CLOSING: Closing = Closing {
     required: false,
     last: false,
     brackets: true,
+    fenced: false,
 };
 
 /// Reads one such call.
@@ -52,10 +53,9 @@ impl GemmaCall {
     }
 
     pub(super) fn read(&mut self, source: Source<'_>) -> Step {
-        if !self.named {
-            if let Some(step) = self.header(source) {
-                return step;
-            }
+        let header = (!self.named).then(|| self.header(source));
+        if let Some(step) = header.flatten() {
+            return step;
         }
         let src = source.src;
         let bytes = src.as_bytes();
@@ -69,7 +69,7 @@ impl GemmaCall {
                         }
                         None => {
                             let keep = src.len().saturating_sub(QUOTE.len() - 1);
-                            self.at = self.at.max(src.floor_char_boundary(keep));
+                            self.at = self.at.max(floor(src, keep));
                             break;
                         }
                     }
@@ -113,7 +113,7 @@ impl GemmaCall {
         if length == rest.len() && !source.has_ended() {
             return Some(Step::More);
         }
-        let name = &rest[..rest.floor_char_boundary(length)];
+        let name = &rest[..floor(rest, length)];
         if !source.offers(name) {
             return Some(Step::Reject);
         }

@@ -1,115 +1,9 @@
 //! Calls whose name stands in a header before the JSON of the arguments.
 
 use super::args::{ArgsScan, ArgsStep};
-use super::literal::{Look, MAX_HEADER, is_name_byte, look, skip_space};
-use super::piece::Family;
-use super::step::{Closing, Found, Item, Source, Step};
-
-/// How a family writes such calls: header, separator, arguments.
-#[derive(Debug)]
-pub(super) struct Headed {
-    family: Family,
-    separators: &'static [&'static str],
-    /// The name in a header; none when it is no header of a call.
-    name: fn(&str) -> Option<&str>,
-    /// Arguments may stand in a code fence.
-    fenced: bool,
-    pub(super) closing: Closing,
-}
-
-const fn optional(tokens: &'static [&'static str]) -> Closing {
-    Closing {
-        tokens,
-        required: false,
-        last: false,
-        brackets: true,
-    }
-}
-
-pub(super) static DEEPSEEK: Headed = Headed {
-    family: Family::DeepSeek,
-    separators: &["<｜tool▁sep｜>", "<｜tool_sep｜>"],
-    name: plain_name,
-    fenced: true,
-    closing: optional(&[
-        "<｜tool▁call▁end｜>",
-        "<｜tool▁calls▁end｜>",
-        "<｜tool_call_end｜>",
-        "<｜tool_calls_end｜>",
-        "<｜end▁of▁sentence｜>",
-    ]),
-};
-
-pub(super) static KIMI: Headed = Headed {
-    family: Family::Kimi,
-    separators: &["<|tool_call_argument_begin|>"],
-    name: kimi_name,
-    fenced: false,
-    closing: optional(&[
-        "<|tool_call_end|>",
-        "<|tool_calls_section_end|>",
-        "<|im_end|>",
-    ]),
-};
-
-pub(super) static HARMONY: Headed = harmony(harmony_name);
-
-/// The generation prompt ended in `<|start|>assistant`, so the recipient comes first.
-pub(super) static HARMONY_START: Headed = harmony(harmony_recipient);
-
-const fn harmony(name: fn(&str) -> Option<&str>) -> Headed {
-    Headed {
-        family: Family::Harmony,
-        separators: &["<|message|>"],
-        name,
-        fenced: false,
-        closing: optional(&["<|call|>", "<|end|>"]),
-    }
-}
-
-pub(super) static FUNCTIONARY: Headed = Headed {
-    family: Family::Functionary,
-    separators: &["\n"],
-    name: plain_name,
-    fenced: false,
-    closing: optional(&["<|eot_id|>"]),
-};
-
-pub(super) static MISTRAL_NAMED: Headed = Headed {
-    family: Family::Mistral,
-    separators: &["[ARGS]", "{"],
-    name: mistral_name,
-    fenced: false,
-    closing: optional(&["[/TOOL_CALLS]", "</s>"]),
-};
-
-fn plain_name(header: &str) -> Option<&str> {
-    Some(header)
-}
-
-/// `functions.NAME:INDEX`.
-fn kimi_name(header: &str) -> Option<&str> {
-    let header = header.strip_prefix("functions.").unwrap_or(header);
-    Some(match header.rsplit_once(':') {
-        Some((name, index)) if index.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => header,
-    })
-}
-
-/// `to=functions.NAME` in the header of a role or a channel.
-fn harmony_name(header: &str) -> Option<&str> {
-    let (_, recipient) = header.split_once("to=functions.")?;
-    harmony_recipient(recipient)
-}
-
-fn harmony_recipient(recipient: &str) -> Option<&str> {
-    recipient.split([' ', '<', '\t']).next()
-}
-
-/// `NAME` or `NAME[CALL_ID]id`.
-fn mistral_name(header: &str) -> Option<&str> {
-    Some(header.split("[CALL_ID]").next().unwrap_or(header))
-}
+use super::headed_style::Headed;
+use super::literal::{Look, MAX_HEADER, floor, is_name_byte, look, skip_fence, skip_space};
+use super::step::{Found, Item, Source, Step};
 
 /// Reads such a call.
 #[derive(Debug)]
@@ -216,7 +110,7 @@ impl HeadedCall {
             self.phase = Phase::NameLine { begin: after };
             return None;
         }
-        let name = (self.style.name)(header).filter(|name| source.offers(name));
+        let name = (self.style.name)(&rest[..at]).filter(|name| source.offers(name));
         let Some(name) = name else {
             return Some(Step::Reject);
         };
@@ -238,7 +132,7 @@ impl HeadedCall {
         if length == rest.len() && !source.has_ended() {
             return Some(Step::More);
         }
-        let name = &rest[..rest.floor_char_boundary(length)];
+        let name = &rest[..floor(rest, length)];
         if !source.offers(name) {
             return Some(Step::Reject);
         }
@@ -256,15 +150,11 @@ impl HeadedCall {
         };
         let name = name.clone();
         let mut at = skip_space(source.src, at);
-        let fences: &[&str] = if self.style.fenced {
-            &["```json", "```"]
-        } else {
-            &[]
-        };
-        match look(&source.src[at..], fences, source.has_ended()) {
-            Look::Partial if self.style.fenced => return Some(Step::More),
-            Look::At(index) => at = skip_space(source.src, at + fences[index].len()),
-            _ => {}
+        if self.style.fenced {
+            match skip_fence(source.src, at, source.has_ended()) {
+                None if at < source.src.len() => return Some(Step::More),
+                after => at = after.unwrap_or(at),
+            }
         }
         let rest = &source.src[at..];
         match rest.as_bytes().first() {
@@ -294,18 +184,7 @@ impl HeadedCall {
             whole,
         };
         let mut closing = self.style.closing;
-        if self.style.fenced {
-            closing.tokens = DEEPSEEK_FENCED;
-        }
+        closing.fenced = self.style.fenced;
         Found::one(self.style.family, item, closing)
     }
 }
-
-const DEEPSEEK_FENCED: &[&str] = &[
-    "```",
-    "<｜tool▁call▁end｜>",
-    "<｜tool▁calls▁end｜>",
-    "<｜tool_call_end｜>",
-    "<｜tool_calls_end｜>",
-    "<｜end▁of▁sentence｜>",
-];

@@ -2,63 +2,10 @@
 //! array, with or without tags around.
 
 use super::json::{JsonScan, Scan};
-use super::literal::{Look, look, skip_space};
-use super::piece::Family;
+use super::json_style::JsonStyle;
+use super::literal::{Look, find_first, find_outer, floor, look, skip_space};
 use super::shape::{self, Member, Shape};
-use super::step::{Closing, Found, Item, Source, Step};
-
-/// How a family writes such calls.
-#[derive(Debug)]
-pub(super) struct JsonStyle {
-    pub(super) family: Family,
-    pub(super) closing: Closing,
-    /// Without tags: only a call's own keys count, and damage makes it text.
-    pub(super) strict: bool,
-    /// The arguments must fit the tool's schema.
-    pub(super) fitting: bool,
-}
-
-const fn tagged(family: Family, tokens: &'static [&'static str]) -> JsonStyle {
-    let closing = Closing {
-        tokens,
-        required: true,
-        last: false,
-        brackets: true,
-    };
-    JsonStyle {
-        family,
-        closing,
-        strict: false,
-        fitting: false,
-    }
-}
-
-const fn open_ended(family: Family, tokens: &'static [&'static str]) -> JsonStyle {
-    let mut style = tagged(family, tokens);
-    style.closing.required = false;
-    style
-}
-
-const fn whole(family: Family, tokens: &'static [&'static str], fitting: bool) -> JsonStyle {
-    let mut style = tagged(family, tokens);
-    style.closing.required = fitting;
-    style.closing.last = true;
-    style.closing.brackets = false;
-    style.strict = true;
-    style.fitting = fitting;
-    style
-}
-
-pub(super) static HERMES: JsonStyle = tagged(Family::Hermes, &["</tool_call>"]);
-pub(super) static TOOL_CALLS: JsonStyle = tagged(Family::Hermes, &["</tool_calls>"]);
-pub(super) static FUNCTION_CALL: JsonStyle = tagged(Family::Hermes, &["</function_call>"]);
-pub(super) static NEMOTRON: JsonStyle = tagged(Family::Hermes, &["</TOOLCALL>"]);
-pub(super) static GRANITE: JsonStyle = open_ended(Family::Hermes, &["<|end_of_text|>"]);
-pub(super) static COMMAND_R: JsonStyle = tagged(Family::Hermes, &["<|END_ACTION|>"]);
-pub(super) static PYTHON_TAG: JsonStyle = open_ended(Family::Llama, &["<|eom_id|>", "<|eot_id|>"]);
-pub(super) static MISTRAL: JsonStyle = open_ended(Family::Mistral, &["[/TOOL_CALLS]", "</s>"]);
-pub(super) static BARE: JsonStyle = whole(Family::Llama, &["<|eom_id|>", "<|eot_id|>"], false);
-pub(super) static FENCED: JsonStyle = whole(Family::Fenced, &["```"], true);
+use super::step::{Found, Item, Source, Step};
 
 /// Reads such calls.
 #[derive(Debug)]
@@ -67,6 +14,7 @@ pub(super) struct JsonCall {
     scan: JsonScan,
     members: Vec<Member>,
     named: bool,
+    fenced: bool,
     items: Vec<Item>,
     phase: Phase,
 }
@@ -88,9 +36,16 @@ impl JsonCall {
             scan: JsonScan::new(begin),
             members: Vec::new(),
             named: false,
+            fenced: false,
             items: Vec::new(),
             phase: Phase::Reading,
         }
+    }
+
+    /// The JSON stands in a code fence of its own.
+    pub(super) fn fenced(mut self) -> Self {
+        self.fenced = true;
+        self
     }
 
     /// How far the text was read.
@@ -117,7 +72,7 @@ impl JsonCall {
     fn reading(&mut self, source: Source<'_>) -> Option<Step> {
         let src = source.src;
         match self.scan.next(src) {
-            Scan::More if self.is_foreign(src) => Some(self.give_up()),
+            Scan::More if self.is_foreign(source) => Some(self.give_up()),
             Scan::More if !source.has_ended() => Some(Step::More),
             Scan::More => Some(self.unfinished(source)),
             Scan::Placeholder => Some(self.give_up()),
@@ -125,7 +80,7 @@ impl JsonCall {
                 let known = shape::key(src, &key);
                 let name = shape::is_name_key(known).then(|| shape::text(&src[value.clone()]));
                 self.members.push((key, value));
-                if self.style.strict && !shape::is_call_key(known) {
+                if self.is_foreign_key(source, known) {
                     return Some(self.give_up());
                 }
                 let name = name.flatten()?;
@@ -143,13 +98,22 @@ impl JsonCall {
     }
 
     /// Whether the member being read shows already that this is no call.
-    fn is_foreign(&self, src: &str) -> bool {
-        let open = self.scan.open_member().filter(|_| self.style.strict);
-        open.is_some_and(|(key, _)| !shape::is_call_key(shape::key(src, &key)))
+    fn is_foreign(&self, source: Source<'_>) -> bool {
+        let open = self.scan.open_member();
+        open.is_some_and(|(key, _)| self.is_foreign_key(source, shape::key(source.src, &key)))
+    }
+
+    fn is_foreign_key(&self, source: Source<'_>, key: &str) -> bool {
+        let argument = || self.style.nameless && source.offered.has_property(key);
+        self.style.strict && !shape::is_call_key(key) && !argument()
     }
 
     fn complete(&mut self, source: Source<'_>, end: usize) -> Option<Step> {
         let object = source.src.as_bytes()[self.scan.begin()] == b'{';
+        if object && self.style.nameless && self.take_nameless(source, end) {
+            self.phase = Phase::Between(end);
+            return None;
+        }
         if object {
             let call = Shape::of(source.src, std::mem::take(&mut self.members));
             if !self.take(source, &call, end, true) {
@@ -184,7 +148,8 @@ impl JsonCall {
     }
 
     fn confused(&mut self, source: Source<'_>, at: usize) -> Option<Step> {
-        let rest = &source.src[at..];
+        let src = source.src;
+        let rest = &src[at..];
         match look(rest, self.style.closing.tokens, source.has_ended()) {
             Look::Partial => return Some(Step::More),
             Look::At(_) => return Some(self.best_effort(source, at, true)),
@@ -197,6 +162,11 @@ impl JsonCall {
         let sample = self.scan.expects_item() && (rest.starts_with('<') || rest.starts_with('…'));
         if self.style.strict || sample || !(self.named || self.scan.open_element().is_some()) {
             return Some(self.give_up());
+        }
+        // The quote that came too late may be that of the next call.
+        let tokens = self.style.closing.tokens;
+        if let (Some(end), true) = find_outer(&src[..at], self.scan.begin(), tokens) {
+            return Some(self.best_effort(source, end, true));
         }
         self.phase = Phase::Lost(at);
         None
@@ -212,7 +182,7 @@ impl JsonCall {
             return self.best_effort(source, src.len(), source.ended == Some(false));
         }
         let keep = tokens.iter().map(|token| token.len()).max().unwrap_or(1);
-        let next = src.floor_char_boundary(src.len().saturating_sub(keep));
+        let next = floor(src, src.len().saturating_sub(keep));
         self.phase = Phase::Lost(next.max(from));
         Step::More
     }
@@ -228,7 +198,7 @@ impl JsonCall {
             // A string without its end swallowed what follows: the envelope ends at a closing token
             // that ends the answer or stands before another call.
             let begin = self.scan.begin();
-            if let Some(at) = find_outer(src, begin, self.style.closing.tokens) {
+            if let (Some(at), _) = find_outer(src, begin, self.style.closing.tokens) {
                 return self.best_effort(source, at, true);
             }
         }
@@ -272,6 +242,22 @@ impl JsonCall {
         true
     }
 
+    /// Take the whole object for the arguments of the only tool they fit.
+    fn take_nameless(&mut self, source: Source<'_>, end: usize) -> bool {
+        let arguments = &source.src[self.scan.begin()..end];
+        let Some(name) = shape::only_fit(source.offered, arguments) else {
+            return false;
+        };
+        self.members.clear();
+        self.items.push(Item {
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+            end,
+            whole: true,
+        });
+        true
+    }
+
     fn give_up(&mut self) -> Step {
         if self.items.is_empty() || self.style.strict {
             Step::Reject
@@ -282,40 +268,13 @@ impl JsonCall {
 
     fn done(&mut self) -> Step {
         let items = std::mem::take(&mut self.items);
+        let mut closing = self.style.closing;
+        closing.fenced |= self.fenced;
         Step::Done(Found {
             end: items.last().map_or(0, |item| item.end),
             items,
             family: self.style.family,
-            closing: self.style.closing,
+            closing,
         })
     }
-}
-
-/// The first of `tokens` at or after `from`.
-pub(super) fn find_first(src: &str, from: usize, tokens: &[&str]) -> Option<usize> {
-    tokens
-        .iter()
-        .filter_map(|token| memchr::memmem::find(&src.as_bytes()[from..], token.as_bytes()))
-        .min()
-        .map(|at| from + at)
-}
-
-/// The first of `tokens` at or after `from` that ends the text or stands before a tag, else the last.
-fn find_outer(src: &str, from: usize, tokens: &[&str]) -> Option<usize> {
-    let mut last = None;
-    let mut at = from;
-    while let Some(found) = find_first(src, at, tokens) {
-        let length = tokens
-            .iter()
-            .filter(|t| src[found..].starts_with(**t))
-            .map(|t| t.len())
-            .max();
-        at = found + length.unwrap_or(1);
-        last = Some(found);
-        let next = src.as_bytes().get(skip_space(src, at));
-        if matches!(next, None | Some(b'<')) {
-            break;
-        }
-    }
-    last
 }

@@ -1,9 +1,9 @@
 //! The strings that may begin a tool call.
 
-use super::headed::{self, Headed};
-use super::json_call::{self, JsonStyle};
+use super::headed_style::{self as headed, Headed};
+use super::json_style::{self as json, JsonStyle};
 use super::literal::Look;
-use super::params::{self, ParamStyle};
+use super::param_style::{self as params, ParamStyle};
 
 /// A string that may begin a tool call.
 #[derive(Debug)]
@@ -67,11 +67,11 @@ const KIMI_CALL: &[&str] = &["<|tool_call_begin|>"];
 /// No text is a beginning of another, so the first match is the only one.
 pub(super) static MARKERS: &[Marker] = &[
     any("<tool_call>", Opens::ToolCallTag),
-    any("<tool_calls>", Json(&json_call::TOOL_CALLS)),
-    any("<function_call>", Json(&json_call::FUNCTION_CALL)),
-    any("<TOOLCALL>", Json(&json_call::NEMOTRON)),
-    any("<|tool_call|>", Json(&json_call::GRANITE)),
-    any("<|START_ACTION|>", Json(&json_call::COMMAND_R)),
+    any("<tool_calls>", Json(&json::TOOL_CALLS)),
+    any("<function_call>", Json(&json::FUNCTION_CALL)),
+    any("<TOOLCALL>", Json(&json::NEMOTRON)),
+    any("<|tool_call|>", Json(&json::GRANITE)),
+    any("<|START_ACTION|>", Json(&json::COMMAND_R)),
     any("<function=", Params(&params::QWEN)),
     any("<function name=\"", Params(&params::MINICPM)),
     any("<|tool_call>", Opens::Gemma),
@@ -115,8 +115,8 @@ pub(super) static MARKERS: &[Marker] = &[
         "to=functions.",
         Opens::Headed(&headed::HARMONY_START),
     ),
-    at(AnswerStart, "{", Json(&json_call::BARE)),
-    at(AnswerStart, "```json", Json(&json_call::FENCED)),
+    at(AnswerStart, "{", Json(&json::BARE)),
+    at(AnswerStart, "```json", Json(&json::FENCED)),
 ];
 
 /// The marker at the start of `rest`, given what is true of the place.
@@ -127,6 +127,10 @@ pub(super) fn find(
     ended: bool,
 ) -> Result<&'static Marker, Look> {
     let bytes = rest.as_bytes();
+    let second = bytes.get(1).is_none_or(|byte| SECOND[*byte as usize]);
+    if !second && !answer_start {
+        return Err(Look::No);
+    }
     let mut partial = false;
     for marker in MARKERS {
         let text = marker.text.as_bytes();
@@ -158,3 +162,17 @@ pub(super) fn find(
         Look::No
     })
 }
+
+/// Second bytes of markers: most text that begins like one is told apart by them.
+static SECOND: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < MARKERS.len() {
+        let text = MARKERS[index].text.as_bytes();
+        if text.len() > 1 {
+            table[text[1] as usize] = true;
+        }
+        index += 1;
+    }
+    table
+};

@@ -2,10 +2,13 @@
 
 use super::gemma::GemmaCall;
 use super::headed::HeadedCall;
-use super::json_call::{self, JsonCall, JsonStyle};
-use super::literal::{Look, is_name_byte, look, skip_space};
+use super::json_call::JsonCall;
+use super::json_style::{self, JsonStyle};
+use super::literal::{Look, is_name_byte, look, skip_fence, skip_space};
 use super::marker::{Marker, Opens};
-use super::params::{self, ParamCall};
+use super::param_style as params;
+use super::params::ParamCall;
+use super::piece::Family;
 use super::pythonic::PythonCalls;
 use super::step::{Source, Step};
 
@@ -44,7 +47,7 @@ impl Reader {
 
 /// The reader for what follows `marker`, which begins the source. `Err` says that more text decides,
 /// or that it is no call.
-pub(super) fn open(marker: &Marker, source: Source<'_>) -> Result<Reader, Step> {
+pub(super) fn open(marker: &Marker, source: Source<'_>, nameless: bool) -> Result<Reader, Step> {
     let after = marker.text.len();
     match marker.opens {
         Opens::Headed(style) => Ok(Reader::Headed(HeadedCall::new(style, after))),
@@ -74,16 +77,19 @@ pub(super) fn open(marker: &Marker, source: Source<'_>) -> Result<Reader, Step> 
         }
         // The bracket itself is the marker.
         Opens::Json(style) if after == 1 => Ok(Reader::Json(JsonCall::new(style, 0))),
+        Opens::Json(style) if nameless && style.family == Family::Fenced => {
+            json(&json_style::FENCED_NAMELESS, source, after)
+        }
         Opens::Json(style) => json(style, source, after),
         Opens::Mistral => match next_byte(source, after)? {
-            (b'{' | b'[', _) => json(&json_call::MISTRAL, source, after),
+            (b'{' | b'[', _) => json(&json_style::MISTRAL, source, after),
             (_, at) => Ok(Reader::Headed(HeadedCall::new(
-                &super::headed::MISTRAL_NAMED,
+                &super::headed_style::MISTRAL_NAMED,
                 at,
             ))),
         },
         Opens::PythonTag => match next_byte(source, after)? {
-            (b'{' | b'[', _) => json(&json_call::PYTHON_TAG, source, after),
+            (b'{' | b'[', _) => json(&json_style::PYTHON_TAG, source, after),
             (_, at) => Ok(Reader::Python(PythonCalls::single(at))),
         },
         Opens::Pythonic => match next_byte(source, after)? {
@@ -96,7 +102,7 @@ pub(super) fn open(marker: &Marker, source: Source<'_>) -> Result<Reader, Step> 
 
 fn tool_call_tag(source: Source<'_>, after: usize) -> Result<Reader, Step> {
     match next_byte(source, after)? {
-        (b'{' | b'[' | b'`', _) => json(&json_call::HERMES, source, after),
+        (b'{' | b'[' | b'`', _) => json(&json_style::HERMES, source, after),
         (b'<', at) => {
             let styles = [&params::QWEN, &params::INVOKE, &params::MINICPM];
             let opens = styles.map(|style| style.open);
@@ -118,11 +124,14 @@ fn tool_call_tag(source: Source<'_>, after: usize) -> Result<Reader, Step> {
 
 /// JSON after white space, perhaps in a code fence of its own.
 fn json(style: &'static JsonStyle, source: Source<'_>, after: usize) -> Result<Reader, Step> {
-    let (mut first, mut at) = next_byte(source, after)?;
+    let (first, at) = next_byte(source, after)?;
     if first == b'`' && !style.strict {
-        let fences = ["```json", "```"];
-        let (fence, found) = inside(source, at, &fences)?;
-        (first, at) = next_byte(source, fence + fences[found].len())?;
+        let fence = skip_fence(source.src, at, source.has_ended()).ok_or(Step::More)?;
+        let (first, at) = next_byte(source, fence)?;
+        return match first {
+            b'{' | b'[' => Ok(Reader::Json(JsonCall::new(style, at).fenced())),
+            _ => Err(Step::Reject),
+        };
     }
     match first {
         b'{' => Ok(Reader::Json(JsonCall::new(style, at))),

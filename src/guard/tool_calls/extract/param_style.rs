@@ -1,6 +1,6 @@
 //! The tags of the families that give every parameter a tag of its own.
 
-use super::literal::{MAX_HEADER, is_name_byte, skip_space};
+use super::literal::{MAX_HEADER, floor, is_name_byte, skip_space};
 use super::piece::Family;
 use super::step::Closing;
 
@@ -62,9 +62,21 @@ impl Naming {
         }
     }
 
+    /// Whether more text may make a key of `rest`.
+    pub(super) fn may_become_key(self, rest: &str) -> bool {
+        let end = rest
+            .find("</arg_key>")
+            .filter(|_| matches!(self, Self::Tagged));
+        let Some(end) = end else {
+            return !rest.contains('\n');
+        };
+        let value = skip_space(rest, end + "</arg_key>".len());
+        "<arg_value>".starts_with(&rest[value..])
+    }
+
     /// The key at the start of `rest`, its tag's other attributes, and where the value begins.
     pub(super) fn key(self, rest: &str) -> Option<(&str, &str, usize)> {
-        let head = &rest[..rest.floor_char_boundary(2 * MAX_HEADER)];
+        let head = &rest[..floor(rest, 2 * MAX_HEADER)];
         match self {
             Self::Equals => {
                 let end = head.find('>')?;
@@ -94,7 +106,7 @@ fn valid(key: &str) -> bool {
 
 fn name_length(rest: &str) -> usize {
     let length = rest.bytes().take_while(|byte| is_name_byte(*byte)).count();
-    length.min(rest.floor_char_boundary(MAX_HEADER))
+    length.min(floor(rest, MAX_HEADER))
 }
 
 const fn closed_by(tokens: &'static [&'static str]) -> Closing {
@@ -103,6 +115,7 @@ const fn closed_by(tokens: &'static [&'static str]) -> Closing {
         required: false,
         last: false,
         brackets: false,
+        fenced: false,
     }
 }
 

@@ -6,45 +6,36 @@
 //! pairing never comes out even, the answer is read again without it once it has ended.
 
 use super::args::{ArgsScan, ArgsStep};
-use super::json_call::find_first;
 use super::literal::{Look, MAX_HEADER, look, skip_space};
-pub(super) use super::param_style::{
-    DSML, GLM, INVOKE, INVOKE_NAMESPACED, MINICPM, MINIMAX, ParamStyle, QWEN,
-};
+use super::param_style::ParamStyle;
+use super::param_value::Value;
 use super::step::{Found, Item, Source, Step};
 use super::typed::{self, Types};
 
 /// Reads such calls.
 #[derive(Debug)]
 pub(super) struct ParamCall {
-    style: &'static ParamStyle,
+    pub(super) style: &'static ParamStyle,
     /// More calls may follow in the same wrapper.
     section: bool,
-    phase: Phase,
+    pub(super) phase: Phase,
     items: Vec<Item>,
-    name: String,
-    arguments: String,
+    pub(super) name: String,
+    pub(super) arguments: String,
+    /// Keys of the parameters read.
+    pub(super) keys: Vec<String>,
     /// Tags in values are not paired any more.
-    flat: bool,
+    pub(super) flat: bool,
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     Name(usize),
     Between(usize),
     Key(usize),
     Value(Value),
     Json(ArgsScan),
     After(usize),
-}
-
-#[derive(Clone, Debug)]
-struct Value {
-    key: String,
-    types: Types,
-    begin: usize,
-    at: usize,
-    nested: usize,
 }
 
 impl ParamCall {
@@ -57,6 +48,7 @@ impl ParamCall {
             items: Vec::new(),
             name: String::new(),
             arguments: String::from("{"),
+            keys: Vec::new(),
             flat: false,
         }
     }
@@ -165,7 +157,7 @@ impl ParamCall {
     fn read_key(&mut self, source: Source<'_>, begin: usize) -> Option<Step> {
         let rest = &source.src[begin..];
         let Some((key, attributes, after)) = self.style.naming.key(rest) else {
-            let open = rest.len() <= MAX_HEADER && !rest.contains('\n');
+            let open = rest.len() <= 2 * MAX_HEADER && self.style.naming.may_become_key(rest);
             return match source.ended {
                 None if open => Some(Step::More),
                 Some(true) => self.close(source.src.len(), false),
@@ -191,130 +183,8 @@ impl ParamCall {
         None
     }
 
-    fn read_value(&mut self, source: Source<'_>, mut value: Value) -> Option<Step> {
-        let (src, style) = (source.src, self.style);
-        loop {
-            let Some(found) = memchr::memchr(b'<', &src.as_bytes()[value.at..]) else {
-                value.at = src.len();
-                break;
-            };
-            value.at += found;
-            match look(
-                &src[value.at..],
-                &[style.close, style.nested],
-                source.has_ended(),
-            ) {
-                Look::Partial => break,
-                Look::No => value.at += 1,
-                Look::At(0) if value.nested > 0 && !self.flat => {
-                    value.nested -= 1;
-                    value.at += style.close.len();
-                }
-                Look::At(0) => match self.is_end(source, value.at + style.close.len()) {
-                    None => break,
-                    Some(true) => {
-                        self.push(src, &value, value.at);
-                        self.phase = Phase::Between(value.at + style.close.len());
-                        return None;
-                    }
-                    Some(false) => value.at += style.close.len(),
-                },
-                Look::At(_) if self.flat && self.is_next_param(source, value.at) => {
-                    self.push(src, &value, value.at);
-                    self.phase = Phase::Between(value.at);
-                    return None;
-                }
-                Look::At(_) => {
-                    value.nested += 1;
-                    value.at += style.nested.len();
-                }
-            }
-        }
-        if source.has_ended() {
-            return self.unfinished(source, value);
-        }
-        self.phase = Phase::Value(value);
-        Some(Step::More)
-    }
-
-    /// Whether what stands at `at` shows that the closing tag before it ended the value.
-    fn is_end(&self, source: Source<'_>, at: usize) -> Option<bool> {
-        let at = skip_space(source.src, at);
-        let rest = &source.src[at..];
-        if rest.is_empty() {
-            return source.has_ended().then_some(true);
-        }
-        let style = self.style;
-        let inner = look(rest, &[style.param, style.end], source.has_ended());
-        let outer = look(rest, style.outer, source.has_ended());
-        match (inner, outer) {
-            (Look::At(_), _) | (_, Look::At(_)) => Some(true),
-            (Look::No, Look::No) => Some(false),
-            _ => None,
-        }
-    }
-
-    /// Whether a parameter of the tool that was not given yet opens at the start of a line here.
-    fn is_next_param(&self, source: Source<'_>, at: usize) -> bool {
-        let line_start = source.src[..at]
-            .trim_end_matches([' ', '\t'])
-            .ends_with('\n');
-        let rest = source.src[at..].strip_prefix(self.style.param);
-        let key = rest.and_then(|rest| self.style.naming.key(rest));
-        let schema = source.offered.resolve(&self.name);
-        let schema = schema.and_then(|name| source.offered.schema_value(name));
-        line_start
-            && key.is_some_and(|(key, ..)| {
-                let mut quoted = String::new();
-                typed::push_string(key, &mut quoted);
-                typed::of_property(schema, key) != Types::NONE
-                    && !self.arguments.contains(&format!("{quoted}: "))
-            })
-    }
-
-    /// The answer ended inside a value.
-    fn unfinished(&mut self, source: Source<'_>, mut value: Value) -> Option<Step> {
-        let src = source.src;
-        if !self.flat {
-            self.flat = true;
-            value.at = value.begin;
-            value.nested = 0;
-            self.phase = Phase::Value(value);
-            return None;
-        }
-        // The value's own closing tag is missing where the call's is there.
-        let mut from = value.begin;
-        while let Some(at) = find_first(src, from, &[self.style.end]) {
-            from = at + self.style.end.len();
-            if self.is_end(source, from) == Some(true) {
-                self.push(src, &value, at);
-                return self.close(from, true);
-            }
-        }
-        self.push(src, &value, src.len());
-        self.close(src.len(), false)
-    }
-
-    fn push(&mut self, src: &str, value: &Value, end: usize) {
-        let mut text = &src[value.begin..end];
-        if self.style.framed {
-            // One line break after the opening and one before the closing tag are framing.
-            let strip = |text: &str| text.strip_prefix('\n').map(str::len);
-            let open = strip(text).or_else(|| strip(text.strip_prefix('\r')?));
-            text = open.map_or(text, |length| &text[text.len() - length..]);
-            let close = text.strip_suffix('\n');
-            text = close.map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-        }
-        if self.arguments.len() > 1 {
-            self.arguments.push_str(", ");
-        }
-        typed::push_string(&value.key, &mut self.arguments);
-        self.arguments.push_str(": ");
-        typed::encode(text, value.types, &mut self.arguments);
-    }
-
     /// The parameters end here.
-    fn close(&mut self, end: usize, whole: bool) -> Option<Step> {
+    pub(super) fn close(&mut self, end: usize, whole: bool) -> Option<Step> {
         if whole {
             self.arguments.push('}');
         }
@@ -322,6 +192,7 @@ impl ParamCall {
     }
 
     fn finish(&mut self, end: usize, whole: bool) -> Option<Step> {
+        self.keys.clear();
         let arguments = std::mem::replace(&mut self.arguments, String::from("{"));
         self.items.push(Item {
             name: std::mem::take(&mut self.name),
@@ -349,7 +220,7 @@ impl ParamCall {
         }
     }
 
-    fn give_up(&mut self) -> Step {
+    pub(super) fn give_up(&mut self) -> Step {
         let items = std::mem::take(&mut self.items);
         match items.last().map(|item| item.end) {
             None => Step::Reject,

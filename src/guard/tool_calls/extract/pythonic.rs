@@ -1,7 +1,7 @@
 //! Calls written as Python: `NAME.call(k="v")` after Llama's `<|python_tag|>`, `[NAME(k='v')]`
 //! between LFM2's tokens.
 
-use super::literal::{MAX_HEADER, is_name_byte, skip_space};
+use super::literal::{MAX_HEADER, floor, is_name_byte, skip_space};
 use super::piece::Family;
 use super::python_value;
 use super::step::{Closing, Found, Item, Source, Step};
@@ -53,6 +53,7 @@ impl PythonCalls {
                 required: false,
                 last: false,
                 brackets: false,
+                fenced: false,
             },
             list,
             items: Vec::new(),
@@ -93,7 +94,7 @@ impl PythonCalls {
             let more = !source.has_ended();
             return Some(if more { Step::More } else { Step::Reject });
         };
-        let written = &rest[..rest.floor_char_boundary(length)];
+        let written = &rest[..floor(rest, length)];
         let name = if self.list {
             written
         } else {

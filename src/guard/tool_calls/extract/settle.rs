@@ -60,7 +60,10 @@ impl Settling {
         loop {
             let mut from = skip_space(src, self.at);
             if closing.brackets && !self.closed {
-                let surplus = |b: &u8| matches!(b, b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
+                let surplus = |b: &u8| match b {
+                    b'`' => closing.fenced,
+                    _ => matches!(b, b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'),
+                };
                 let rest = &src.as_bytes()[self.at..];
                 from = self.at
                     + rest
@@ -131,7 +134,10 @@ impl Settling {
     /// too many.
     fn is_cut_short(&self, rest: &str) -> bool {
         let closing = self.found.closing;
-        let surplus = |c: char| matches!(c, '}' | ']') || c.is_whitespace();
+        let surplus = |c: char| match c {
+            '`' => closing.fenced,
+            _ => matches!(c, '}' | ']') || c.is_whitespace(),
+        };
         let token = rest.trim_start_matches(|c| closing.brackets && !self.closed && surplus(c));
         token.is_empty() || look(token, closing.tokens, false) == Look::Partial
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+use super::super::offered::Offered;
 use super::json::{JsonScan, Scan};
 use super::literal::trim_end;
 use super::typed;
@@ -147,6 +148,18 @@ impl Shape {
         text.push('}');
         text
     }
+}
+
+/// The only tool whose required and known arguments are these.
+pub(super) fn only_fit<'a>(offered: &'a Offered, arguments: &str) -> Option<&'a str> {
+    let arguments: Map<String, Value> = serde_json::from_str(arguments).ok()?;
+    let mut fitting = offered.names().filter(|name| {
+        let schema = offered.schema_value(name);
+        let required = schema.and_then(|schema| schema.get("required")?.as_array());
+        required.is_some_and(|required| !required.is_empty())
+            && schema.is_some_and(|schema| typed::fits(schema, &arguments))
+    });
+    fitting.next().filter(|_| fitting.next().is_none())
 }
 
 /// Whether `arguments` can be those of a tool with this schema. A tool's own definition has the same

@@ -63,6 +63,8 @@ pub(super) struct Closing {
     pub(super) last: bool,
     /// Surplus closing brackets are taken along before a token.
     pub(super) brackets: bool,
+    /// So is the end of a code fence.
+    pub(super) fenced: bool,
 }
 
 impl Found {

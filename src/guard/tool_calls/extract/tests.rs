@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::corpus::{extract, source};
-use super::{Extractor, MAX_CALL, Piece, marker};
+use super::{Extractor, Piece, marker};
 use crate::guard::tool_calls::offered::Offered;
 use crate::turn::Tool;
 
 const SCHEMA: &str =
     r#"{"type":"object","properties":{"path":{"type":"string"},"n":{"type":"integer"}}}"#;
 
-fn offered() -> Arc<Offered> {
+pub(super) fn offered() -> Arc<Offered> {
     let tool = |name: &str| Tool {
         name: name.to_owned(),
         parameters: RawValue::from_string(SCHEMA.to_owned()).ok(),
@@ -189,71 +189,45 @@ fn without_tools_everything_is_text_at_once() {
 }
 
 #[test]
-fn a_call_without_end_is_released_at_the_limit() {
-    let mut extractor = Extractor::new(offered());
-    let mut out = Vec::new();
-    let opening = "<tool_call>{\"name\":\"read\",\"arguments\":{\"path\":\"";
-    extractor.push(opening, &mut out);
-    let block = "x".repeat(64 << 10);
-    let mut sent = opening.len();
-    while sent < 3 * MAX_CALL {
-        extractor.push(&block, &mut out);
-        sent += block.len();
-        assert!(extractor.held() <= MAX_CALL + block.len());
-    }
-    extractor.finish(false, &mut out);
-    assert!(out.iter().all(|piece| matches!(piece, Piece::Text(_))));
-    assert_eq!(source(&out).len(), sent);
-}
-
-/// The longest answers made of openings that never close stay within the bound of what is read
-/// again, and end in time even in an unoptimised build.
-#[test]
-fn hostile_answers_cost_linear_time() {
-    for part in [
-        "<tool_call>{\"a\":\"",
-        "<tool_call>{\"name\":\"read\",\"arguments\":{\"path\":\"",
-        "<function=read><parameter=path>",
-        "<tool_call>[",
-        "[TOOL_CALLS]read[ARGS]{\"a\":[",
-        "<|tool_call>call:read{a:<|\"|>",
-        "<|python_tag|>read.call('",
-        "</tool_call>}",
-        "<invoke name=\"read\"><parameter name=\"path\"></parameter>",
-        "<",
-        "`",
-    ] {
-        let text = part.repeat(400_000 / part.len());
-        let mut extractor = Extractor::new(offered());
+fn a_nameless_block_is_a_call_only_when_asked_for_and_unique() {
+    let tool = |name: &str, schema: &str| Tool {
+        name: name.to_owned(),
+        parameters: RawValue::from_string(schema.to_owned()).ok(),
+        upstream: RawValue::from_string("{}".to_owned()).unwrap(),
+    };
+    let command = r#"{"properties":{"command":{"type":"string"}},"required":["command"]}"#;
+    let path = r#"{"properties":{"path":{"type":"string"}},"required":["path"]}"#;
+    let one = Arc::new(Offered::new(&[tool("Bash", command), tool("read", path)]));
+    let two = Arc::new(Offered::new(&[tool("Bash", command), tool("sh", command)]));
+    let run = |offered: &Arc<Offered>, text: &str| {
+        let mut extractor = Extractor::new(offered.clone()).with_nameless_fences();
         let mut out = Vec::new();
-        for piece in text.as_bytes().chunks(61) {
-            extractor.push(std::str::from_utf8(piece).unwrap(), &mut out);
+        for part in chunks(text, 2) {
+            extractor.push(&part, &mut out);
         }
         extractor.finish(false, &mut out);
-        assert_eq!(source(&out), text, "{part}");
-        let limit = text.len() as u64 * (super::REREAD_FACTOR + 2) + super::FREE_REREAD;
-        assert!(extractor.reread <= limit, "{part}: {}", extractor.reread);
-    }
-}
-
-/// Ordinary text takes the short way: nothing is buffered. Run under callgrind for instructions per
-/// token: `valgrind --tool=callgrind --toggle-collect='*Extractor*push*' … plain_text --ignored`.
-#[test]
-fn plain_text_is_never_buffered() {
-    let mut extractor = Extractor::new(offered());
-    let mut out = Vec::new();
-    for _ in 0..1000 {
-        for token in [
-            "The", " quick", " brown", " fox", ", and", " so", " on", ".",
-        ] {
-            out.clear();
-            extractor.push(token, &mut out);
-            assert_eq!(out, [Piece::Text(token.to_owned())]);
-        }
+        assert_eq!(source(&out), text);
+        out
+    };
+    let block = "```json\n{\"command\": \"ls\"}\n```";
+    let pieces = run(&one, block);
+    let [Piece::Call(call)] = &pieces[..] else {
+        panic!("{pieces:?}");
+    };
+    assert_eq!(
+        (call.name.as_str(), call.arguments.as_str()),
+        ("Bash", r#"{"command": "ls"}"#)
+    );
+    assert_eq!(run(&two, block), [Piece::Text(block.to_owned())]);
+    for text in [
+        "```json\n{}\n```",
+        "```json\n{\"command\": 1}\n```",
+        "```json\n{\"a\": 1}\n```",
+    ] {
+        assert_eq!(run(&one, text), [Piece::Text(text.to_owned())]);
     }
     assert_eq!(
-        extractor.buffer.capacity(),
-        "The".len().max(8),
-        "only the start of the line was"
+        extract(&one, [block], false),
+        [Piece::Text(block.to_owned())]
     );
 }

@@ -15,6 +15,8 @@ mod wrapper;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
@@ -62,7 +64,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(what: &'static str, text: &str, at: usize) -> Unrepairable {
+    fn at(what: &'static str, text: &str, at: usize) -> Unrepairable {
         Unrepairable::Hopeless(Self {
             what,
             at,
@@ -107,7 +109,7 @@ pub fn repair(text: &str, cut: bool) -> Result<Repaired, Unrepairable> {
             }
         }
     }
-    Err(Fault::new("JSON strings inside each other", text, 0))
+    Err(Fault::at("JSON strings inside each other", text, 0))
 }
 
 /// What is left when the wrapping is off.
@@ -126,7 +128,7 @@ fn checked(arguments: String, changes: Changes) -> Result<Repaired, Unrepairable
         Ok(_) => Ok(Repaired { arguments, changes }),
         Err(error) => {
             let at = error.column().saturating_sub(1);
-            Err(Fault::new("JSON that stays invalid", &arguments, at))
+            Err(Fault::at("JSON that stays invalid", &arguments, at))
         }
     }
 }

@@ -264,6 +264,6 @@ impl Reader<'_, '_> {
     }
 
     fn fault(&self, what: &'static str) -> Unrepairable {
-        Fault::new(what, self.text, self.at)
+        Fault::at(what, self.text, self.at)
     }
 }

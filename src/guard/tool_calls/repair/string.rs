@@ -86,7 +86,7 @@ pub(super) fn read(
                 }
                 if seen.ambiguous() {
                     let what = "a string whose backslashes are only partly escaped";
-                    return Err(Fault::new(what, text, start));
+                    return Err(Fault::at(what, text, start));
                 }
                 return Ok(at + 1);
             }
@@ -163,7 +163,7 @@ pub(super) fn decode(text: &str, start: usize) -> Result<(String, usize), Unrepa
     let end = read(&mut rewriter, &mut Changes::default(), start)?;
     match serde_json::from_str(&rewriter.finish(end)) {
         Ok(content) => Ok((content, end)),
-        Err(_) => Err(Fault::new("half a surrogate pair", text, start)),
+        Err(_) => Err(Fault::at("half a surrogate pair", text, start)),
     }
 }
 
@@ -175,7 +175,7 @@ pub(super) fn decode_bare(text: &str, start: usize) -> Result<String, Unrepairab
     let quoted = format!("\"{}\"", text[start..].trim_end());
     let (content, end) = decode(&quoted, 0)?;
     if end < quoted.len() {
-        return Err(Fault::new(
+        return Err(Fault::at(
             "quotes that are only partly escaped",
             text,
             start + end - 2,

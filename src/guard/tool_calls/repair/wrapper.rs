@@ -48,7 +48,7 @@ pub(super) fn after(text: &str, mut at: usize, changes: &mut Changes) -> Result<
             _ => (0, None),
         };
         if length == 0 {
-            return Err(Fault::new("text after the object", text, at));
+            return Err(Fault::at("text after the object", text, at));
         }
         if let Some(change) = change {
             changes.note(change);

@@ -14,6 +14,10 @@ use super::super::repair::MAX_DEPTH;
 /// Longest chain of subschemas and references. Compiling recurses along it, validating too.
 const MAX_CHAIN: usize = 150;
 
+/// Most subschemas that may apply to one and the same value. Compiling `unevaluatedProperties`
+/// follows every path to each of them.
+const MAX_AT_ONCE: u64 = 2_000;
+
 /// Most visits of subschemas in one validation, of the order of a second at the very worst.
 pub(super) const MAX_VISITS: u64 = 30_000_000;
 
@@ -37,6 +41,9 @@ impl Cost {
         let mut shallower = vec![0; graph.nodes.len()];
         while by_depth.len() <= MAX_DEPTH {
             let visits = graph.visits(&order, &shallower);
+            if by_depth.is_empty() && visits.iter().any(|all| *all > MAX_AT_ONCE) {
+                return Err("too many subschemas for one value");
+            }
             let all = visits[0];
             if all > MAX_VISITS {
                 break;

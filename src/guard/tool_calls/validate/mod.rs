@@ -13,6 +13,7 @@ mod violation;
 pub(super) mod tests;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use jsonschema::{PatternOptions, Validator};
@@ -68,6 +69,15 @@ pub struct Unvalidated {
     pub tool: String,
     /// Why, for the log.
     pub reason: String,
+}
+
+impl fmt::Debug for Validators {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Validators")
+            .field("tools", &self.checks.len())
+            .field("unvalidated", &self.unvalidated)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Validators {
