@@ -58,20 +58,19 @@ impl Naming {
     pub(super) fn may_become_name(self, rest: &str) -> bool {
         match self {
             Self::Tagged => name_length(rest) == rest.len(),
-            _ => !rest.contains(['\n', '<']),
+            _ => self.may_become_key(rest),
         }
     }
 
     /// Whether more text may make a key of `rest`.
     pub(super) fn may_become_key(self, rest: &str) -> bool {
-        let end = rest
-            .find("</arg_key>")
-            .filter(|_| matches!(self, Self::Tagged));
-        let Some(end) = end else {
-            return !rest.contains('\n');
-        };
-        let value = skip_space(rest, end + "</arg_key>".len());
-        "<arg_value>".starts_with(&rest[value..])
+        if !matches!(self, Self::Tagged) {
+            return !rest.contains(['<', '>', '\n']);
+        }
+        let (key, tags) = rest.split_at(rest.find('<').unwrap_or(rest.len()));
+        let value = tags.strip_prefix("</arg_key>");
+        let value = value.map(|tags| "<arg_value>".starts_with(&tags[skip_space(tags, 0)..]));
+        !key.trim().contains('\n') && value.unwrap_or("</arg_key>".starts_with(tags))
     }
 
     /// The key at the start of `rest`, its tag's other attributes, and where the value begins.
@@ -79,13 +78,13 @@ impl Naming {
         let head = &rest[..floor(rest, 2 * MAX_HEADER)];
         match self {
             Self::Equals => {
-                let end = head.find('>')?;
+                let end = tag_end(head)?;
                 let key = head[..end].trim().trim_matches(['"', '\'']);
                 valid(key).then_some((key, "", end + 1))
             }
             Self::Quoted => {
-                let quote = head.find('"')?;
-                let end = quote + head[quote..].find('>')?;
+                let end = tag_end(head)?;
+                let quote = head[..end].find('"')?;
                 let key = &head[..quote];
                 valid(key).then_some((key, &head[quote..end], end + 1))
             }
@@ -98,6 +97,12 @@ impl Naming {
             }
         }
     }
+}
+
+/// Where the tag that `head` stands in is closed, on its line.
+fn tag_end(head: &str) -> Option<usize> {
+    let end = head.find(['>', '<', '\n'])?;
+    head[end..].starts_with('>').then_some(end)
 }
 
 fn valid(key: &str) -> bool {

@@ -111,7 +111,7 @@ impl ParamCall {
         let rest = &source.src[begin..];
         let naming = self.style.naming;
         let Some((name, after)) = naming.name(rest) else {
-            let open = rest.len() <= MAX_HEADER && naming.may_become_name(rest);
+            let open = rest.len() <= 2 * MAX_HEADER && naming.may_become_name(rest);
             let more = open && !source.has_ended();
             return Some(if more { Step::More } else { self.give_up() });
         };
