@@ -12,3 +12,6 @@ pub mod server;
 pub mod sim;
 pub mod telemetry;
 pub mod turn;
+
+#[cfg(test)]
+mod rooms;

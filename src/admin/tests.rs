@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::KvLayout;
 use http::header::{ALLOW, AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
@@ -46,6 +47,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         build: None,
         model: None,
         n_ctx: None,
+        kv: KvLayout::Auto,
         total_slots: None,
         idle_slots: None,
     }

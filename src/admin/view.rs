@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::config::KvLayout;
 use crate::fleet::{Backend, Fleet};
 
 /// The fleet as the admin address sees it.
@@ -47,6 +48,8 @@ pub struct BackendView {
     pub model: Option<String>,
     /// Context of one slot, in tokens.
     pub n_ctx: Option<u64>,
+    /// How its slots hold their KV cache, as configured.
+    pub kv: KvLayout,
     /// Parallel sequences.
     pub total_slots: Option<u32>,
     /// Slots without work at the last look.
@@ -89,6 +92,7 @@ fn view(backend: &Backend) -> BackendView {
         build: facts.build.clone(),
         model: facts.model_alias.clone(),
         n_ctx: facts.n_ctx,
+        kv: backend.kv(),
         total_slots: backend.slots(),
         idle_slots: facts.idle_slots,
     }

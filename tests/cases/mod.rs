@@ -11,6 +11,7 @@ mod failover;
 mod framing;
 // mod goldens;
 mod health;
+mod hostile;
 mod http2;
 mod kill;
 mod native;
