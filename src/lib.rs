@@ -13,3 +13,6 @@ pub mod session;
 pub mod sim;
 pub mod telemetry;
 pub mod turn;
+
+#[cfg(test)]
+mod rooms;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::KvLayout;
 use http::header::{ALLOW, AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
@@ -47,6 +48,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         model: None,
         template: crate::fleet::Template::default(),
         n_ctx: None,
+        kv: KvLayout::Auto,
         total_slots: None,
         idle_slots: None,
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::config::KvLayout;
 use crate::fleet::{Backend, Fleet, Template};
 
 /// The fleet as the admin address sees it.
@@ -49,6 +50,8 @@ pub struct BackendView {
     pub template: Template,
     /// Context of one slot, in tokens.
     pub n_ctx: Option<u64>,
+    /// How its slots hold their KV cache, as configured.
+    pub kv: KvLayout,
     /// Parallel sequences.
     pub total_slots: Option<u32>,
     /// Slots without work at the last look.
@@ -92,6 +95,7 @@ fn view(backend: &Backend) -> BackendView {
         model: facts.model_alias.clone(),
         template: facts.template.clone(),
         n_ctx: facts.n_ctx,
+        kv: backend.kv(),
         total_slots: backend.slots(),
         idle_slots: facts.idle_slots,
     }

@@ -28,6 +28,9 @@ use crate::telemetry::access_log::ClientText;
 use crate::telemetry::labels::{Configured, Stage};
 use crate::turn::{Turn, TurnError};
 
+/// Longest model name in bytes: every chunk of a stream repeats it.
+const LONGEST_MODEL: usize = 512;
+
 /// Serve one request to its end.
 pub(super) async fn serve(
     shared: &Shared,
@@ -151,6 +154,10 @@ fn pool(
     }
     let unknown = || TurnError::UnknownModel(ClientText::new(model).to_string());
     let (pool, _) = shared.fleet.resolve(model).ok_or_else(unknown)?;
+    if model.len() > LONGEST_MODEL {
+        let message = format!("the name of the model exceeds {LONGEST_MODEL} bytes");
+        return Err(TurnError::bad_field("model", message));
+    }
     if !auth::may_use(&config.auth, ctx.principal.as_deref(), pool.name()) {
         return Err(TurnError::Forbidden(format!(
             "this key may not use the model `{}`",

@@ -12,6 +12,7 @@ mod framing;
 mod goldens;
 mod guards;
 mod health;
+mod hostile;
 mod http2;
 mod kill;
 mod native;

@@ -84,8 +84,8 @@ pub struct Backend {
     /// Model name sent to this backend, for presets in router mode. Null: the client's name is sent.
     #[serde(default)]
     pub model: Option<String>,
-    /// Speculative profile this server was started with (`none`, `ngram-mod`, …), shown in
-    /// `x-drover-spec`. Null: unknown.
+    /// Speculative profile this server was started with (`none`, `ngram-mod`, …), shown by
+    /// the admin API. Null: unknown.
     #[serde(default)]
     pub profile: Option<String>,
     /// Environment variable that holds the server's `--api-key`; null when it has none.
