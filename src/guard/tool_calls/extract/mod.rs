@@ -32,7 +32,7 @@ mod step;
 mod typed;
 
 #[cfg(test)]
-mod corpus;
+mod corpus_tests;
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
