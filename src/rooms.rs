@@ -47,8 +47,9 @@ fn files(path: &Path) -> Vec<PathBuf> {
 
 /// The lines that are compiled into the product: no comments, nothing from `#[cfg(test)]` on.
 fn code(file: &Path) -> String {
-    let is_tests =
-        |name: &str| name == "tests.rs" || name == "tests" || name.ends_with("_tests.rs");
+    let is_tests = |name: &str| {
+        matches!(name, "tests.rs" | "tests" | "properties.rs") || name.ends_with("_tests.rs")
+    };
     if file.iter().any(|part| is_tests(&part.to_string_lossy())) {
         return String::new();
     }

@@ -1,6 +1,6 @@
 //! What the extractor may cost: time linear in the text, memory bounded by a call.
 
-use super::corpus::source;
+use super::corpus_tests::source;
 use super::extractor::{FREE_REREAD, REREAD_FACTOR};
 use super::tests::offered;
 use super::{Extractor, MAX_CALL, Piece};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
-use super::corpus::{extract, source};
+use super::corpus_tests::{extract, source};
 use super::{Extractor, Piece, marker};
 use crate::guard::tool_calls::offered::Offered;
 use crate::turn::Tool;
