@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::Version;
 use http::header::{CONTENT_LENGTH, EXPECT};
-use pingora_core::Error;
+use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 use tokio::time::timeout;
 
@@ -71,6 +71,10 @@ async fn collect(session: &mut Session, limit: u64, expected: usize) -> Result<B
                 return Err(
                     TurnError::bad_request("the request body is not framed properly").into(),
                 );
+            }
+            // The timeout of one read may be found to have passed before that of the whole.
+            Err(error) if *error.etype() == ErrorType::ReadTimedout => {
+                return Err(TurnError::BodyTimeout.into());
             }
             Err(_) => return Err(NoBody::Gone(Gone)),
         }

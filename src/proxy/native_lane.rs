@@ -6,6 +6,7 @@
 //! the header goes out, so such a body is sent chunked.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
 };
@@ -97,9 +98,10 @@ pub(super) fn upstream_request(
     {
         upstream.insert_header(TRANSFER_ENCODING, "chunked")?;
     }
-    if !upstream.headers.contains_key(CONTENT_TYPE) {
-        upstream.insert_header(CONTENT_TYPE, "application/json")?;
-    }
+    // Of several types the backend might believe another one than we did.
+    let kind = upstream.headers.get(CONTENT_TYPE).cloned();
+    let kind = kind.unwrap_or_else(|| HeaderValue::from_static("application/json"));
+    upstream.insert_header(CONTENT_TYPE, kind)?;
     Ok(())
 }
 

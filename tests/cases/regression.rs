@@ -35,3 +35,29 @@ async fn dangerous_fields_cannot_be_disguised_on_the_native_lane() {
     let upload = upload.header("Content-Type", "multipart/form-data; boundary=x");
     assert_eq!(gateway.ask(&upload).await.status, 200);
 }
+
+/// Two content types: the one this gateway decides by is the only one a backend hears of.
+#[tokio::test]
+async fn a_second_content_type_does_not_reach_a_backend() {
+    let backend = Backend::replying(Reply::json(200, &json!({"content": "a"}))).await;
+    let gateway = Setup::to(&[&backend])
+        .set(
+            "fleet.passthrough",
+            json!([{"path": "/completion", "pool": "default"}]),
+        )
+        .start()
+        .await;
+    let body = r#"{"prompt":"a","id_slot":3}"#;
+    let mut twice = post("/completion", body);
+    twice.headers.clear();
+    let twice = twice
+        .header("Content-Type", "multipart/form-data; boundary=x")
+        .header("Content-Type", "application/json");
+    gateway.ask(&twice).await;
+    for request in backend.requests() {
+        let head = format!("{:?}", request.headers).to_ascii_lowercase();
+        assert_eq!(head.matches("content-type").count(), 1, "{head}");
+        assert!(head.contains("multipart/form-data"), "{head}");
+    }
+    assert_eq!(backend.requests().len(), 1);
+}
