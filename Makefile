@@ -42,7 +42,8 @@ build: setup ## Build the optimised binary that demo, tests and benches run
 
 .PHONY: llama
 llama: ## Build and cache the real llama-server and two small models (about 12 minutes, once)
-	@scripts/llama.sh
+	@scripts/llama.sh >/dev/null
+	@echo "llama-server and its models are in $${DROVER_CACHE:-$$HOME/.cache/drover}"
 
 ##@ Check
 

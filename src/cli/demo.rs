@@ -191,6 +191,7 @@ fn welcome(sockets: &Sockets, sims: &[Sim]) -> String {
 Drover is running on two simulated llama-servers. Ctrl-C ends it.
 
   gateway   {client}/v1  (OpenAI API)
+            {client}  (Anthropic API)
   admin     {admin}
 {backends}
 Try:
