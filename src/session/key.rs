@@ -156,13 +156,6 @@ impl SessionKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; 10]);
 
-impl SessionId {
-    /// A number spread evenly over all sessions.
-    pub(super) fn spread(self) -> usize {
-        usize::from(u16::from_le_bytes([self.0[0], self.0[1]]))
-    }
-}
-
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))

@@ -10,6 +10,7 @@ pub mod key;
 pub mod lineage;
 mod monitor;
 mod rate;
+mod recency;
 mod registry;
 mod sweeper;
 mod view;

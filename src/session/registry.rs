@@ -1,12 +1,14 @@
 //! All sessions: bounded in number and in idle time.
 //!
-//! Each shard keeps its sessions in the order of their last use, so that making room costs a request
-//! one removal, and the sweeper looks at expired sessions only.
+//! The map is sharded, so that requests of different sessions do not wait for each other;
+//! [`recency`](super::recency) tells whom to forget.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as MapEntry;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -14,28 +16,24 @@ use super::hot::HotCache;
 use super::key::{SessionId, SessionKey, Source};
 use super::lineage::{LineageId, Transcript};
 use super::monitor::SessionMonitor;
+use super::recency::{Fate, Recency};
 use super::view::{Page, SessionSummary, SessionView};
 use crate::config::Limits;
 use crate::fleet::BackendId;
 use crate::turn::Usage;
-
-/// Most shards, and fewest sessions worth one of their own.
-const MAX_SHARDS: usize = 16;
-const MIN_SHARD: usize = 1024;
 
 /// Sessions removed under one lock by the sweeper.
 const SWEEP_BATCH: usize = 256;
 
 /// The registry.
 pub struct Sessions {
-    shards: Box<[Mutex<Shard>]>,
-    /// Sessions a shard may hold.
-    room: usize,
+    /// Locked after `recency` where both are, and for the time of one look-up.
+    sessions: DashMap<SessionId, Entry>,
+    recency: Mutex<Recency>,
+    max: usize,
     ttl: Duration,
     hot: Mutex<HotCache>,
 }
-
-type Shard = LruCache<SessionId, Entry>;
 
 struct Entry {
     session: Arc<Session>,
@@ -83,13 +81,10 @@ pub struct Served {
 impl Sessions {
     /// An empty registry within `limits`.
     pub fn new(limits: &Limits) -> Arc<Self> {
-        let max = limits.max_sessions.max(1);
-        let shards = (max / MIN_SHARD).clamp(1, MAX_SHARDS);
         Arc::new(Self {
-            shards: (0..shards)
-                .map(|_| Mutex::new(LruCache::unbounded()))
-                .collect(),
-            room: max / shards,
+            sessions: DashMap::new(),
+            recency: Mutex::new(Recency::default()),
+            max: limits.max_sessions.max(1),
             ttl: limits.session_ttl,
             hot: Mutex::new(HotCache::new()),
         })
@@ -143,64 +138,85 @@ impl Sessions {
 
     /// Sessions remembered.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.sessions.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.sessions.is_empty()
     }
 
     /// Forget sessions that were idle for too long. A session in use stays.
     pub fn sweep(&self, now: Instant) {
         self.hot.lock().sweep(now);
-        for shard in &self.shards {
-            while self.sweep_some(&mut shard.lock(), now) {}
-        }
+        while self.sweep_some(&mut self.recency.lock(), now) {}
     }
 
     /// Whether there may be more.
-    fn sweep_some(&self, shard: &mut Shard, now: Instant) -> bool {
+    fn sweep_some(&self, recency: &mut Recency, now: Instant) -> bool {
         for _ in 0..SWEEP_BATCH {
-            let Some((_, oldest)) = shard.peek_lru() else {
-                return false;
-            };
-            if now.saturating_duration_since(oldest.seen) < self.ttl {
+            let idle = recency
+                .oldest()
+                .map(|seen| now.saturating_duration_since(seen));
+            if idle.is_none_or(|idle| idle < self.ttl) {
                 return false;
             }
-            let Some((id, mut oldest)) = shard.pop_lru() else {
-                return false;
-            };
-            if Arc::strong_count(&oldest.session) > 1 {
-                oldest.seen = now;
-                shard.put(id, oldest);
-            }
+            recency.settle_oldest(|id, queued| {
+                let idle = |_: &SessionId, entry: &Entry| {
+                    entry.seen <= queued && Arc::strong_count(&entry.session) == 1
+                };
+                match self.sessions.remove_if(&id, idle) {
+                    Some(_) => Fate::Removed,
+                    None => self.used(id, queued, now),
+                }
+            });
         }
         true
     }
 
+    /// What the queue has to know of a session that stays. One under way although nothing was heard
+    /// of it since `queued` counts as used `now`.
+    fn used(&self, id: SessionId, queued: Instant, now: Instant) -> Fate {
+        match self.sessions.get_mut(&id) {
+            None => Fate::Removed,
+            Some(mut entry) => {
+                if entry.seen <= queued {
+                    entry.seen = now;
+                }
+                Fate::Used(entry.seen)
+            }
+        }
+    }
+
     /// A page of sessions, the most recently used first.
     pub fn page(&self, page: Page, now: Instant) -> Vec<SessionSummary> {
+        let all = self.sessions.iter();
+        let mut found: Vec<_> = all
+            .map(|entry| (Reverse(entry.seen), *entry.key()))
+            .collect();
         let wanted = page.offset.saturating_add(page.limit);
-        let mut found = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.lock();
-            let first = shard.iter().take(wanted);
-            found.extend(first.map(|(_, entry)| (entry.seen, Arc::clone(&entry.session))));
+        if wanted < found.len() {
+            found.select_nth_unstable(wanted);
+            found.truncate(wanted);
         }
-        found.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.id.cmp(&b.1.id)));
-        let page = found.into_iter().skip(page.offset).take(page.limit);
-        page.map(|(seen, session)| SessionSummary::of(&session, seen, now))
-            .collect()
+        found.sort_unstable();
+        let page = found.into_iter().skip(page.offset);
+        page.filter_map(|(_, id)| {
+            let (session, seen) = self.find(id)?;
+            Some(SessionSummary::of(&session, seen, now))
+        })
+        .collect()
     }
 
     /// One session. Looking does not count as use.
     pub fn view(&self, id: SessionId, now: Instant) -> Option<SessionView> {
-        let shard = self.shard(id).lock();
-        let entry = shard.peek(&id)?;
-        let (session, seen) = (Arc::clone(&entry.session), entry.seen);
-        drop(shard);
+        let (session, seen) = self.find(id)?;
         Some(SessionView::of(&session, seen, now))
+    }
+
+    fn find(&self, id: SessionId) -> Option<(Arc<Session>, Instant)> {
+        let entry = self.sessions.get(&id)?;
+        Some((Arc::clone(&entry.session), entry.seen))
     }
 
     /// The session `id`, made by `make` if there is none, as the most recently used one.
@@ -210,26 +226,50 @@ impl Sessions {
         now: Instant,
         make: impl FnOnce() -> Arc<Session>,
     ) -> Arc<Session> {
-        let mut shard = self.shard(id).lock();
-        let entry = shard.get_or_insert_mut(id, || Entry {
-            session: make(),
-            seen: now,
-        });
-        entry.seen = now;
-        let session = Arc::clone(&entry.session);
-        let pushed_out = if shard.len() > self.room {
-            shard.pop_lru()
-        } else {
-            None
+        let session = match self.sessions.entry(id) {
+            MapEntry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.seen = known.seen.max(now);
+                return Arc::clone(&known.session);
+            }
+            MapEntry::Vacant(place) => {
+                let session = make();
+                place.insert(Entry {
+                    session: Arc::clone(&session),
+                    seen: now,
+                });
+                session
+            }
         };
-        drop(shard);
-        // Freed outside the lock.
-        drop(pushed_out);
+        self.make_room(id, now);
         session
     }
 
-    fn shard(&self, id: SessionId) -> &Mutex<Shard> {
-        &self.shards[id.spread() % self.shards.len()]
+    /// For the new session `id`, by forgetting those idle for longest. One under way comes back when
+    /// its turn ends.
+    fn make_room(&self, id: SessionId, now: Instant) {
+        let mut pushed_out = Vec::new();
+        let mut recency = self.recency.lock();
+        recency.push(id, now);
+        while recency.len() > self.max {
+            recency.settle_oldest(|id, queued| {
+                let idle = |_: &SessionId, entry: &mut Entry| entry.seen <= queued;
+                match self.sessions.remove_if_mut(&id, idle) {
+                    Some(removed) => {
+                        pushed_out.push(removed);
+                        Fate::Removed
+                    }
+                    None => self.used(id, queued, queued),
+                }
+            });
+        }
+        // Freed outside the lock.
+        drop(recency);
+    }
+
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.recency.lock().len()
     }
 
     #[cfg(test)]

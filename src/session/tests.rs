@@ -339,9 +339,11 @@ fn numbered(n: usize) -> (SessionKey, Transcript) {
 fn beyond_their_number_the_least_recently_used_go() {
     let sessions = Sessions::new(&limits(3));
     let now = Instant::now();
+    let clock = std::cell::Cell::new(now);
     let begin = |n: usize| {
         let (key, transcript) = numbered(n);
-        sessions.begin(&key, transcript, now)
+        clock.set(clock.get() + Duration::from_millis(1));
+        sessions.begin(&key, transcript, clock.get())
     };
     let ids: Vec<SessionId> = (0..3).map(|n| begin(n).session()).collect();
     begin(0);
@@ -358,7 +360,7 @@ fn beyond_their_number_the_least_recently_used_go() {
             backend: "a".into(),
             usage: USAGE,
         },
-        now,
+        clock.get() + MINUTE,
     );
     assert_eq!(
         sessions
@@ -370,6 +372,29 @@ fn beyond_their_number_the_least_recently_used_go() {
         1
     );
     assert_eq!(sessions.len(), 3);
+}
+
+#[test]
+fn many_threads_keep_the_bound_and_lose_no_session_in_use() {
+    const ROOM: usize = 64;
+    let sessions = Sessions::new(&limits(ROOM));
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let sessions = &sessions;
+            threads.spawn(move || {
+                for n in 0..2000 {
+                    // Half of the requests belong to sessions that all threads share.
+                    let n = if n % 2 == 0 { n % 8 } else { 1000 * thread + n };
+                    let (key, transcript) = numbered(n);
+                    drop(sessions.begin(&key, transcript, Instant::now()));
+                    assert!(sessions.queued() <= ROOM);
+                }
+            });
+        }
+    });
+    assert_eq!((sessions.len(), sessions.queued()), (ROOM, ROOM));
+    sessions.sweep(Instant::now() + 200 * MINUTE);
+    assert_eq!((sessions.len(), sessions.queued()), (0, 0));
 }
 
 #[test]
