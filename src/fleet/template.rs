@@ -105,14 +105,8 @@ async fn rules(probe: &dyn Probe, backend: &Backend) -> Result<TemplateRules, St
     let system = || message("system", "drover-s0");
     let user = |text| message("user", text);
     let opening = [system(), user("drover-a")];
-    let working = [
-        system(),
-        user("drover-a"),
-        json!({"role": "assistant", "content": "", "reasoning_content": "drover-r",
-            "tool_calls": [{"id": "drover000", "type": "function",
-                "function": {"name": "drover_probe", "arguments": "{\"a\":1}"}}]}),
-        json!({"role": "tool", "tool_call_id": "drover000", "content": "drover-t"}),
-    ];
+    // Nine letters and digits: the only form that every template takes.
+    let tool_turn = working("drover000");
     let asker = Asker { probe, backend };
     Ok(TemplateRules {
         system_anywhere: asker
@@ -139,7 +133,7 @@ async fn rules(probe: &dyn Probe, backend: &Backend) -> Result<TemplateRules, St
             .await?,
         user_after_tool: asker
             .accepts(
-                &working,
+                &tool_turn,
                 &[
                     user("drover-q"),
                     message("assistant", "drover-b"),
@@ -147,7 +141,29 @@ async fn rules(probe: &dyn Probe, backend: &Backend) -> Result<TemplateRules, St
                 ],
             )
             .await?,
+        assistant_first: asker
+            .renders(&[
+                system(),
+                message("assistant", "drover-q"),
+                user("drover-c"),
+                message("assistant", "drover-b"),
+                user("drover-e"),
+            ])
+            .await?,
+        any_call_id: asker.renders(&working("toolu_drover_0000000000")).await?,
     })
+}
+
+/// A conversation with a tool call under way.
+fn working(call_id: &str) -> [Value; 4] {
+    [
+        message("system", "drover-s0"),
+        message("user", "drover-a"),
+        json!({"role": "assistant", "content": "", "reasoning_content": "drover-r",
+            "tool_calls": [{"id": call_id, "type": "function",
+                "function": {"name": "drover_probe", "arguments": "{\"a\":1}"}}]}),
+        json!({"role": "tool", "tool_call_id": call_id, "content": "drover-t"}),
+    ]
 }
 
 fn message(role: &str, content: &str) -> Value {
@@ -172,6 +188,12 @@ impl Asker<'_> {
             return Ok(false);
         };
         Ok(extends(&before, &prompt, more))
+    }
+
+    /// Whether a conversation is rendered whole and in its order.
+    async fn renders(&self, messages: &[Value]) -> Result<bool, String> {
+        let prompt = self.render(messages, true).await?;
+        Ok(prompt.is_some_and(|prompt| extends("", &prompt, messages)))
     }
 
     /// The prompt, or none if the template refuses.

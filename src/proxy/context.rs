@@ -12,7 +12,7 @@ use crate::dialect::Dialect;
 use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
 use crate::fleet::{BackendId, Lease};
 use crate::server::drain::InflightGuard;
-use crate::session::Visit;
+use crate::session::{SessionId, Visit};
 use crate::telemetry::access_log::{ClientText, Record};
 use crate::telemetry::labels::Dialect as Label;
 
@@ -28,6 +28,9 @@ pub struct Context {
     pub(super) record: Option<Record>,
     pub(super) principal: Option<String>,
     pub(super) pool: Option<Arc<str>>,
+    /// The session, where the request has one.
+    pub(super) session: Option<SessionId>,
+    /// The stay in it, of a turn.
     pub(super) visit: Option<Visit>,
     pub(super) native: Option<Native>,
     pub(super) exchanged: Option<Exchanged>,
@@ -62,6 +65,7 @@ impl Context {
             record: None,
             principal: None,
             pool: None,
+            session: None,
             visit: None,
             native: None,
             exchanged: None,

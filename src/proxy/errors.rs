@@ -22,8 +22,8 @@ pub(super) async fn respond(
     let body = error::body(ctx.dialect, &error).freeze();
     let mut header = ResponseHeader::build(error.status(), Some(6))?;
     header.insert_header("x-request-id", ctx.id.as_str())?;
-    if let Some(visit) = &ctx.visit {
-        header.insert_header("x-drover-session", visit.session().to_string())?;
+    if let Some(session) = ctx.session {
+        header.insert_header("x-drover-session", session.to_string())?;
     }
     header.insert_header(CONTENT_TYPE, "application/json")?;
     header.insert_header(CONTENT_LENGTH, body.len())?;

@@ -22,7 +22,7 @@ use crate::exchange::{
 };
 use crate::fleet::Pool;
 use crate::guard::preset;
-use crate::session::{Served, Visit};
+use crate::session::Served;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::telemetry::labels::{Configured, Stage};
@@ -54,7 +54,7 @@ pub(super) async fn serve(
     let down = PingoraDownstream {
         session,
         request_id: &ctx.id,
-        session_id: ctx.visit.as_ref().map(Visit::session),
+        session_id: ctx.session,
     };
     let mut client = Client::new(down, stream, &config.timeouts);
     client.add_overhead(Stage::Decode, decoding.elapsed());
@@ -117,12 +117,14 @@ fn prepare(
         ExchangeKind::CountTokens => {
             let turn = Dialect::Anthropic.decode(&body)?;
             let pool = pool(shared, config, ctx, &turn.model, false)?;
+            sessions::count(shared, config, session, ctx, &turn);
             Ok((pool, Box::new(CountConversion::new(turn)), false))
         }
         ExchangeKind::Relay(kind) => {
             let relay = Relay::decode(kind, &body)?;
             let stream = relay.stream;
             let pool = pool(shared, config, ctx, &relay.model, stream)?;
+            sessions::relay(shared, config, session, ctx, &relay);
             Ok((pool, Box::new(RelayConversion::new(relay)), stream))
         }
     }

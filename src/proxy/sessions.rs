@@ -1,5 +1,7 @@
 //! The session of a request: found, counted, logged.
 
+use std::fmt::Display;
+
 use http::header::USER_AGENT;
 use pingora_proxy::Session;
 use tokio::time::Instant;
@@ -7,7 +9,8 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::{Shared, client_address};
 use crate::config::Config;
-use crate::session::{Principal, SessionKey, Transcript, lineage};
+use crate::dialect::relay::Relay;
+use crate::session::{Claims, Principal, SessionKey, Transcript, lineage};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::turn::Turn;
@@ -25,39 +28,79 @@ pub(super) fn begin(
 ) {
     let headers = &session.req_header().headers;
     let opener = lineage::opener(turn);
-    let principal = principal(config, session, ctx).for_user_of(turn);
-    let key = SessionKey::of(principal, headers, turn, &opener);
+    let key = key_of_turn(config, session, ctx, turn, &opener);
     let agent = headers.get(AGENT_ID).and_then(|id| id.to_str().ok());
     let agent = agent.map(str::trim).filter(|id| !id.is_empty());
     let transcript = Transcript::read(turn, agent, &opener);
     let visit = shared.sessions.begin(&key, transcript, Instant::now());
     Metrics::global().session_source(key.source);
-    let id = visit.session().to_string();
-
-    let product = |agent: &str| agent.split(' ').next().unwrap_or_default().to_owned();
-    let client = headers
-        .get(USER_AGENT)
-        .map(|agent| ClientText::from_bytes(agent.as_bytes()));
-    let client = client.map_or_else(|| "-".to_owned(), |agent| product(agent.as_str()));
-    let dialect = ctx
-        .record
-        .as_ref()
-        .map_or("", |record| record.dialect.as_str());
-    tracing::info!(
-        "REQ sess={id} src={src} client={client} dialect={dialect} model={model} msgs={msgs} \
-         tools={tools} stream={stream} rate={rate}/60s lineage={lineage}",
-        src = key.source.as_str(),
-        model = ClientText::new(&turn.model),
-        msgs = turn.messages.len(),
-        tools = turn.tools.len(),
-        stream = turn.stream,
-        rate = visit.rate,
-        lineage = visit.lineage,
-    );
-    if let Some(record) = &mut ctx.record {
-        record.session = Some(id);
-    }
+    ctx.session = Some(visit.session());
+    let asked = Asked {
+        rate: visit.rate,
+        lineage: Some(&visit.lineage),
+        ..Asked::turn(turn)
+    };
+    log(session, ctx, Some(&key), asked);
     ctx.visit = Some(visit);
+}
+
+/// The same for a question about a turn: the session it belongs to is in use, but has no turn more.
+pub(super) fn count(
+    shared: &Shared,
+    config: &Config,
+    session: &Session,
+    ctx: &mut Context,
+    turn: &Turn,
+) {
+    let key = key_of_turn(config, session, ctx, turn, &lineage::opener(turn));
+    let (id, rate) = shared.sessions.touch(&key, Instant::now());
+    ctx.session = Some(id);
+    let asked = Asked {
+        rate,
+        ..Asked::turn(turn)
+    };
+    log(session, ctx, Some(&key), asked);
+}
+
+/// The same for a relayed request. It has a session only if it names one: a text to complete or to
+/// embed begins no conversation.
+pub(super) fn relay(
+    shared: &Shared,
+    config: &Config,
+    session: &Session,
+    ctx: &mut Context,
+    relay: &Relay,
+) {
+    let claims = Claims {
+        metadata: None,
+        fields: relay.fields(),
+    };
+    let principal = principal(config, session, ctx).for_user_of(claims);
+    let key = SessionKey::named(principal, &session.req_header().headers, claims);
+    let touched = key
+        .as_ref()
+        .map(|key| shared.sessions.touch(key, Instant::now()));
+    ctx.session = touched.map(|(id, _)| id);
+    let asked = Asked {
+        model: &relay.model,
+        messages: 0,
+        tools: 0,
+        stream: relay.stream,
+        rate: touched.map_or(0, |(_, rate)| rate),
+        lineage: None,
+    };
+    log(session, ctx, key.as_ref(), asked);
+}
+
+fn key_of_turn(
+    config: &Config,
+    session: &Session,
+    ctx: &Context,
+    turn: &Turn,
+    opener: &str,
+) -> SessionKey {
+    let principal = principal(config, session, ctx).for_user_of(turn.into());
+    SessionKey::of(principal, &session.req_header().headers, turn, opener)
 }
 
 /// The holder of the key, where keys are asked for; else who is at the other end.
@@ -68,5 +111,58 @@ fn principal(config: &Config, session: &Session, ctx: &Context) -> Principal {
     match client_address::of(session, &config.auth.trusted_proxies) {
         Some(address) => Principal::address(&address),
         None => Principal::address(&"unknown"),
+    }
+}
+
+/// What a `REQ` line says about a request.
+struct Asked<'a> {
+    model: &'a str,
+    messages: usize,
+    tools: usize,
+    stream: bool,
+    rate: u32,
+    lineage: Option<&'a dyn Display>,
+}
+
+impl<'a> Asked<'a> {
+    fn turn(turn: &'a Turn) -> Self {
+        Self {
+            model: &turn.model,
+            messages: turn.messages.len(),
+            tools: turn.tools.len(),
+            stream: turn.stream,
+            rate: 0,
+            lineage: None,
+        }
+    }
+}
+
+/// Write the `REQ` line; what is not known is `-`.
+fn log(session: &Session, ctx: &mut Context, key: Option<&SessionKey>, asked: Asked<'_>) {
+    let unknown: &dyn Display = &"-";
+    let id = ctx.session.map(|id| id.to_string());
+    let agent = session.req_header().headers.get(USER_AGENT);
+    let agent = agent.map(|agent| ClientText::from_bytes(agent.as_bytes()));
+    let client = agent.as_ref().and_then(|a| a.as_str().split(' ').next());
+    let record = ctx.record.as_mut();
+    tracing::info!(
+        "REQ sess={sess} src={src} client={client} dialect={dialect} model={model} msgs={msgs} \
+         tools={tools} stream={stream} rate={rate}/60s lineage={lineage} req={req}",
+        sess = id.as_deref().unwrap_or("-"),
+        src = key.map_or("-", |key| key.source.as_str()),
+        client = client.unwrap_or("-"),
+        dialect = record
+            .as_ref()
+            .map_or("-", |record| record.dialect.as_str()),
+        model = ClientText::new(asked.model),
+        msgs = asked.messages,
+        tools = asked.tools,
+        stream = asked.stream,
+        rate = asked.rate,
+        lineage = asked.lineage.unwrap_or(unknown),
+        req = ctx.id,
+    );
+    if let Some(record) = record {
+        record.session = id;
     }
 }

@@ -15,7 +15,7 @@ mod registry;
 mod sweeper;
 mod view;
 
-pub use key::{Principal, SessionId, SessionKey, Source};
+pub use key::{Claims, Principal, SessionId, SessionKey, Source};
 pub use lineage::{LineageId, Transcript};
 pub use registry::{Served, Sessions, Visit};
 pub use sweeper::Sweeper;

@@ -92,15 +92,8 @@ impl Sessions {
 
     /// A turn of the session `key` begins.
     pub fn begin(&self, key: &SessionKey, transcript: Transcript, now: Instant) -> Visit {
-        let id = key.id();
-        let session = self.enter(id, now, || {
-            Arc::new(Session {
-                id,
-                source: key.source,
-                principal: key.principal.name().into(),
-                monitor: Mutex::new(SessionMonitor::new(now)),
-            })
-        });
+        let session = self.of(key, now);
+        let id = session.id;
         let mut monitor = session.monitor.lock();
         let rate = monitor.hit(now);
         let snapshot = monitor.snapshot(&transcript, |lineage| self.hot.lock().get(id, lineage));
@@ -113,6 +106,26 @@ impl Sessions {
             is_retry: snapshot.is_retry,
             rate,
         }
+    }
+
+    /// A request of the session `key` that is no turn: it counts as use, and to the rate, which is
+    /// returned.
+    pub fn touch(&self, key: &SessionKey, now: Instant) -> (SessionId, u32) {
+        let session = self.of(key, now);
+        let rate = session.monitor.lock().hit(now);
+        (session.id, rate)
+    }
+
+    fn of(&self, key: &SessionKey, now: Instant) -> Arc<Session> {
+        let id = key.id();
+        self.enter(id, now, || {
+            Arc::new(Session {
+                id,
+                source: key.source,
+                principal: key.principal.name().into(),
+                monitor: Mutex::new(SessionMonitor::new(now)),
+            })
+        })
     }
 
     /// The turn was answered, and the client has all of it. The lineage it was counted to may be

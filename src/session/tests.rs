@@ -34,7 +34,7 @@ fn key(headers: &[(&str, &str)], dialect: Dialect, body: &Value) -> (SessionKey,
         map.insert(name, HeaderValue::from_str(value).unwrap());
     }
     let opener = lineage::opener(&turn);
-    let principal = Principal::address(&"127.0.0.1").for_user_of(&turn);
+    let principal = Principal::address(&"127.0.0.1").for_user_of((&turn).into());
     let agent = headers
         .iter()
         .find(|(name, _)| *name == "x-claude-code-agent-id");
@@ -564,7 +564,7 @@ mod figures {
             for _ in 0..300 {
                 let started = Instant::now();
                 let opener = lineage::opener(&turn);
-                let principal = Principal::address(&"127.0.0.1").for_user_of(&turn);
+                let principal = Principal::address(&"127.0.0.1").for_user_of((&turn).into());
                 let key = SessionKey::of(principal, &headers, &turn, &opener);
                 let transcript = Transcript::read(&turn, None, &opener);
                 let found = started.elapsed();

@@ -110,10 +110,9 @@ impl Case {
 /// A backend that sees images and whose template takes any order of roles, unless the case's name says
 /// that it is blind, or strict.
 fn target(strict: bool, vision: bool) -> Target<'static> {
-    let rules = TemplateRules {
-        system_anywhere: !strict,
-        consecutive_users: !strict,
-        user_after_tool: !strict,
+    let rules = match strict {
+        true => TemplateRules::NONE,
+        false => TemplateRules::ALL,
     };
     Target {
         n_ctx: Some(N_CTX),

@@ -145,6 +145,62 @@ async fn every_turn_logs_who_and_how_much() {
     .await;
 }
 
+/// The first `REQ` line with `text`.
+async fn req_line(gateway: &Gateway, text: &str) -> String {
+    eventually("the REQ line", || async {
+        let log = gateway.log();
+        let mut lines = log.iter().filter(|line| line.contains("REQ sess="));
+        lines.find(|line| line.contains(text)).cloned()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_count_belongs_to_the_session_it_asks_about_and_is_no_turn() {
+    let server = Backend::start().await;
+    let gateway = Setup::to(&[&server]).start().await;
+    server.then(Reply::json(200, &json!({"input_tokens": 17})));
+    let mut count = claude("fix it", 1, 1);
+    count.path = "/v1/messages/count_tokens".into();
+    let counted = gateway.ask(&count).await;
+    let id = session(&counted);
+    let request = counted.headers.get("x-request-id").unwrap();
+    let line = req_line(&gateway, &format!("req={request}")).await;
+    assert!(line.contains(&format!("REQ sess={id} src=fp")), "{line}");
+    assert!(line.contains("lineage=- "), "{line}");
+    assert_eq!(view(&gateway, &id).await["turns"], 0);
+    assert_eq!(session(&gateway.ask(&claude("fix it", 1, 1)).await), id);
+    eventually("the turn to count", || async {
+        (view(&gateway, &id).await["turns"] == 1).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.access_line(request).await["session"], id);
+}
+
+#[tokio::test]
+async fn older_paths_have_a_session_if_they_name_one() {
+    let server = Backend::start().await;
+    let gateway = Setup::to(&[&server]).start().await;
+    for (path, body) in [
+        ("/v1/completions", r#"{"model":"m","prompt":"fn main"}"#),
+        ("/v1/embeddings", r#"{"model":"m","input":"a text"}"#),
+    ] {
+        if path == "/v1/embeddings" {
+            server.always(Reply::json(200, &json!({"data": [{"embedding": [0.5]}]})));
+        }
+        let unnamed = gateway.ask(&post(path, body)).await;
+        assert_eq!(unnamed.status, 200, "{}", unnamed.text());
+        assert_eq!(unnamed.headers.get("x-drover-session"), None);
+        let request = unnamed.headers.get("x-request-id").unwrap();
+        req_line(&gateway, &format!("req={request}")).await;
+        let named = post(path, body).header("x-session-id", "editor");
+        let (one, two) = (gateway.ask(&named).await, gateway.ask(&named).await);
+        assert_eq!(session(&one), session(&two));
+    }
+    let list = gateway.admin_get("/api/sessions").await.json();
+    assert_eq!(list["total"], 1, "{list}");
+}
+
 #[tokio::test]
 async fn a_conversation_moves_when_its_backend_dies_and_stays_where_it_went() {
     let (one, two) = (Backend::start().await, Backend::start().await);

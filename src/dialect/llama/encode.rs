@@ -171,7 +171,7 @@ fn write_item(out: &mut BytesMut, item: &Item<'_>) {
     }
     let mut message = ObjectWriter::new(out);
     message.member("role", item.role.as_str());
-    if let Some(call_id) = item.call_id {
+    if let Some(call_id) = &item.call_id {
         message.member("tool_call_id", call_id);
     }
     match item.plain() {
@@ -194,11 +194,7 @@ mod tests {
     use super::*;
     use crate::dialect::openai;
 
-    const STRICT: TemplateRules = TemplateRules {
-        system_anywhere: false,
-        consecutive_users: false,
-        user_after_tool: false,
-    };
+    const STRICT: TemplateRules = TemplateRules::NONE;
 
     fn messages(request: &str, target: Target<'_>) -> String {
         let turn = openai::decode(request.as_bytes()).unwrap();
@@ -238,11 +234,7 @@ mod tests {
     #[test]
     fn a_template_that_takes_everything_gets_everything_as_it_is() {
         let wild = r#"[{"role":"user","content":"a"},{"role":"system","content":"r"},{"role":"user","content":"b"},{"role":"user","content":"c"}]"#;
-        let rules = TemplateRules {
-            system_anywhere: true,
-            consecutive_users: true,
-            user_after_tool: true,
-        };
+        let rules = TemplateRules::ALL;
         let request = format!(r#"{{"model":"m","messages":{wild}}}"#);
         assert_eq!(
             messages(
@@ -259,12 +251,31 @@ mod tests {
     #[test]
     fn text_after_a_tool_result_joins_it() {
         let text = strict(
-            r#"[{"role":"user","content":"a"},{"role":"assistant","content":"","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"r"},{"role":"user","content":"stop"}]"#,
+            r#"[{"role":"user","content":"a"},{"role":"assistant","content":"","tool_calls":[{"id":"call00001","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"call00001","content":"r"},{"role":"user","content":"stop"}]"#,
         );
         assert!(
-            text.ends_with(r#"{"role":"tool","tool_call_id":"1","content":"r\n\nstop"}]"#),
+            text.ends_with(r#"{"role":"tool","tool_call_id":"call00001","content":"r\n\nstop"}]"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn ids_of_any_form_become_short_ones_where_a_template_insists() {
+        let text = strict(
+            r#"[{"role":"user","content":"a"},{"role":"assistant","content":"","tool_calls":[{"id":"toolu_01","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"toolu_01","content":"r"}]"#,
+        );
+        assert!(!text.contains("toolu_01"), "{text}");
+        let id = |name: &str| text.split_once(name).unwrap().1.get(..9).unwrap();
+        assert_eq!(id(r#""id":""#), id(r#""tool_call_id":""#), "{text}");
+    }
+
+    #[test]
+    fn a_conversation_that_begins_with_the_assistant_gets_an_opening() {
+        let text = strict(
+            r#"[{"role":"system","content":"s"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]"#,
+        );
+        let opened = r#"{"role":"system","content":"s"},{"role":"user","content":"(The conversation goes on.)"},{"role":"assistant","content":"b"}"#;
+        assert!(text.contains(opened), "{text}");
     }
 
     #[test]
@@ -272,7 +283,7 @@ mod tests {
         let history = |arguments: &str| {
             let arguments = serde_json::to_string(arguments).unwrap();
             strict(&format!(
-                r#"[{{"role":"user","content":"a"}},{{"role":"assistant","content":null,"tool_calls":[{{"id":"1","type":"function","function":{{"name":"f","arguments":{arguments}}}}}]}}]"#
+                r#"[{{"role":"user","content":"a"}},{{"role":"assistant","content":null,"tool_calls":[{{"id":"call00001","type":"function","function":{{"name":"f","arguments":{arguments}}}}}]}}]"#
             ))
         };
         assert!(

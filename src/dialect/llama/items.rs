@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::call_id;
 use crate::dialect::json;
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
 
@@ -21,6 +22,29 @@ pub struct TemplateRules {
     pub consecutive_users: bool,
     /// A user message right after tool results.
     pub user_after_tool: bool,
+    /// An assistant's message before any of a user.
+    pub assistant_first: bool,
+    /// Ids of tool calls in any form. Mistral's templates insist on nine letters and digits.
+    pub any_call_id: bool,
+}
+
+impl TemplateRules {
+    /// What the strictest templates accept, and therefore every one.
+    pub const NONE: Self = Self {
+        system_anywhere: false,
+        consecutive_users: false,
+        user_after_tool: false,
+        assistant_first: false,
+        any_call_id: false,
+    };
+    /// What the most lenient templates accept.
+    pub const ALL: Self = Self {
+        system_anywhere: true,
+        consecutive_users: true,
+        user_after_tool: true,
+        assistant_first: true,
+        any_call_id: true,
+    };
 }
 
 /// One element of the upstream's `messages`.
@@ -32,7 +56,7 @@ pub(super) struct Item<'a> {
     pub(super) pieces: Vec<Piece<'a>>,
     pub(super) thinking: String,
     pub(super) calls: Vec<Call<'a>>,
-    pub(super) call_id: Option<&'a str>,
+    pub(super) call_id: Option<Cow<'a, str>>,
 }
 
 /// A piece of content.
@@ -60,7 +84,7 @@ pub(super) struct ImageUrl<'a> {
 /// A tool call of the history.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Call<'a> {
-    id: &'a str,
+    id: Cow<'a, str>,
     r#type: &'static str,
     function: Function<'a>,
 }
@@ -121,7 +145,7 @@ fn result_item<'a>(result: &'a ToolResult, message: &'a Message, vision: bool) -
         pieces,
         thinking: String::new(),
         calls: Vec::new(),
-        call_id: Some(&result.call_id),
+        call_id: Some(Cow::Borrowed(&result.call_id)),
     }
 }
 
@@ -140,14 +164,8 @@ fn says_error(pieces: &[Piece<'_>]) -> bool {
 
 fn speech_item(message: &Message, vision: bool) -> Item<'_> {
     let mut healthy = true;
-    let mut item = Item {
-        role: message.role(),
-        verbatim: None,
-        pieces: Vec::with_capacity(message.parts().len()),
-        thinking: String::new(),
-        calls: Vec::new(),
-        call_id: None,
-    };
+    let mut item = Item::empty(message.role());
+    item.pieces.reserve_exact(message.parts().len());
     for part in message.parts() {
         match part {
             Part::Text(text) => item.pieces.push(Piece::text(text)),
@@ -167,6 +185,12 @@ fn add<'a>(items: &mut Vec<Item<'a>>, mut item: Item<'a>, rules: TemplateRules) 
     let leading = items.iter().all(|before| before.role == Role::System);
     if item.role == Role::System && !leading && !rules.system_anywhere {
         item.become_user();
+    }
+    if item.role == Role::Assistant && leading && !rules.assistant_first {
+        items.push(Item::opening());
+    }
+    if !rules.any_call_id {
+        item.shorten_call_ids();
     }
     let Some(last) = items.last_mut() else {
         return items.push(item);
@@ -190,6 +214,35 @@ fn add<'a>(items: &mut Vec<Item<'a>>, mut item: Item<'a>, rules: TemplateRules) 
 }
 
 impl<'a> Item<'a> {
+    fn empty(role: Role) -> Self {
+        Self {
+            role,
+            verbatim: None,
+            pieces: Vec::new(),
+            thinking: String::new(),
+            calls: Vec::new(),
+            call_id: None,
+        }
+    }
+
+    /// What stands for a user's message where a conversation begins with the assistant's.
+    fn opening() -> Self {
+        let mut item = Self::empty(Role::User);
+        item.pieces.push(Piece::text("(The conversation goes on.)"));
+        item
+    }
+
+    /// Give calls and their results ids of nine letters and digits, the same for the same id.
+    fn shorten_call_ids(&mut self) {
+        let ids = self.calls.iter_mut().map(|call| &mut call.id);
+        for id in ids.chain(self.call_id.as_mut()) {
+            if let Some(short) = call_id::shortened(id) {
+                *id = Cow::Owned(short);
+                self.verbatim = None;
+            }
+        }
+    }
+
     /// A system message in the middle of a conversation is a reminder from the application.
     fn become_user(&mut self) {
         self.role = Role::User;
@@ -263,7 +316,7 @@ impl<'a> Call<'a> {
             arguments,
         };
         Self {
-            id: &call.id,
+            id: Cow::Borrowed(&call.id),
             r#type: "function",
             function,
         }

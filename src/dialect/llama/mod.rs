@@ -2,6 +2,7 @@
 //!
 //! Facts are those of llama.cpp b11434 (`tools/server`), observed on the running server.
 
+mod call_id;
 mod decode;
 mod encode;
 mod fault;

@@ -6,16 +6,8 @@ use serde_json::Value;
 use crate::dialect::llama::{Target, TemplateRules, chat_body};
 use crate::turn::Turn;
 
-pub(super) const STRICT: TemplateRules = TemplateRules {
-    system_anywhere: false,
-    consecutive_users: false,
-    user_after_tool: false,
-};
-pub(super) const LENIENT: TemplateRules = TemplateRules {
-    system_anywhere: true,
-    consecutive_users: true,
-    user_after_tool: true,
-};
+pub(super) const STRICT: TemplateRules = TemplateRules::NONE;
+pub(super) const LENIENT: TemplateRules = TemplateRules::ALL;
 
 /// The body a backend with this template gets.
 pub(super) fn upstream(turn: &Turn, rules: TemplateRules, vision: bool) -> Value {
@@ -44,7 +36,7 @@ pub(super) fn fault(body: &Value, rules: TemplateRules, vision: bool) -> Option<
     };
     let bad = |what: &str, where_: &Value| Some(format!("{what}: {where_}"));
     for message in messages {
-        if let Some(what) = message_fault(message, vision) {
+        if let Some(what) = message_fault(message, vision).or_else(|| id_fault(message, rules)) {
             return bad(what, message);
         }
     }
@@ -125,6 +117,20 @@ fn call_fault(call: &Value) -> Option<&'static str> {
     (!arguments.is_ok_and(|value| value.is_object())).then_some("arguments that are no object")
 }
 
+fn id_fault(message: &Value, rules: TemplateRules) -> Option<&'static str> {
+    let calls = message["tool_calls"].as_array().into_iter().flatten();
+    let mut ids = calls
+        .map(|call| &call["id"])
+        .chain(
+            message
+                .get("tool_call_id")
+                .filter(|_| message["role"] == "tool"),
+        )
+        .filter_map(Value::as_str);
+    let short = |id: &str| id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    (!rules.any_call_id && ids.any(|id| !short(id))).then_some("an id Mistral's templates refuse")
+}
+
 fn order_fault(roles: &[&str], rules: TemplateRules) -> Option<&'static str> {
     if roles
         .windows(2)
@@ -134,6 +140,9 @@ fn order_fault(roles: &[&str], rules: TemplateRules) -> Option<&'static str> {
     }
     if rules == LENIENT {
         return None;
+    }
+    if roles.iter().find(|role| **role != "system") == Some(&"assistant") {
+        return Some("the assistant begins");
     }
     if roles.iter().skip(1).any(|role| *role == "system") {
         return Some("system in the middle");

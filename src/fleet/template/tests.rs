@@ -11,16 +11,8 @@ use crate::fleet::{Facts, Fleet};
 use crate::sim::{SimConfig, bind};
 
 const PATIENCE: Duration = Duration::from_secs(2);
-const ALL: TemplateRules = TemplateRules {
-    system_anywhere: true,
-    consecutive_users: true,
-    user_after_tool: true,
-};
-const NONE: TemplateRules = TemplateRules {
-    system_anywhere: false,
-    consecutive_users: false,
-    user_after_tool: false,
-};
+const ALL: TemplateRules = TemplateRules::ALL;
+const NONE: TemplateRules = TemplateRules::NONE;
 
 fn backend(url: &str) -> Arc<Backend> {
     let text =
@@ -117,10 +109,10 @@ async fn what_is_refused_is_not_accepted() {
     assert_eq!(qwen35.await, Some(rules));
 
     let ministral = learnt(|messages, generate| {
-        let strict = messages[1..].windows(2).all(|pair| {
+        let strict = messages.windows(2).all(|pair| {
             !matches!(
                 (pair[0].0, pair[1].0),
-                (_, "system") | ("user", "user") | ("tool", "user")
+                (_, "system") | ("user", "user") | ("tool", "user") | ("system", "assistant")
             )
         });
         if strict {
@@ -129,9 +121,48 @@ async fn what_is_refused_is_not_accepted() {
             Err(400)
         }
     });
-    assert_eq!(ministral.await, Some(NONE));
+    let rules = TemplateRules {
+        any_call_id: true,
+        ..NONE
+    };
+    assert_eq!(ministral.await, Some(rules));
     // An endpoint that does not exist is an answer too.
     assert_eq!(learnt(|_, _| Err(404)).await, Some(NONE));
+}
+
+/// Mistral-Nemo and later: "Tool call IDs should be alphanumeric strings with length 9!"
+struct ShortIds;
+
+#[async_trait]
+impl Probe for ShortIds {
+    async fn get(&self, _: &Backend, path: &str) -> Result<Reply, String> {
+        Err(format!("{path} is not asked for here"))
+    }
+
+    async fn post(&self, backend: &Backend, path: &str, body: Bytes) -> Result<Reply, String> {
+        let request: Value = serde_json::from_slice(&body).unwrap();
+        let ids = request["messages"].as_array().unwrap().iter();
+        let mut ids = ids.filter_map(|message| message["tool_call_id"].as_str());
+        let refused = ids.any(|id| id.len() != 9 || !id.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let probe = Renders {
+            template: |m: &[(&str, &str)], g| if refused { Err(400) } else { Ok(chatml(m, g)) },
+            asked: AtomicUsize::new(0),
+        };
+        probe.post(backend, path, body).await
+    }
+}
+
+#[tokio::test]
+async fn a_template_that_insists_on_short_ids_gets_them() {
+    let backend = backend("http://127.0.0.1:1");
+    Learner::default()
+        .learn(&ShortIds, &backend, PATIENCE)
+        .await;
+    let rules = TemplateRules {
+        any_call_id: false,
+        ..ALL
+    };
+    assert_eq!(backend.facts().template.rules, Some(rules));
 }
 
 #[tokio::test]
