@@ -12,6 +12,7 @@ use crate::dialect::Dialect;
 use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
 use crate::fleet::{BackendId, Lease};
 use crate::server::drain::InflightGuard;
+use crate::server::head;
 use crate::session::{SessionId, Visit};
 use crate::telemetry::access_log::{ClientText, Record};
 use crate::telemetry::labels::Dialect as Label;
@@ -79,6 +80,7 @@ impl Context {
 
     /// The request's header is complete.
     pub(super) fn begin(&mut self, session: &Session) {
+        head::complete();
         self.started = Instant::now();
         let request = session.req_header();
         let versioned = request.headers.contains_key("anthropic-version");

@@ -5,6 +5,7 @@
 
 mod bind;
 pub mod drain;
+pub mod head;
 mod negotiate;
 mod signals;
 #[cfg(feature = "tls")]
@@ -159,7 +160,7 @@ where
 
     let mut proxy = http_proxy(&server.configuration, parts.gateway);
     proxy.server_options = Some(server_options());
-    let mut gateway = Service::new("gateway".to_owned(), Negotiate::new(proxy));
+    let mut gateway = Service::new("gateway".to_owned(), Negotiate::new(proxy, config));
     let mut bound = Vec::with_capacity(sockets.clients.len());
     for (endpoint, socket) in sockets.clients {
         gateway.add_listener(endpoint);

@@ -13,27 +13,35 @@ use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
+
+use super::head;
+use crate::config::Config;
+use crate::telemetry::Metrics;
 
 /// No HTTP/1 method begins like the preface; the nearest is `PROPFIND`.
 const PREFACE_START: &[u8; 3] = b"PRI";
 /// Length of the whole preface.
 const PREFACE: usize = 24;
 
-/// How long a new connection may stay silent, and how long a kept-alive one between requests.
-const IDLE: Duration = Duration::from_secs(60);
-
 /// Hands each connection to `app` with its protocol decided. `app` must accept HTTP/2 on plaintext.
 pub(super) struct Negotiate<A> {
     app: Arc<A>,
-    patience: Duration,
+    /// How long a new connection may stay silent, and how long a kept-alive one between requests.
+    idle: Duration,
+    /// How much longer the header of a request may take.
+    header: Duration,
+    places: Semaphore,
 }
 
 impl<A> Negotiate<A> {
-    pub(super) fn new(app: A) -> Self {
+    pub(super) fn new(app: A, config: &Config) -> Self {
         Self {
             app: Arc::new(app),
-            patience: IDLE,
+            idle: config.timeouts.client_idle,
+            header: config.timeouts.request_header,
+            places: Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS)),
         }
     }
 }
@@ -45,14 +53,18 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Negotiate<A> {
         mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
+        let Ok(_place) = self.places.try_acquire() else {
+            Metrics::global().connection_refused();
+            return None;
+        };
         // With TLS the handshake has decided (ALPN).
         if stream.get_ssl_digest().is_some() {
             return self.app.process_new(stream, shutdown).await;
         }
-        match timeout(self.patience, is_http2(&mut stream)).await {
+        match timeout(self.idle, is_http2(&mut stream)).await {
             Ok(Ok(true)) => self.app.process_new(stream, shutdown).await,
             Ok(Ok(false)) => {
-                serve_http1(&self.app, stream, shutdown).await;
+                self.serve_http1(stream, shutdown).await;
                 None
             }
             // Closed or too slow; there is nobody to tell.
@@ -75,23 +87,26 @@ async fn is_http2(stream: &mut Stream) -> io::Result<bool> {
     stream.try_peek(&mut [0; PREFACE]).await
 }
 
-/// One HTTP/1 connection, request after request, as Pingora does it when HTTP/2 is out of question.
-async fn serve_http1<A>(app: &Arc<A>, stream: Stream, shutdown: &ShutdownWatch)
-where
-    A: HttpServerApp + Send + Sync + 'static,
-{
-    let mut session = ServerSession::new_http1(stream);
-    let keepalive = (!*shutdown.borrow()).then_some(IDLE.as_secs());
-    session.set_keepalive(keepalive);
-    session.set_keepalive_reuses_remaining(
-        app.server_options()
-            .and_then(|options| options.keepalive_request_limit),
-    );
-    while let Some(reused) = app.process_new_http(session, shutdown).await {
-        let (stream, settings) = reused.consume();
-        session = ServerSession::new_http1(stream);
-        if let Some(settings) = settings {
-            settings.apply_to_session(&mut session);
+impl<A: HttpServerApp + Send + Sync + 'static> Negotiate<A> {
+    /// One HTTP/1 connection, request after request, as Pingora does it when HTTP/2 is out of
+    /// question.
+    async fn serve_http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let app = &self.app;
+        let due = self.idle.saturating_add(self.header);
+        let mut session = ServerSession::new_http1(stream);
+        // Pingora counts whole seconds, and takes none for "no limit".
+        let keepalive = (!*shutdown.borrow()).then_some(self.idle.as_secs().max(1));
+        session.set_keepalive(keepalive);
+        session.set_keepalive_reuses_remaining(
+            app.server_options()
+                .and_then(|options| options.keepalive_request_limit),
+        );
+        while let Some(reused) = head::within(due, app.process_new_http(session, shutdown)).await {
+            let (stream, settings) = reused.consume();
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
         }
     }
 }
@@ -106,6 +121,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::watch;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Answers with the path and the protocol.
     struct Echo;
@@ -135,7 +152,9 @@ mod tests {
         app.server_options = Some(options);
         let app = Arc::new(Negotiate {
             app: Arc::new(app),
-            patience,
+            idle: patience,
+            header: patience,
+            places: Semaphore::new(1),
         });
         let server = tokio::spawn(async move {
             let (_running, shutdown) = watch::channel(false);
@@ -161,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn the_shortest_requests_are_answered() {
         for method in ["GET", "PUT", "PATCH"] {
-            let (mut client, _server) = connect(IDLE).await;
+            let (mut client, _server) = connect(PATIENCE).await;
             let request = format!("{method} / HTTP/1.0\r\n\r\n");
             ask(&mut client, &request, "h1 /").await;
         }
@@ -169,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_follow_each_other_on_one_connection() {
-        let (mut client, _server) = connect(IDLE).await;
+        let (mut client, _server) = connect(PATIENCE).await;
         for path in ["/a", "/b"] {
             let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
             ask(&mut client, &request, &format!("h1 {path}")).await;
@@ -178,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn http2_with_prior_knowledge_is_recognised() {
-        let (client, _server) = connect(IDLE).await;
+        let (client, _server) = connect(PATIENCE).await;
         let (mut requests, connection) = h2::client::handshake(client).await.unwrap();
         tokio::spawn(connection);
         let request = http::Request::get("http://x/two").body(()).unwrap();

@@ -58,6 +58,7 @@ pub struct Metrics {
     overhead: HistogramVec,
     upstream_aborts: IntCounterVec,
     client_disconnects: IntCounter,
+    connections_refused: IntCounter,
     upstream_connections: IntCounterVec,
     session_sources: IntCounterVec,
     session_count: Arc<ArcSwapOption<SessionCount>>,
@@ -144,6 +145,10 @@ impl Metrics {
                 "drover_client_disconnects_total",
                 "Clients that closed before their answer was complete.",
             )?,
+            connections_refused: declare.counter(
+                "drover_connections_refused_total",
+                "Connections of clients closed at once: limits.max_connections were open.",
+            )?,
             upstream_connections: declare.counters(
                 "drover_upstream_connections_total",
                 "Connections taken for an attempt: from the keep-alive pool (reused) or opened.",
@@ -222,6 +227,11 @@ impl Metrics {
         self.upstream_aborts
             .with_label_values(&[cause.as_str()])
             .inc();
+    }
+
+    /// A client's connection was closed because too many are open.
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
     }
 
     /// Counts a client that closed before its answer was complete.

@@ -1,7 +1,11 @@
 //! What a hostile client or web page might try.
 
-use serde_json::json;
+use std::time::Duration;
 
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::support::script::text;
 use crate::support::*;
 
 #[tokio::test]
@@ -83,4 +87,54 @@ async fn a_body_that_only_the_backend_would_read_does_not_pass() {
             .all(|request| request.body.is_empty()),
         "the slot reached the backend"
     );
+}
+
+#[tokio::test]
+async fn a_header_that_comes_byte_by_byte_is_not_waited_for() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend])
+        .set("timeouts.client_idle", json!("1s"))
+        .set("timeouts.request_header", json!("200ms"))
+        .start()
+        .await;
+    let mut client = gateway.connect().await;
+    let begun = Instant::now();
+    let mut header = b"GET /v1/models HTTP/1.1\r\nX-Slow: ".to_vec();
+    header.extend([b'x'; 400]);
+    for byte in header {
+        sleep(Duration::from_millis(10)).await;
+        if client.write(&[byte]).await.is_err() {
+            break;
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "closed meanwhile");
+    // A whole answer may take longer than its header.
+    let slow = Reply::stream().pause(Duration::from_millis(1500));
+    backend.always(slow.event(&text("late")).ends("stop"));
+    gateway.ask(&stream()).await.assert_complete_stream();
+    gateway.idle().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_their_number_are_closed_at_once() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend])
+        .set("limits.max_connections", json!(2))
+        .start()
+        .await;
+    let (mut one, mut two) = (gateway.connect().await, gateway.connect().await);
+    assert_eq!(one.ask(&get("/health")).await.status, 200);
+    assert_eq!(two.ask(&get("/health")).await.status, 200);
+    gateway.connect().await.closed().await;
+    assert_eq!(
+        gateway.metric("drover_connections_refused_total", "").await,
+        1.0
+    );
+    drop(one);
+    eventually("a free place", || async {
+        let mut client = gateway.connect().await;
+        client.send(&get("/health")).await;
+        client.try_head().await.filter(|(status, _)| *status == 200)
+    })
+    .await;
 }

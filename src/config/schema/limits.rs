@@ -21,6 +21,8 @@ pub struct Limits {
     #[serde(with = "units::size")]
     #[schemars(schema_with = "units::size_schema")]
     pub max_header_bytes: ByteSize,
+    /// Connections of clients open at once; further ones are closed as soon as they come.
+    pub max_connections: usize,
     /// Sessions remembered; beyond it the least recently used ones are forgotten. One takes up to 2 KiB.
     pub max_sessions: usize,
     /// Idle time after which a session is forgotten.
@@ -34,6 +36,7 @@ impl Default for Limits {
         Self {
             max_body_bytes: ByteSize::mib(32),
             max_header_bytes: ByteSize::kib(64),
+            max_connections: 8192,
             max_sessions: 100_000,
             session_ttl: Duration::from_secs(7200),
         }
@@ -48,6 +51,14 @@ pub struct Timeouts {
     #[serde(with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
     pub connect: Duration,
+    /// A client's connection on which nothing happens: before its first request, and between two.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub client_idle: Duration,
+    /// Receiving the whole header of a client's request, beyond `client_idle`.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub request_header: Duration,
     /// Receiving the whole body of a client's request.
     #[serde(with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
@@ -87,6 +98,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(1),
+            client_idle: Duration::from_secs(60),
+            request_header: Duration::from_secs(30),
             request_body: Duration::from_secs(60),
             first_event: Duration::from_secs(600),
             inter_token: Duration::from_secs(120),

@@ -86,6 +86,8 @@ impl<'a> Checker<'a> {
         let durations = [
             ("limits.session_ttl", config.limits.session_ttl),
             ("timeouts.connect", t.connect),
+            ("timeouts.client_idle", t.client_idle),
+            ("timeouts.request_header", t.request_header),
             ("timeouts.request_body", t.request_body),
             ("timeouts.first_event", t.first_event),
             ("timeouts.inter_token", t.inter_token),
