@@ -16,6 +16,7 @@ use crate::server::head;
 use crate::session::{SessionId, Visit};
 use crate::telemetry::access_log::{ClientText, Record};
 use crate::telemetry::labels::Dialect as Label;
+use crate::turn::TurnError;
 
 pub(super) use crate::exchange::Gone;
 
@@ -39,6 +40,8 @@ pub struct Context {
     pub(super) overhead: Option<Overhead>,
     pub(super) gone: bool,
     pub(super) error: Option<&'static str>,
+    /// Why the native lane ended the request: Pingora's errors carry a status only.
+    pub(super) refused: Option<TurnError>,
     /// Given back when the request ends, by whatever path.
     _inflight: InflightGuard,
 }
@@ -74,6 +77,7 @@ impl Context {
             overhead: None,
             gone: false,
             error: None,
+            refused: None,
             _inflight: inflight,
         }
     }

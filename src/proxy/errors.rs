@@ -70,7 +70,8 @@ pub(super) async fn fail_to_proxy(
         .is_some_and(|h| !h.status.is_informational());
     let mut error_code = 0;
     if !ctx.client_gone() && !answered {
-        let told = translate(error, source);
+        let refused = ctx.refused.take();
+        let told = refused.unwrap_or_else(|| translate(error, source));
         error_code = told.status();
         if respond(session, ctx, told).await.is_err() {
             ctx.gone = true;
@@ -87,9 +88,6 @@ pub(super) async fn fail_to_proxy(
 
 fn translate(error: &Error, source: &ErrorSource) -> TurnError {
     match (error.etype(), source) {
-        (ErrorType::HTTPStatus(404), _) => TurnError::UnknownPath("unknown path".into()),
-        (ErrorType::HTTPStatus(408), _) => TurnError::BodyTimeout,
-        (ErrorType::HTTPStatus(413), _) => TurnError::BodyTooLarge { limit: 0 },
         (ErrorType::HTTPStatus(code), _) if (400..500).contains(code) => {
             TurnError::bad_request(format!("the request was refused ({code})"))
         }

@@ -115,26 +115,42 @@ pub(super) fn request_body(
     let Some(native) = &mut ctx.native else {
         return Ok(());
     };
-    if Instant::now() > native.body_until {
-        return Error::e_explain(ErrorType::HTTPStatus(408), "body too slow");
-    }
-    if let Some(piece) = body.take() {
-        native.body_bytes += piece.len() as u64;
-        if native.body_bytes > shared.config().limits.max_body_bytes.as_u64() {
-            return Error::e_explain(ErrorType::HTTPStatus(413), "body too large");
+    let most = shared.config().limits.max_body_bytes.as_u64();
+    native.receive(body, end_of_stream, most).map_err(|error| {
+        let status = ErrorType::HTTPStatus(error.status());
+        ctx.refused = Some(error);
+        Error::explain(status, "the request is refused")
+    })
+}
+
+impl Native {
+    /// One piece of the body, and what is handed on instead of it.
+    fn receive(
+        &mut self,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        most: u64,
+    ) -> std::result::Result<(), TurnError> {
+        if Instant::now() > self.body_until {
+            return Err(TurnError::BodyTimeout);
         }
-        native.held.extend_from_slice(&piece);
+        if let Some(piece) = body.take() {
+            self.body_bytes += piece.len() as u64;
+            if self.body_bytes > most {
+                return Err(TurnError::BodyTooLarge { limit: most });
+            }
+            self.held.extend_from_slice(&piece);
+        }
+        // An empty piece holds; none would end the upload.
+        *body = Some(if !end_of_stream {
+            Bytes::new()
+        } else if self.is_form {
+            self.held.split().freeze()
+        } else {
+            cleaned(self.held.split().freeze())?
+        });
+        Ok(())
     }
-    // An empty piece holds; none would end the upload.
-    *body = Some(if !end_of_stream {
-        Bytes::new()
-    } else if native.is_form {
-        native.held.split().freeze()
-    } else {
-        cleaned(native.held.split().freeze())
-            .map_err(|error| Error::explain(ErrorType::HTTPStatus(400), error.to_string()))?
-    });
-    Ok(())
 }
 
 /// The body without what may not come from a client.
@@ -184,13 +200,15 @@ pub(super) fn fail_to_connect(
     };
     native.lease.observe_failure(Failure::Connect);
     native.tried.push(native.lease.id().clone());
-    let next = shared
-        .fleet
-        .pool(pool)
-        .and_then(|pool| pool.select(&native.tried).ok());
-    if let Some(lease) = next {
-        native.lease = lease;
-        error.set_retry(true);
+    let Some(backends) = shared.fleet.pool(pool) else {
+        return error;
+    };
+    match backends.select(&native.tried) {
+        Ok(lease) => {
+            native.lease = lease;
+            error.set_retry(true);
+        }
+        Err(unavailable) => ctx.refused = Some(no_backend(pool, unavailable)),
     }
     error
 }

@@ -74,6 +74,12 @@ pub enum TurnError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// A backend, or what is between it and us, asks for fewer requests.
+    #[error("too many requests for the backend")]
+    RateLimited {
+        /// When to come back, if it said so.
+        retry_after: Option<Duration>,
+    },
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Draining,
@@ -126,6 +132,7 @@ impl TurnError {
             Self::Unsupported(_) => "unsupported",
             Self::Loading { .. } => "loading",
             Self::NoBackend { .. } => "no_backend",
+            Self::RateLimited { .. } => "rate_limited",
             Self::Draining => "draining",
             Self::Upstream(_) => "upstream",
             Self::Timeout { .. } => "timeout",
@@ -142,6 +149,7 @@ impl TurnError {
             Self::UnknownPath(_) | Self::UnknownModel(_) => 404,
             Self::BodyTimeout => 408,
             Self::BodyTooLarge { .. } => 413,
+            Self::RateLimited { .. } => 429,
             Self::HeaderTooLarge { .. } => 431,
             Self::Internal(_) => 500,
             Self::Unsupported(_) => 501,
@@ -157,6 +165,7 @@ impl TurnError {
             Self::Loading { retry_after } | Self::NoBackend { retry_after, .. } => {
                 Some(*retry_after)
             }
+            Self::RateLimited { retry_after } => *retry_after,
             Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
         }

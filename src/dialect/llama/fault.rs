@@ -102,6 +102,7 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
             "the backend does not know this path",
         ))),
         413 => Fault::Permanent(TurnError::BodyTooLarge { limit: 100 << 20 }),
+        429 => Fault::Transient(TurnError::RateLimited { retry_after }),
         501 => Fault::Permanent(TurnError::Unsupported(told(
             "the backend does not support this",
         ))),
@@ -216,6 +217,15 @@ mod tests {
             http_fault(503, loading, None),
             Fault::Transient(TurnError::Loading { .. })
         ));
+    }
+
+    #[test]
+    fn a_proxy_before_the_backend_may_ask_for_fewer_requests() {
+        let retry_after = Some(Duration::from_secs(12));
+        let fault = http_fault(429, b"slow down", retry_after);
+        let error = TurnError::RateLimited { retry_after };
+        assert_eq!((error.status(), error.retry_after()), (429, retry_after));
+        assert_eq!(fault, Fault::Transient(error));
     }
 
     #[test]
