@@ -93,6 +93,7 @@ async fn give_up<D: Downstream>(
 ) -> Result<(), Stopped> {
     let mut out = BytesMut::new();
     conversion.give_up(&mut out);
+    client.learn(conversion);
     client.send(out.freeze()).await?;
     Ok(())
 }

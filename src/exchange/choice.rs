@@ -4,56 +4,67 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::config::{Preset, ToolCalls};
+use crate::config::{self, Preset, ToolCalls};
+use crate::guard::intervention::{Ledger, Mode};
 use crate::guard::stop_sequences::{Matched, StopMatcher};
 use crate::guard::stream::{GuardContext, StreamGuard};
-use crate::guard::trouble::{Intervention, Trouble};
+use crate::guard::trouble::Trouble;
 use crate::turn::{Delta, Stop, Turn};
 
-/// The guards of a turn, as its preset has them.
-#[derive(Clone)]
+/// How a turn is guarded: its preset, and the settings.
+#[derive(Clone, Debug)]
 pub struct Guards {
     preset: Preset,
-    settings: ToolCalls,
-    context: Option<GuardContext>,
+    settings: config::Guard,
 }
 
 impl Guards {
-    /// Guards for `turn`; `seed` makes identifiers for calls that come without.
-    pub fn new(preset: Preset, settings: ToolCalls, turn: &Turn, seed: &str) -> Self {
-        let context = (preset != Preset::Off).then(|| GuardContext::new(turn, seed));
-        Self {
-            preset,
-            settings,
-            context,
-        }
+    /// Guards of this preset.
+    pub fn new(preset: Preset, settings: config::Guard) -> Self {
+        Self { preset, settings }
     }
 
     /// No guards: the answer is relayed.
     pub fn off() -> Self {
-        Self {
-            preset: Preset::Off,
-            settings: ToolCalls::default(),
-            context: None,
-        }
+        Self::new(Preset::Off, config::Guard::default())
     }
 
-    /// Whether they may change the answer.
-    pub(super) fn acts(&self) -> bool {
-        matches!(self.preset, Preset::Standard | Preset::Strict)
+    /// A ledger for the turn's interventions.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(Mode::of(self.preset), self.settings.excerpts)
     }
 
+    /// What the guards know about `turn`; none when there are no guards. `seed` makes identifiers
+    /// for calls that come without.
+    pub(super) fn context(&self, turn: &Turn, seed: &str) -> Option<Arc<GuardContext>> {
+        let guarded = self.preset != Preset::Off;
+        guarded.then(|| Arc::new(GuardContext::new(turn, seed)))
+    }
+
+    /// How often the turn may ask again.
     pub(super) fn retry_max(&self) -> u32 {
-        if self.acts() {
-            self.settings.retry_max
+        if self.preset.acts() {
+            self.settings.tool_calls.retry_max
         } else {
             0
         }
     }
 
-    pub(super) fn settings(&self) -> &ToolCalls {
-        &self.settings
+    pub(super) fn tool_calls(&self) -> &ToolCalls {
+        &self.settings.tool_calls
     }
+}
+
+/// What the choices of one attempt have in common.
+pub(super) struct Begin<'a> {
+    pub(super) guards: &'a Guards,
+    pub(super) context: Option<&'a Arc<GuardContext>>,
+    pub(super) ledger: &'a Ledger,
+    pub(super) stops: Arc<[String]>,
+    /// Calls that have reached the client already.
+    pub(super) calls: u32,
+    /// Whether the answer is held to the JSON of a call.
+    pub(super) constrained: bool,
 }
 
 /// A piece for the client.
@@ -68,13 +79,14 @@ pub(super) struct Taken {
     pub(super) stop: Option<Stop>,
     /// It cannot go on like this.
     pub(super) trouble: Option<Trouble>,
-    pub(super) interventions: Vec<Intervention>,
 }
 
 /// See the module's documentation.
 pub(super) struct ChoiceState {
     preset: Preset,
     guard: Option<StreamGuard>,
+    /// With `observe`: the guard has not complained yet.
+    watching: bool,
     stops: StopMatcher,
     /// Why it ended.
     pub(super) stop: Option<Stop>,
@@ -87,24 +99,25 @@ pub(super) struct ChoiceState {
 }
 
 impl ChoiceState {
-    pub(super) fn new(
-        guards: &Guards,
-        stops: Arc<[String]>,
-        calls: u32,
-        constrained: bool,
-    ) -> Self {
+    pub(super) fn new(begin: &Begin<'_>) -> Self {
+        let guard = |context| StreamGuard::new(context, begin.calls, begin.ledger.part());
         Self {
-            preset: guards.preset,
-            guard: guards
-                .context
-                .as_ref()
-                .map(|context| StreamGuard::new(context, calls)),
-            stops: StopMatcher::new(stops),
+            preset: begin.guards.preset,
+            guard: begin.context.map(guard),
+            watching: true,
+            stops: StopMatcher::new(Arc::clone(&begin.stops)),
             stop: None,
             cut: false,
-            constrained: constrained.then(String::new),
+            constrained: begin.constrained.then(String::new),
             held: Vec::new(),
             scratch: Vec::new(),
+        }
+    }
+
+    /// Move what its guard has done to `turn`.
+    pub(super) fn hand_over(&mut self, turn: &mut Ledger) {
+        if let Some(guard) = &mut self.guard {
+            turn.take_in(guard.ledger());
         }
     }
 
@@ -163,7 +176,9 @@ impl ChoiceState {
 
     /// Ask the guard, collecting what it lets through.
     fn guarded(&mut self, delta: Option<Delta>, stop: Option<&Stop>, taken: &mut Taken) {
-        let Some(guard) = &mut self.guard else { return };
+        let Some(guard) = self.guard.as_mut().filter(|_| self.watching) else {
+            return;
+        };
         let constrained = self.constrained.take();
         let result = match (delta, stop) {
             (Some(delta), _) => guard.push(delta, &mut self.scratch),
@@ -173,16 +188,10 @@ impl ChoiceState {
             }
             (None, stop) => guard.finish(stop.unwrap_or(&Stop::End), &mut self.scratch),
         };
-        let acted = self.preset != Preset::Observe;
-        let changes = guard.take_changes().into_iter();
-        taken
-            .interventions
-            .extend(changes.map(|kind| Intervention { kind, acted }));
         if let Err(trouble) = result {
-            taken.interventions.push(Intervention {
-                kind: trouble.kind(),
-                acted,
-            });
+            guard
+                .ledger()
+                .record(trouble.kind(), trouble.written(), None);
             taken.trouble = Some(trouble);
         }
     }
@@ -192,7 +201,7 @@ impl ChoiceState {
         self.scratch.clear();
         if taken.trouble.take().is_some() {
             // It has said what it had to say; a second complaint would be about the first.
-            self.guard = None;
+            self.watching = false;
         }
     }
 

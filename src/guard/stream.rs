@@ -7,58 +7,53 @@ use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 
+use super::intervention::Ledger;
 use super::reasoning::{Split, ThinkSplitter};
 use super::tool_calls::{
-    BadCall, Extractor, Judgement, Offered, Piece, RawCall, TextualCall, Validators, judge,
+    BadCall, Change, Extractor, Judgement, Offered, Piece, RawCall, TextualCall, Validators, judge,
 };
 use super::trouble::Trouble;
-use crate::turn::{Delta, Stop, Tool, ToolChoice};
+use crate::turn::{Delta, Stop, ToolChoice, Turn};
 
 /// What the guard knows about a turn; shared by its attempts and choices.
-#[derive(Clone)]
 pub struct GuardContext {
-    /// Tools on offer.
-    pub offered: Arc<Offered>,
-    tools: Arc<[Tool]>,
+    offered: Arc<Offered>,
     validators: OnceCell<Arc<Validators>>,
     /// Whether the client requires a call.
-    pub required: bool,
+    required: bool,
     /// Whether calls are allowed at all.
-    pub calls_allowed: bool,
+    calls_allowed: bool,
     /// Makes identifiers for calls that come without.
-    pub seed: String,
+    seed: String,
 }
 
 impl GuardContext {
-    /// The context of a turn.
-    pub fn new(turn: &crate::turn::Turn, seed: &str) -> Self {
+    /// The context of a turn. Nothing is computed or copied until an answer needs it.
+    pub fn new(turn: &Turn, seed: &str) -> Self {
         let required = matches!(
             turn.tool_choice,
             ToolChoice::Required | ToolChoice::Named(_)
         );
         Self {
-            offered: Arc::new(Offered::new(&turn.tools)),
-            tools: turn.tools.as_slice().into(),
+            offered: Arc::new(Offered::new(Arc::clone(&turn.tools))),
             validators: OnceCell::new(),
             required: required && !turn.tools.is_empty(),
             calls_allowed: turn.is_tool_turn(),
             seed: seed.to_owned(),
         }
     }
-}
 
-impl GuardContext {
     /// The tools' compiled schemas; hashing them is left until a call needs them, not before the
     /// first token.
     fn validators(&self) -> &Validators {
         self.validators
-            .get_or_init(|| Validators::for_tools(&self.tools))
+            .get_or_init(|| Validators::for_tools(self.offered.tools()))
     }
 }
 
 /// State of one choice in one attempt.
 pub struct StreamGuard {
-    context: GuardContext,
+    context: Arc<GuardContext>,
     think: ThinkSplitter,
     extract: Option<Extractor>,
     open: Option<OpenCall>,
@@ -66,7 +61,7 @@ pub struct StreamGuard {
     next_call: u32,
     said: String,
     thought: bool,
-    changes: Vec<&'static str>,
+    ledger: Ledger,
     splits: Vec<Split>,
     pieces: Vec<Piece>,
 }
@@ -80,18 +75,19 @@ struct OpenCall {
 const MAX_SAID: usize = 256 << 10;
 
 impl StreamGuard {
-    /// A guard for an attempt; `next_call` calls have reached the client already.
-    pub fn new(context: &GuardContext, next_call: u32) -> Self {
+    /// A guard for an attempt; `next_call` calls have reached the client already. What it does is
+    /// recorded in `ledger`.
+    pub fn new(context: &Arc<GuardContext>, next_call: u32, ledger: Ledger) -> Self {
         let textual = context.calls_allowed && !context.offered.is_empty();
         Self {
             extract: textual.then(|| Extractor::new(Arc::clone(&context.offered))),
-            context: context.clone(),
+            context: Arc::clone(context),
             think: ThinkSplitter::default(),
             open: None,
             next_call,
             said: String::new(),
             thought: false,
-            changes: Vec::new(),
+            ledger,
             splits: Vec::new(),
             pieces: Vec::new(),
         }
@@ -162,9 +158,9 @@ impl StreamGuard {
         &self.said
     }
 
-    /// Names of what was changed, once each time.
-    pub fn take_changes(&mut self) -> Vec<&'static str> {
-        std::mem::take(&mut self.changes)
+    /// What it has recorded and nobody has taken.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// Judge a call the model was held to write as plain JSON, and release it.
@@ -212,7 +208,7 @@ impl StreamGuard {
                     self.thought = true;
                     out.push(Delta::Thinking(text));
                 }
-                Split::Tag => self.changes.push("inline_reasoning"),
+                Split::Tag => self.ledger.record("inline_reasoning", None, None),
             }
         }
         Ok(())
@@ -247,7 +243,8 @@ impl StreamGuard {
         cut: bool,
         out: &mut Vec<Delta>,
     ) -> Result<(), Trouble> {
-        self.changes.push("textual_call");
+        self.ledger
+            .record("textual_call", Some(&call.raw), Some(&call.name));
         let id = self.own_id();
         let raw = RawCall {
             name: call.name,
@@ -309,10 +306,19 @@ impl StreamGuard {
             self.context.validators(),
             cut,
         ) {
-            Judgement::Good { call, changes } => {
-                self.changes
-                    .extend(changes.as_slice().iter().map(|change| change.as_str()));
-                self.pass(id, call, out);
+            Judgement::Good {
+                call: repaired,
+                changes,
+            } => {
+                for change in changes.as_slice() {
+                    let (before, after) = match change {
+                        Change::Name => (&call.name, &repaired.name),
+                        _ => (&call.arguments, &repaired.arguments),
+                    };
+                    self.ledger
+                        .record(change.as_str(), Some(before), Some(after));
+                }
+                self.pass(id, repaired, out);
                 Ok(())
             }
             Judgement::Bad { reason } => Err(Trouble::Call {

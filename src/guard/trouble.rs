@@ -29,6 +29,14 @@ impl Trouble {
         }
     }
 
+    /// What the model wrote, where it can be shown.
+    pub fn written(&self) -> Option<&str> {
+        match self {
+            Self::Call { raw, .. } => Some(raw),
+            Self::MissedCall | Self::ReasoningOnly | Self::Empty => None,
+        }
+    }
+
     /// Stable name for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -69,13 +77,4 @@ impl Trouble {
     pub fn wants_call(&self) -> bool {
         matches!(self, Self::Call { .. } | Self::MissedCall)
     }
-}
-
-/// Something a guard changed, or would have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intervention {
-    /// What was done: a stable name.
-    pub kind: &'static str,
-    /// Whether it was done, or only seen.
-    pub acted: bool,
 }

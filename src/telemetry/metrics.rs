@@ -14,6 +14,7 @@ use prometheus::{
 
 use super::fleet_gauges::{BackendSample, FleetGauges};
 use super::labels::{AbortCause, Configured, Dialect, Outcome, Stage, TokenKind, Why};
+use crate::guard::intervention::Intervention;
 use crate::session::Source;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
@@ -204,10 +205,11 @@ impl Metrics {
         self.attempts.with_label_values(&[why.as_str()]).inc();
     }
 
-    /// Counts something a guard changed, or would have. `kind` is one of the guards' fixed names.
-    pub fn intervention(&self, kind: &'static str, acted: bool) {
-        let mode = if acted { "act" } else { "observe" };
-        self.interventions.with_label_values(&[kind, mode]).inc();
+    /// Counts something a guard changed, or would have.
+    pub fn intervention(&self, done: &Intervention) {
+        self.interventions
+            .with_label_values(&[done.kind, done.mode.as_str()])
+            .inc();
     }
 
     /// Own time spent in one stage of one turn.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use prometheus::{Histogram, HistogramOpts};
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Preset, Timeouts, ToolCalls, TurnLimits};
+use crate::config::{self, Preset, Timeouts, TurnLimits};
 use crate::dialect::llama::{Fault, stream_fault};
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
@@ -203,7 +203,7 @@ impl Script {
             created: 1,
             model: "m".into(),
         };
-        let guards = Guards::new(self.preset, ToolCalls::default(), &turn, "1");
+        let guards = Guards::new(self.preset, config::Guard::default());
         let mut conversion = ChatConversion::new(Dialect::OpenAi, turn, meta, guards);
         let recorder = Recorder {
             recorded: Recorded::default(),
