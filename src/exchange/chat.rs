@@ -12,7 +12,7 @@ use crate::dialect::llama::{self, Ask, ChunkDecoder, Fault, Target, Upstream, st
 use crate::dialect::{Dialect, Meta, error, sse};
 use crate::guard::intervention::{Intervention, Ledger};
 use crate::guard::reask;
-use crate::guard::stream::GuardContext;
+use crate::guard::stream::{GuardContext, Start};
 use crate::guard::trouble::Trouble;
 use crate::turn::{Delta, Event, Stop, Turn, TurnError};
 
@@ -32,11 +32,55 @@ pub struct ChatConversion {
     accounting: Accounting,
     /// Whether this attempt has given the client anything.
     delivered: bool,
-    /// Tool calls the client has, of all attempts.
-    calls: u32,
+    /// What the answer has, of all attempts.
+    told: Told,
+    /// What it had when the running attempt was asked for.
+    kept: Told,
+    /// What is wrong with the running attempt.
     trouble: Option<Trouble>,
-    asks_left: u32,
+    /// What was wrong with the one before.
+    earlier: Option<Trouble>,
+    asks: Asks,
     scratch: Vec<Upstream>,
+}
+
+/// What the answer has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    calls: u32,
+    text: bool,
+}
+
+impl Told {
+    fn note(&mut self, delta: &Delta) {
+        match delta {
+            Delta::ToolOpen { .. } => self.calls += 1,
+            Delta::Text(text) => self.text |= !text.trim().is_empty(),
+            Delta::Thinking(_) | Delta::ToolArguments { .. } => {}
+        }
+    }
+}
+
+/// What may still be asked.
+#[derive(Clone, Debug)]
+struct Asks {
+    left: u32,
+    /// Kinds of trouble that were asked about, of those that are asked about once.
+    once: Vec<&'static str>,
+}
+
+impl Asks {
+    fn allow(&self, trouble: &Trouble) -> bool {
+        self.left > 0 && !self.once.contains(&trouble.kind())
+    }
+
+    fn use_up(&mut self, trouble: &Trouble) -> Option<()> {
+        self.left = self.left.checked_sub(1)?;
+        if trouble.once() {
+            self.once.push(trouble.kind());
+        }
+        Some(())
+    }
 }
 
 /// State of the running attempt; a further one begins anew.
@@ -70,7 +114,10 @@ impl ChatConversion {
             sink: Sink::new(dialect, &meta, &turn),
             context: guards.context(&turn, &meta.id),
             attempt: Attempt::new(Vec::new(), &meta.id),
-            asks_left: guards.retry_max(),
+            asks: Asks {
+                left: guards.retry_max(),
+                once: Vec::new(),
+            },
             ledger: guards.ledger(),
             dialect,
             turn,
@@ -78,8 +125,10 @@ impl ChatConversion {
             guards,
             accounting: Accounting::default(),
             delivered: false,
-            calls: 0,
+            told: Told::default(),
+            kept: Told::default(),
             trouble: None,
+            earlier: None,
             scratch: Vec::new(),
         }
     }
@@ -95,7 +144,11 @@ impl ChatConversion {
             context: self.context.as_ref(),
             ledger: &self.ledger,
             stops: self.turn.stop.as_slice().into(),
-            calls: self.calls,
+            start: Start {
+                calls: self.told.calls,
+                after_text: self.told.text,
+                may_nudge: self.may_ask(&Trouble::Announced) || !self.guards.act(),
+            },
             constrained,
         };
         let choices = (0..self.turn.choices).map(|_| ChoiceState::new(&begin));
@@ -126,11 +179,11 @@ impl ChatConversion {
     fn take(&mut self, choice: u32, taken: Taken, out: &mut BytesMut) {
         let chunks = &self.attempt.chunks;
         for piece in taken.deltas {
-            self.calls += u32::from(matches!(piece.0, Delta::ToolOpen { .. }));
+            self.told.note(&piece.0);
             self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
         }
         match taken.trouble {
-            Some(trouble) if self.may_ask() => self.trouble = Some(trouble),
+            Some(trouble) if self.may_ask(&trouble) => self.trouble = Some(trouble),
             Some(trouble) => self.give_up_choice(choice, &trouble, out),
             None => {
                 if let Some(stop) = taken.stop {
@@ -141,8 +194,8 @@ impl ChatConversion {
     }
 
     /// One answer can be asked for again; of several, the others would be asked for with it.
-    fn may_ask(&self) -> bool {
-        self.turn.choices == 1 && self.asks_left > 0
+    fn may_ask(&self, trouble: &Trouble) -> bool {
+        self.turn.choices == 1 && self.asks.allow(trouble)
     }
 
     fn stop(&mut self, choice: u32, stop: Stop, out: &mut BytesMut) {
@@ -159,12 +212,30 @@ impl ChatConversion {
     fn give_up_choice(&mut self, choice: u32, trouble: &Trouble, out: &mut BytesMut) {
         let state = self.attempt.choices.get(choice as usize);
         let cut = state.is_some_and(ChoiceState::was_cut);
-        if !cut && self.calls == 0 {
+        self.drop_repetition(choice, trouble);
+        let answered = self.told.calls > 0 || (self.told.text && trouble.leaves_an_answer());
+        if !cut && !answered {
             let chunks = &self.attempt.chunks;
             let piece = (Delta::Text(trouble.tell_client()), None);
             self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
         }
+        if let Some(state) = self.attempt.choices.get_mut(choice as usize) {
+            state.give_up();
+        }
         self.stop(choice, if cut { Stop::Length } else { Stop::End }, out);
+    }
+
+    /// Whatever an attempt that failed has put into a whole answer goes. What a stream has said is
+    /// said, and then there is no further attempt.
+    fn forget_attempt(&mut self) {
+        self.sink.attempt_begins();
+        self.told = self.kept;
+    }
+
+    fn drop_repetition(&mut self, choice: u32, trouble: &Trouble) {
+        if let Trouble::Repeating { keep, .. } = trouble {
+            self.sink.cut(choice, *keep);
+        }
     }
 
     /// The end of the client's stream.
@@ -205,10 +276,10 @@ impl Conversion for ChatConversion {
         self.accounting
             .attempt_ended(self.attempt.chunks.usage(), self.delivered);
         self.ledger.attempt_begins();
+        self.forget_attempt();
         self.attempt = self.new_attempt(ask.is_some_and(|ask| ask.constrain.is_some()));
         self.delivered = false;
-        self.trouble = None;
-        self.sink.attempt_begins();
+        self.earlier = self.trouble.take().or(self.earlier.take());
         // A stop sequence cancels the stream before its usage report; timings in every chunk
         // keep the count true.
         let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
@@ -261,7 +332,7 @@ impl Conversion for ChatConversion {
         if self.context.is_some() {
             self.ledger.record(trouble.kind(), Some(why), None);
         }
-        let again = self.may_ask();
+        let again = self.may_ask(&trouble);
         if again {
             self.trouble = Some(trouble);
         }
@@ -270,18 +341,26 @@ impl Conversion for ChatConversion {
 
     fn ask(&mut self) -> Option<Ask> {
         let trouble = self.trouble.as_ref()?;
-        self.asks_left = self.asks_left.checked_sub(1)?;
+        self.asks.use_up(trouble)?;
         let said = self.attempt.choices.first().map_or("", ChoiceState::said);
         let ask = reask::ask(&self.turn, trouble, said, self.guards.tool_calls());
         self.ledger
             .record("reask", trouble.written(), Some(&trouble.tell_model()));
+        if let Trouble::Repeating { keep, .. } = trouble {
+            self.sink.cut(0, *keep);
+        }
         self.sink.keep();
+        self.kept = self.told;
         Some(ask)
     }
 
     fn give_up(&mut self, out: &mut BytesMut) {
         if let Some(trouble) = self.trouble.take() {
             self.give_up_choice(0, &trouble, out);
+        } else if let Some(earlier) = self.earlier.take() {
+            // The further attempt has failed: what was there before it counts.
+            self.forget_attempt();
+            self.give_up_choice(0, &earlier, out);
         }
         self.close(out);
     }
@@ -322,6 +401,7 @@ impl Conversion for ChatConversion {
             hidden: self.accounting.hidden(),
             stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
+            unguarded: !self.attempt.choices.iter().all(ChoiceState::is_guarded),
         }
     }
 }

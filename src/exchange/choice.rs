@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::config::{self, Preset, ToolCalls};
 use crate::guard::intervention::{Ledger, Mode};
 use crate::guard::stop_sequences::{Matched, StopMatcher};
-use crate::guard::stream::{GuardContext, StreamGuard};
+use crate::guard::stream::{GuardContext, Start, StreamGuard};
 use crate::guard::trouble::Trouble;
 use crate::turn::{Delta, Stop, Turn};
 
@@ -38,7 +38,12 @@ impl Guards {
     /// for calls that come without.
     pub(super) fn context(&self, turn: &Turn, seed: &str) -> Option<Arc<GuardContext>> {
         let guarded = self.preset != Preset::Off;
-        guarded.then(|| Arc::new(GuardContext::new(turn, seed)))
+        guarded.then(|| Arc::new(GuardContext::new(turn, seed, &self.settings)))
+    }
+
+    /// Whether they may change the answer.
+    pub(super) fn act(&self) -> bool {
+        self.preset.acts()
     }
 
     /// How often the turn may ask again.
@@ -61,8 +66,7 @@ pub(super) struct Begin<'a> {
     pub(super) context: Option<&'a Arc<GuardContext>>,
     pub(super) ledger: &'a Ledger,
     pub(super) stops: Arc<[String]>,
-    /// Calls that have reached the client already.
-    pub(super) calls: u32,
+    pub(super) start: Start,
     /// Whether the answer is held to the JSON of a call.
     pub(super) constrained: bool,
 }
@@ -91,6 +95,7 @@ pub(super) struct ChoiceState {
     /// Why it ended.
     pub(super) stop: Option<Stop>,
     cut: bool,
+    given_up: bool,
     /// JSON the model was held to write, until it is whole.
     constrained: Option<String>,
     /// With `strict`: everything, until it is known to be good.
@@ -100,7 +105,7 @@ pub(super) struct ChoiceState {
 
 impl ChoiceState {
     pub(super) fn new(begin: &Begin<'_>) -> Self {
-        let guard = |context| StreamGuard::new(context, begin.calls, begin.ledger.part());
+        let guard = |context| StreamGuard::new(context, begin.start, begin.ledger.part());
         Self {
             preset: begin.guards.preset,
             guard: begin.context.map(guard),
@@ -108,6 +113,7 @@ impl ChoiceState {
             stops: StopMatcher::new(Arc::clone(&begin.stops)),
             stop: None,
             cut: false,
+            given_up: false,
             constrained: begin.constrained.then(String::new),
             held: Vec::new(),
             scratch: Vec::new(),
@@ -118,6 +124,20 @@ impl ChoiceState {
     pub(super) fn hand_over(&mut self, turn: &mut Ledger) {
         if let Some(guard) = &mut self.guard {
             turn.take_in(guard.ledger());
+        }
+    }
+
+    /// It ends because of trouble.
+    pub(super) fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    /// Whether what the client has of it went past its guard, and the guard agreed to its end; true
+    /// where there is none by the preset.
+    pub(super) fn is_guarded(&self) -> bool {
+        match &self.guard {
+            Some(guard) => self.given_up || !self.watching || guard.has_judged(),
+            None => self.preset == Preset::Off,
         }
     }
 
@@ -154,6 +174,20 @@ impl ChoiceState {
                 self.guarded(Some(delta), None, taken);
                 self.release(logprobs, taken);
             }
+        }
+        if taken.stop.is_some() {
+            self.stopped(taken);
+        }
+    }
+
+    /// One of the client's stop sequences came up: that end is judged as well.
+    fn stopped(&mut self, taken: &mut Taken) {
+        let Some(guard) = self.guard.as_mut().filter(|_| self.watching) else {
+            return;
+        };
+        if let Err(trouble) = guard.stopped() {
+            guard.ledger().record(trouble.kind(), None, None);
+            taken.trouble = self.preset.acts().then_some(trouble);
         }
     }
 
@@ -246,6 +280,30 @@ impl ChoiceState {
             self.held.push(piece);
         } else {
             taken.deltas.push(piece);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `drover_guard_not_evaluated_total` counts can be noticed.
+    #[test]
+    fn an_answer_without_its_guard_is_noticed() {
+        for (preset, guarded) in [(Preset::Standard, false), (Preset::Off, true)] {
+            let guards = Guards::new(preset, config::Guard::default());
+            let mut choice = ChoiceState::new(&Begin {
+                guards: &guards,
+                context: None,
+                ledger: &guards.ledger(),
+                start: Start::default(),
+                stops: Arc::default(),
+                constrained: false,
+            });
+            choice.push(Delta::Text("x".into()), None, &mut Taken::default());
+            choice.finish(Stop::End, &mut Taken::default());
+            assert_eq!(choice.is_guarded(), guarded, "{preset:?}");
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Report {
     pub stop: Option<Stop>,
     /// Timings of the last attempt.
     pub timings: Option<Timings>,
+    /// Something was answered that no guard has seen, though the preset wants it.
+    pub unguarded: bool,
 }
 
 /// Turns what a backend says into what the client gets. No clocks, no sockets.

@@ -78,6 +78,23 @@ impl Sink {
         self.event(event, usage, out)
     }
 
+    /// Of the visible text of the running attempt only `keep` bytes are worth it. What a stream has
+    /// said is said.
+    pub(super) fn cut(&mut self, choice: u32, keep: usize) {
+        let Self::Whole { answer, checkpoint } = self else {
+            return;
+        };
+        let before = checkpoint.choices.get(choice as usize);
+        let before = before.map_or(0, |choice| choice.text.len());
+        if let Some(choice) = answer.choices.get_mut(choice as usize) {
+            let mut end = choice.text.len().min(before + keep);
+            while !choice.text.is_char_boundary(end) {
+                end -= 1;
+            }
+            choice.text.truncate(end);
+        }
+    }
+
     pub(super) fn ping(&mut self, usage: Usage, out: &mut BytesMut) {
         if let Self::Stream(encoder) = self {
             encoder.ping(usage, out);

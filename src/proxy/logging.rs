@@ -129,6 +129,9 @@ fn count(ctx: &Context, record: &Record) {
     metrics.tokens(pool, TokenKind::Cached, usage.cached);
     metrics.tokens(pool, TokenKind::Output, usage.completion);
     metrics.tokens(pool, TokenKind::Hidden, ctx.report.hidden);
+    if done.end == End::Complete && ctx.report.unguarded {
+        metrics.guard_not_evaluated();
+    }
     for done in &ctx.interventions {
         metrics.intervention(done);
     }

@@ -56,6 +56,7 @@ pub struct Metrics {
     tokens: IntCounterVec,
     attempts: IntCounterVec,
     interventions: IntCounterVec,
+    guard_not_evaluated: IntCounter,
     overhead: HistogramVec,
     upstream_aborts: IntCounterVec,
     client_disconnects: IntCounter,
@@ -129,6 +130,10 @@ impl Metrics {
                 "drover_interventions_total",
                 "What guards changed (mode act) or would have changed (mode observe), by kind.",
                 &["kind", "mode"],
+            )?,
+            guard_not_evaluated: declare.counter(
+                "drover_guard_not_evaluated_total",
+                "Turns answered without the guards of their preset; more than 0 is a defect.",
             )?,
             overhead: declare.histograms(
                 "drover_overhead_seconds",
@@ -210,6 +215,11 @@ impl Metrics {
         self.interventions
             .with_label_values(&[done.kind, done.mode.as_str()])
             .inc();
+    }
+
+    /// Counts a turn that was answered though a guard of its preset has not seen all of it.
+    pub fn guard_not_evaluated(&self) {
+        self.guard_not_evaluated.inc();
     }
 
     /// Own time spent in one stage of one turn.

@@ -12,6 +12,10 @@ pub struct Guard {
     /// Whether the session view of the admin API shows the beginning (240 bytes) of what a guard
     /// changed; false keeps lengths only.
     pub excerpts: bool,
+    /// Whether an answer that repeats itself without end is cut and asked for once more.
+    pub repetition: bool,
+    /// Whether a model that announces an action and takes none is asked once to take it.
+    pub nudge: bool,
     /// Tool calls that arrive malformed.
     pub tool_calls: ToolCalls,
 }
@@ -21,6 +25,8 @@ impl Default for Guard {
         Self {
             preset: Preset::default(),
             excerpts: true,
+            repetition: true,
+            nudge: true,
             tool_calls: ToolCalls::default(),
         }
     }

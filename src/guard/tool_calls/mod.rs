@@ -18,7 +18,7 @@ pub use repair::Change;
 pub use validate::Validators;
 
 /// `text`, cut to about `limit` bytes with an ellipsis.
-fn clip(text: &str, limit: usize) -> Cow<'_, str> {
+pub(super) fn clip(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
         return Cow::Borrowed(text);
     }

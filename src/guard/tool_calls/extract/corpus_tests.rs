@@ -132,6 +132,7 @@ pub(super) fn source(pieces: &[Piece]) -> String {
         .map(|piece| match piece {
             Piece::Text(text) => text.as_str(),
             Piece::Call(call) | Piece::Truncated(call) => call.raw.as_str(),
+            Piece::Leftover(raw) => raw.as_str(),
         })
         .collect()
 }
