@@ -38,6 +38,9 @@ pub struct Meta {
 }
 
 impl Dialect {
+    /// Every one.
+    pub const ALL: &[Self] = &[Self::OpenAi, Self::Anthropic];
+
     /// Decode a generating request's body.
     ///
     /// # Errors

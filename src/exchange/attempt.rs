@@ -75,6 +75,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         ..Target::default()
     };
     let request = conversion.begin(target, now.ask.as_ref());
+    client.learn(conversion);
     client.add_overhead(Stage::Encode, encoding.elapsed());
 
     let first = Deadline::new(
@@ -210,6 +211,7 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
             };
             let progress = self.convert(&chunk, &mut out);
             // What was said before a fault has been said.
+            self.client.learn(self.conversion);
             self.client.send(out.split().freeze()).await?;
             match progress? {
                 Progress::Idle => {}
@@ -273,6 +275,7 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
 
     async fn end(&mut self, out: &mut BytesMut) -> Result<(), Stopped> {
         self.conversion.end(out).map_err(Stopped::Fault)?;
+        self.client.learn(self.conversion);
         self.client.send(out.split().freeze()).await?;
         Ok(())
     }

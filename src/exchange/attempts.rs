@@ -49,6 +49,8 @@ pub(super) async fn run<C: Connector, D: Downstream>(
                 conversion.ask().map_or(Next::GiveUp, Next::Ask)
             }
             Err(Stopped::Fault(Fault::Transient(error))) => Next::Failed(error),
+            // What came before a further attempt is a better answer than why that failed.
+            Err(Stopped::Fault(_)) if now.ask.is_some() && !conversion.delivered() => Next::GiveUp,
             Err(stopped) => return Err(stopped),
         };
         let backend = lease.id().clone();
@@ -64,9 +66,14 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             }
             Next::Ask(_) => return give_up(client, conversion).await,
             Next::Failed(fault) => {
-                let now = elsewhere(now, &mut budget, conversion, backend, fault.clone())?;
-                last_fault = Some(fault);
-                now
+                let asked = now.ask.is_some() && !conversion.delivered();
+                match elsewhere(now, &mut budget, conversion, backend, fault.clone()) {
+                    Err(_) if asked => return give_up(client, conversion).await,
+                    next => {
+                        last_fault = Some(fault);
+                        next?
+                    }
+                }
             }
         };
     }
@@ -93,6 +100,7 @@ async fn give_up<D: Downstream>(
 ) -> Result<(), Stopped> {
     let mut out = BytesMut::new();
     conversion.give_up(&mut out);
+    client.learn(conversion);
     client.send(out.freeze()).await?;
     Ok(())
 }

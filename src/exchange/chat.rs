@@ -5,13 +5,16 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::accounting::Accounting;
-use super::choice::{ChoiceState, Guards, Taken};
+use super::choice::{Begin, ChoiceState, Guards, Taken};
 use super::conversion::{Conversion, Progress, Report, UpstreamRequest};
+use super::sink::Sink;
 use crate::dialect::llama::{self, Ask, ChunkDecoder, Fault, Target, Upstream, stream_fault};
-use crate::dialect::{Dialect, Meta, StreamEncoder, error, sse};
+use crate::dialect::{Dialect, Meta, error, sse};
+use crate::guard::intervention::{Intervention, Ledger};
 use crate::guard::reask;
+use crate::guard::stream::{GuardContext, Start};
 use crate::guard::trouble::Trouble;
-use crate::turn::{Answer, Delta, Event, Stop, Turn, TurnError};
+use crate::turn::{Delta, Event, Stop, Turn, TurnError};
 
 /// Longest single event accepted from a backend: one token, or one usage report.
 const MAX_EVENT: usize = 8 << 20;
@@ -22,37 +25,83 @@ pub struct ChatConversion {
     turn: Turn,
     meta: Meta,
     guards: Guards,
+    context: Option<Arc<GuardContext>>,
+    ledger: Ledger,
     sink: Sink,
     attempt: Attempt,
     accounting: Accounting,
     /// Whether this attempt has given the client anything.
     delivered: bool,
-    /// Tool calls the client has, of all attempts.
-    calls: u32,
+    /// What the answer has, of all attempts.
+    told: Told,
+    /// What it had when the running attempt was asked for.
+    kept: Told,
+    /// What is wrong with the running attempt.
     trouble: Option<Trouble>,
-    asks_left: u32,
+    /// What was wrong with the one before.
+    earlier: Option<Trouble>,
+    asks: Asks,
     scratch: Vec<Upstream>,
 }
 
-/// Where the answer goes: on to the client as it comes, or together.
-enum Sink {
-    Stream(StreamEncoder),
-    Whole {
-        answer: Answer,
-        /// What earlier attempts contributed: an attempt that fails adds nothing.
-        checkpoint: Answer,
-    },
+/// What the answer has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    calls: u32,
+    text: bool,
+}
+
+impl Told {
+    fn note(&mut self, delta: &Delta) {
+        match delta {
+            Delta::ToolOpen { .. } => self.calls += 1,
+            Delta::Text(text) => self.text |= !text.trim().is_empty(),
+            Delta::Thinking(_) | Delta::ToolArguments { .. } => {}
+        }
+    }
+}
+
+/// What may still be asked.
+#[derive(Clone, Debug)]
+struct Asks {
+    left: u32,
+    /// Kinds of trouble that were asked about, of those that are asked about once.
+    once: Vec<&'static str>,
+}
+
+impl Asks {
+    fn allow(&self, trouble: &Trouble) -> bool {
+        self.left > 0 && !self.once.contains(&trouble.kind())
+    }
+
+    fn use_up(&mut self, trouble: &Trouble) -> Option<()> {
+        self.left = self.left.checked_sub(1)?;
+        if trouble.once() {
+            self.once.push(trouble.kind());
+        }
+        Some(())
+    }
 }
 
 /// State of the running attempt; a further one begins anew.
 struct Attempt {
     frames: sse::Decoder,
     chunks: ChunkDecoder,
+    /// None before the first attempt.
     choices: Vec<ChoiceState>,
     done: bool,
 }
 
 impl Attempt {
+    fn new(choices: Vec<ChoiceState>, seed: &str) -> Self {
+        Self {
+            frames: sse::Decoder::new(MAX_EVENT),
+            chunks: ChunkDecoder::new(choices.len() as u32, seed),
+            choices,
+            done: false,
+        }
+    }
+
     fn all_stopped(&self) -> bool {
         self.choices.iter().all(|choice| choice.stop.is_some())
     }
@@ -61,46 +110,49 @@ impl Attempt {
 impl ChatConversion {
     /// A conversion for `turn`, answered in `dialect` under the name and id in `meta`.
     pub fn new(dialect: Dialect, turn: Turn, meta: Meta, guards: Guards) -> Self {
-        let sink = if turn.stream {
-            Sink::Stream(StreamEncoder::new(dialect, &meta, &turn))
-        } else {
-            Sink::Whole {
-                answer: Answer::default(),
-                checkpoint: Answer::default(),
-            }
-        };
-        let attempt = Self::attempt(&turn, &meta, &guards, 0, false);
         Self {
-            asks_left: guards.retry_max(),
+            sink: Sink::new(dialect, &meta, &turn),
+            context: guards.context(&turn, &meta.id),
+            attempt: Attempt::new(Vec::new(), &meta.id),
+            asks: Asks {
+                left: guards.retry_max(),
+                once: Vec::new(),
+            },
+            ledger: guards.ledger(),
             dialect,
             turn,
             meta,
             guards,
-            sink,
-            attempt,
             accounting: Accounting::default(),
             delivered: false,
-            calls: 0,
+            told: Told::default(),
+            kept: Told::default(),
             trouble: None,
+            earlier: None,
             scratch: Vec::new(),
         }
     }
 
-    fn attempt(
-        turn: &Turn,
-        meta: &Meta,
-        guards: &Guards,
-        calls: u32,
-        constrained: bool,
-    ) -> Attempt {
-        let stops: Arc<[String]> = turn.stop.as_slice().into();
-        let choice = || ChoiceState::new(guards, Arc::clone(&stops), calls, constrained);
-        Attempt {
-            frames: sse::Decoder::new(MAX_EVENT),
-            chunks: ChunkDecoder::new(turn.choices, &meta.id),
-            choices: (0..turn.choices).map(|_| choice()).collect(),
-            done: false,
-        }
+    /// Where guards that decide before the first attempt record what they did.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    fn new_attempt(&self, constrained: bool) -> Attempt {
+        let begin = Begin {
+            guards: &self.guards,
+            context: self.context.as_ref(),
+            ledger: &self.ledger,
+            stops: self.turn.stop.as_slice().into(),
+            start: Start {
+                calls: self.told.calls,
+                after_text: self.told.text,
+                may_nudge: self.may_ask(&Trouble::Announced) || !self.guards.act(),
+            },
+            constrained,
+        };
+        let choices = (0..self.turn.choices).map(|_| ChoiceState::new(&begin));
+        Attempt::new(choices.collect(), &self.meta.id)
     }
 
     fn event(&mut self, event: Event, out: &mut BytesMut) {
@@ -120,28 +172,18 @@ impl ChatConversion {
             } => state.push(delta, logprobs, &mut taken),
             Event::Finish { stop, .. } => state.finish(stop, &mut taken),
         }
+        state.hand_over(&mut self.ledger);
         self.take(choice, taken, out);
     }
 
     fn take(&mut self, choice: u32, taken: Taken, out: &mut BytesMut) {
-        for (delta, logprobs) in taken.deltas {
-            if matches!(delta, Delta::ToolOpen { .. }) {
-                self.calls += 1;
-            }
-            self.emit(
-                Event::Delta {
-                    choice,
-                    delta,
-                    logprobs,
-                },
-                out,
-            );
+        let chunks = &self.attempt.chunks;
+        for piece in taken.deltas {
+            self.told.note(&piece.0);
+            self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
         }
-        self.accounting.interventions(taken.interventions);
         match taken.trouble {
-            Some(trouble) if self.turn.choices == 1 && self.asks_left > 0 => {
-                self.trouble = Some(trouble);
-            }
+            Some(trouble) if self.may_ask(&trouble) => self.trouble = Some(trouble),
             Some(trouble) => self.give_up_choice(choice, &trouble, out),
             None => {
                 if let Some(stop) = taken.stop {
@@ -151,44 +193,56 @@ impl ChatConversion {
         }
     }
 
+    /// One answer can be asked for again; of several, the others would be asked for with it.
+    fn may_ask(&self, trouble: &Trouble) -> bool {
+        self.turn.choices == 1 && self.asks.allow(trouble)
+    }
+
     fn stop(&mut self, choice: u32, stop: Stop, out: &mut BytesMut) {
         if let Some(state) = self.attempt.choices.get_mut(choice as usize) {
             state.stop = Some(stop.clone());
         }
-        self.emit(Event::Finish { choice, stop }, out);
+        let chunks = &self.attempt.chunks;
+        let finish = Event::Finish { choice, stop };
+        self.sink.event(finish, || chunks.usage(), out);
     }
 
     /// Nothing has helped: a well-formed end that says so, unless what the client has is an answer
     /// by itself.
     fn give_up_choice(&mut self, choice: u32, trouble: &Trouble, out: &mut BytesMut) {
-        let cut = self
-            .attempt
-            .choices
-            .get(choice as usize)
-            .is_some_and(ChoiceState::was_cut);
-        if !cut && self.calls == 0 {
-            let delta = Delta::Text(trouble.tell_client());
-            self.emit(
-                Event::Delta {
-                    choice,
-                    delta,
-                    logprobs: None,
-                },
-                out,
-            );
+        let state = self.attempt.choices.get(choice as usize);
+        let cut = state.is_some_and(ChoiceState::was_cut);
+        self.drop_repetition(choice, trouble);
+        let answered = self.told.calls > 0 || (self.told.text && trouble.leaves_an_answer());
+        if !cut && !answered {
+            let chunks = &self.attempt.chunks;
+            let piece = (Delta::Text(trouble.tell_client()), None);
+            self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
+        }
+        if let Some(state) = self.attempt.choices.get_mut(choice as usize) {
+            state.give_up();
         }
         self.stop(choice, if cut { Stop::Length } else { Stop::End }, out);
     }
 
-    fn emit(&mut self, event: Event, out: &mut BytesMut) {
-        match &mut self.sink {
-            Sink::Stream(encoder) => {
-                self.delivered |= matches!(event, Event::Delta { .. });
-                let chunks = &self.attempt.chunks;
-                encoder.event(&event, || chunks.usage(), out);
-            }
-            Sink::Whole { answer, .. } => answer.push(event),
+    /// Whatever an attempt that failed has put into a whole answer goes. What a stream has said is
+    /// said, and then there is no further attempt.
+    fn forget_attempt(&mut self) {
+        self.sink.attempt_begins();
+        self.told = self.kept;
+    }
+
+    fn drop_repetition(&mut self, choice: u32, trouble: &Trouble) {
+        if let Trouble::Repeating { keep, .. } = trouble {
+            self.sink.cut(choice, *keep);
         }
+    }
+
+    /// The end of the client's stream.
+    fn close(&mut self, out: &mut BytesMut) {
+        let usage = self.accounting.told(self.attempt.chunks.usage());
+        let timings = self.attempt.chunks.raw_timings();
+        self.sink.finish(usage, timings, out);
     }
 
     fn frame(&mut self, data: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
@@ -207,11 +261,7 @@ impl ChatConversion {
         }
         self.scratch = scratch;
         match decoded {
-            // llama-server could not read the model's own tool call: that is a bad call.
-            Err(Fault::Misparsed(why)) if self.guards.acts() && self.asks_left > 0 => {
-                self.trouble = Some(Trouble::misparsed(why));
-                Ok(Progress::Content)
-            }
+            Err(Fault::Misparsed(why)) if self.misparsed(&why) => Ok(Progress::Content),
             decoded => decoded.map(|()| progress),
         }
     }
@@ -225,33 +275,21 @@ impl Conversion for ChatConversion {
     fn begin(&mut self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest {
         self.accounting
             .attempt_ended(self.attempt.chunks.usage(), self.delivered);
-        let constrained = ask.is_some_and(|ask| ask.constrain.is_some());
-        self.attempt = Self::attempt(
-            &self.turn,
-            &self.meta,
-            &self.guards,
-            self.calls,
-            constrained,
-        );
+        self.ledger.attempt_begins();
+        self.forget_attempt();
+        self.attempt = self.new_attempt(ask.is_some_and(|ask| ask.constrain.is_some()));
         self.delivered = false;
-        self.trouble = None;
-        if let Sink::Whole { answer, checkpoint } = &mut self.sink {
-            answer.clone_from(checkpoint);
-        }
+        self.earlier = self.trouble.take().or(self.earlier.take());
         // A stop sequence cancels the stream before its usage report; timings in every chunk
         // keep the count true.
         let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
-        let body = llama::chat_body(
-            &self.turn,
-            ask,
-            Target {
-                timings_per_token,
-                ..target
-            },
-        );
+        let target = Target {
+            timings_per_token,
+            ..target
+        };
         UpstreamRequest {
             path: "/v1/chat/completions",
-            body: body.freeze(),
+            body: llama::chat_body(&self.turn, ask, target).freeze(),
         }
     }
 
@@ -284,51 +322,55 @@ impl Conversion for ChatConversion {
         if !self.attempt.all_stopped() {
             return Err(stream_fault("the backend ended its answer in the middle"));
         }
-        let usage = self.accounting.told(self.attempt.chunks.usage());
-        if let Sink::Stream(encoder) = &mut self.sink {
-            encoder.finish(usage, self.attempt.chunks.raw_timings(), out);
-        }
+        self.close(out);
         Ok(())
     }
 
+    /// llama-server could not read the model's own tool call: that is a bad call.
     fn misparsed(&mut self, why: &str) -> bool {
-        let again = self.guards.acts() && self.asks_left > 0;
+        let trouble = Trouble::misparsed(why.to_owned());
+        if self.context.is_some() {
+            self.ledger.record(trouble.kind(), Some(why), None);
+        }
+        let again = self.may_ask(&trouble);
         if again {
-            self.trouble = Some(Trouble::misparsed(why.to_owned()));
+            self.trouble = Some(trouble);
         }
         again
     }
 
     fn ask(&mut self) -> Option<Ask> {
         let trouble = self.trouble.as_ref()?;
-        self.asks_left = self.asks_left.checked_sub(1)?;
-        self.accounting.reasked();
+        self.asks.use_up(trouble)?;
         let said = self.attempt.choices.first().map_or("", ChoiceState::said);
-        if let Sink::Whole { answer, checkpoint } = &mut self.sink {
-            checkpoint.clone_from(answer);
+        let ask = reask::ask(&self.turn, trouble, said, self.guards.tool_calls());
+        self.ledger
+            .record("reask", trouble.written(), Some(&trouble.tell_model()));
+        if let Trouble::Repeating { keep, .. } = trouble {
+            self.sink.cut(0, *keep);
         }
-        Some(reask::ask(
-            &self.turn,
-            trouble,
-            said,
-            self.guards.settings(),
-        ))
+        self.sink.keep();
+        self.kept = self.told;
+        Some(ask)
     }
 
     fn give_up(&mut self, out: &mut BytesMut) {
         if let Some(trouble) = self.trouble.take() {
             self.give_up_choice(0, &trouble, out);
+        } else if let Some(earlier) = self.earlier.take() {
+            // The further attempt has failed: what was there before it counts.
+            self.forget_attempt();
+            self.give_up_choice(0, &earlier, out);
         }
-        let usage = self.accounting.told(self.attempt.chunks.usage());
-        if let Sink::Stream(encoder) = &mut self.sink {
-            encoder.finish(usage, self.attempt.chunks.raw_timings(), out);
-        }
+        self.close(out);
+    }
+
+    fn interventions(&self) -> &[Intervention] {
+        self.ledger.entries()
     }
 
     fn ping(&mut self, out: &mut BytesMut) {
-        if let Sink::Stream(encoder) = &mut self.sink {
-            encoder.ping(self.attempt.chunks.usage(), out);
-        }
+        self.sink.ping(self.attempt.chunks.usage(), out);
     }
 
     fn fail(&mut self, error: &TurnError, out: &mut BytesMut) {
@@ -340,15 +382,11 @@ impl Conversion for ChatConversion {
     }
 
     fn whole(&mut self) -> Option<BytesMut> {
-        let Sink::Whole { answer, .. } = &self.sink else {
-            return None;
-        };
+        let answer = self.sink.whole()?;
         let chunks = &self.attempt.chunks;
         let usage = self.accounting.told(chunks.usage());
-        Some(
-            self.dialect
-                .render(&self.meta, answer, usage, chunks.raw_timings()),
-        )
+        let timings = chunks.raw_timings();
+        Some(self.dialect.render(&self.meta, answer, usage, timings))
     }
 
     fn hidden_if_abandoned(&self) -> u64 {
@@ -357,16 +395,13 @@ impl Conversion for ChatConversion {
     }
 
     fn report(&self) -> Report {
+        let first = self.attempt.choices.first();
         Report {
             usage: self.accounting.told(self.attempt.chunks.usage()),
             hidden: self.accounting.hidden(),
-            stop: self
-                .attempt
-                .choices
-                .first()
-                .and_then(|choice| choice.stop.clone()),
+            stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
-            interventions: self.accounting.all_interventions().to_vec(),
+            unguarded: !self.attempt.choices.iter().all(ChoiceState::is_guarded),
         }
     }
 }

@@ -4,56 +4,71 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::config::{Preset, ToolCalls};
+use crate::config::{self, Preset, ToolCalls};
+use crate::guard::intervention::{Ledger, Mode};
 use crate::guard::stop_sequences::{Matched, StopMatcher};
-use crate::guard::stream::{GuardContext, StreamGuard};
-use crate::guard::trouble::{Intervention, Trouble};
+use crate::guard::stream::{GuardContext, Start, StreamGuard};
+use crate::guard::trouble::Trouble;
 use crate::turn::{Delta, Stop, Turn};
 
-/// The guards of a turn, as its preset has them.
-#[derive(Clone)]
+/// How a turn is guarded: its preset, and the settings.
+#[derive(Clone, Debug)]
 pub struct Guards {
     preset: Preset,
-    settings: ToolCalls,
-    context: Option<GuardContext>,
+    settings: config::Guard,
 }
 
 impl Guards {
-    /// Guards for `turn`; `seed` makes identifiers for calls that come without.
-    pub fn new(preset: Preset, settings: ToolCalls, turn: &Turn, seed: &str) -> Self {
-        let context = (preset != Preset::Off).then(|| GuardContext::new(turn, seed));
-        Self {
-            preset,
-            settings,
-            context,
-        }
+    /// Guards of this preset.
+    pub fn new(preset: Preset, settings: config::Guard) -> Self {
+        Self { preset, settings }
     }
 
     /// No guards: the answer is relayed.
     pub fn off() -> Self {
-        Self {
-            preset: Preset::Off,
-            settings: ToolCalls::default(),
-            context: None,
-        }
+        Self::new(Preset::Off, config::Guard::default())
+    }
+
+    /// A ledger for the turn's interventions.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(Mode::of(self.preset), self.settings.excerpts)
+    }
+
+    /// What the guards know about `turn`; none when there are no guards. `seed` makes identifiers
+    /// for calls that come without.
+    pub(super) fn context(&self, turn: &Turn, seed: &str) -> Option<Arc<GuardContext>> {
+        let guarded = self.preset != Preset::Off;
+        guarded.then(|| Arc::new(GuardContext::new(turn, seed, &self.settings)))
     }
 
     /// Whether they may change the answer.
-    pub(super) fn acts(&self) -> bool {
-        matches!(self.preset, Preset::Standard | Preset::Strict)
+    pub(super) fn act(&self) -> bool {
+        self.preset.acts()
     }
 
+    /// How often the turn may ask again.
     pub(super) fn retry_max(&self) -> u32 {
-        if self.acts() {
-            self.settings.retry_max
+        if self.preset.acts() {
+            self.settings.tool_calls.retry_max
         } else {
             0
         }
     }
 
-    pub(super) fn settings(&self) -> &ToolCalls {
-        &self.settings
+    pub(super) fn tool_calls(&self) -> &ToolCalls {
+        &self.settings.tool_calls
     }
+}
+
+/// What the choices of one attempt have in common.
+pub(super) struct Begin<'a> {
+    pub(super) guards: &'a Guards,
+    pub(super) context: Option<&'a Arc<GuardContext>>,
+    pub(super) ledger: &'a Ledger,
+    pub(super) stops: Arc<[String]>,
+    pub(super) start: Start,
+    /// Whether the answer is held to the JSON of a call.
+    pub(super) constrained: bool,
 }
 
 /// A piece for the client.
@@ -68,17 +83,19 @@ pub(super) struct Taken {
     pub(super) stop: Option<Stop>,
     /// It cannot go on like this.
     pub(super) trouble: Option<Trouble>,
-    pub(super) interventions: Vec<Intervention>,
 }
 
 /// See the module's documentation.
 pub(super) struct ChoiceState {
     preset: Preset,
     guard: Option<StreamGuard>,
+    /// With `observe`: the guard has not complained yet.
+    watching: bool,
     stops: StopMatcher,
     /// Why it ended.
     pub(super) stop: Option<Stop>,
     cut: bool,
+    given_up: bool,
     /// JSON the model was held to write, until it is whole.
     constrained: Option<String>,
     /// With `strict`: everything, until it is known to be good.
@@ -87,24 +104,40 @@ pub(super) struct ChoiceState {
 }
 
 impl ChoiceState {
-    pub(super) fn new(
-        guards: &Guards,
-        stops: Arc<[String]>,
-        calls: u32,
-        constrained: bool,
-    ) -> Self {
+    pub(super) fn new(begin: &Begin<'_>) -> Self {
+        let guard = |context| StreamGuard::new(context, begin.start, begin.ledger.part());
         Self {
-            preset: guards.preset,
-            guard: guards
-                .context
-                .as_ref()
-                .map(|context| StreamGuard::new(context, calls)),
-            stops: StopMatcher::new(stops),
+            preset: begin.guards.preset,
+            guard: begin.context.map(guard),
+            watching: true,
+            stops: StopMatcher::new(Arc::clone(&begin.stops)),
             stop: None,
             cut: false,
-            constrained: constrained.then(String::new),
+            given_up: false,
+            constrained: begin.constrained.then(String::new),
             held: Vec::new(),
             scratch: Vec::new(),
+        }
+    }
+
+    /// Move what its guard has done to `turn`.
+    pub(super) fn hand_over(&mut self, turn: &mut Ledger) {
+        if let Some(guard) = &mut self.guard {
+            turn.take_in(guard.ledger());
+        }
+    }
+
+    /// It ends because of trouble.
+    pub(super) fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    /// Whether what the client has of it went past its guard, and the guard agreed to its end; true
+    /// where there is none by the preset.
+    pub(super) fn is_guarded(&self) -> bool {
+        match &self.guard {
+            Some(guard) => self.given_up || !self.watching || guard.has_judged(),
+            None => self.preset == Preset::Off,
         }
     }
 
@@ -142,6 +175,20 @@ impl ChoiceState {
                 self.release(logprobs, taken);
             }
         }
+        if taken.stop.is_some() {
+            self.stopped(taken);
+        }
+    }
+
+    /// One of the client's stop sequences came up: that end is judged as well.
+    fn stopped(&mut self, taken: &mut Taken) {
+        let Some(guard) = self.guard.as_mut().filter(|_| self.watching) else {
+            return;
+        };
+        if let Err(trouble) = guard.stopped() {
+            guard.ledger().record(trouble.kind(), None, None);
+            taken.trouble = self.preset.acts().then_some(trouble);
+        }
     }
 
     pub(super) fn finish(&mut self, stop: Stop, taken: &mut Taken) {
@@ -163,7 +210,9 @@ impl ChoiceState {
 
     /// Ask the guard, collecting what it lets through.
     fn guarded(&mut self, delta: Option<Delta>, stop: Option<&Stop>, taken: &mut Taken) {
-        let Some(guard) = &mut self.guard else { return };
+        let Some(guard) = self.guard.as_mut().filter(|_| self.watching) else {
+            return;
+        };
         let constrained = self.constrained.take();
         let result = match (delta, stop) {
             (Some(delta), _) => guard.push(delta, &mut self.scratch),
@@ -173,16 +222,10 @@ impl ChoiceState {
             }
             (None, stop) => guard.finish(stop.unwrap_or(&Stop::End), &mut self.scratch),
         };
-        let acted = self.preset != Preset::Observe;
-        let changes = guard.take_changes().into_iter();
-        taken
-            .interventions
-            .extend(changes.map(|kind| Intervention { kind, acted }));
         if let Err(trouble) = result {
-            taken.interventions.push(Intervention {
-                kind: trouble.kind(),
-                acted,
-            });
+            guard
+                .ledger()
+                .record(trouble.kind(), trouble.written(), None);
             taken.trouble = Some(trouble);
         }
     }
@@ -192,7 +235,7 @@ impl ChoiceState {
         self.scratch.clear();
         if taken.trouble.take().is_some() {
             // It has said what it had to say; a second complaint would be about the first.
-            self.guard = None;
+            self.watching = false;
         }
     }
 
@@ -237,6 +280,30 @@ impl ChoiceState {
             self.held.push(piece);
         } else {
             taken.deltas.push(piece);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `drover_guard_not_evaluated_total` counts can be noticed.
+    #[test]
+    fn an_answer_without_its_guard_is_noticed() {
+        for (preset, guarded) in [(Preset::Standard, false), (Preset::Off, true)] {
+            let guards = Guards::new(preset, config::Guard::default());
+            let mut choice = ChoiceState::new(&Begin {
+                guards: &guards,
+                context: None,
+                ledger: &guards.ledger(),
+                start: Start::default(),
+                stops: Arc::default(),
+                constrained: false,
+            });
+            choice.push(Delta::Text("x".into()), None, &mut Taken::default());
+            choice.finish(Stop::End, &mut Taken::default());
+            assert_eq!(choice.is_guarded(), guarded, "{preset:?}");
         }
     }
 }

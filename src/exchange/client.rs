@@ -8,9 +8,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 
 use crate::config::Timeouts;
 use crate::dialect::{Dialect, error};
+use crate::guard::intervention;
 use crate::telemetry::labels::Stage;
 use crate::turn::TurnError;
 
+use super::conversion::Conversion;
 use super::overhead::Overhead;
 
 /// The client closed its connection, or takes nothing any more.
@@ -39,6 +41,8 @@ pub struct Facts {
     pub attempts: u32,
     /// Own time so far.
     pub overhead: Overhead,
+    /// What guards have changed so far, each kind once.
+    pub interventions: Vec<&'static str>,
 }
 
 /// A connection to a client whose request has been read completely.
@@ -97,6 +101,13 @@ impl<D: Downstream> Client<D> {
     pub(super) fn attempt_begins(&mut self, backend: &str) {
         self.facts.attempts += 1;
         self.facts.backend = Some(backend.to_owned());
+    }
+
+    /// Take note of what the response's head says about the exchange, while that is not sent.
+    pub(super) fn learn(&mut self, conversion: &dyn Conversion) {
+        if !self.committed {
+            self.facts.interventions = intervention::kinds(conversion.interventions());
+        }
     }
 
     /// Account for own time.

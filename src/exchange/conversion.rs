@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::dialect::Dialect;
 use crate::dialect::llama::{Ask, Fault, Target};
-use crate::guard::trouble::Intervention;
+use crate::guard::intervention::Intervention;
 use crate::turn::{Stop, Timings, TurnError, Usage};
 
 /// A request as a backend gets it.
@@ -40,12 +40,12 @@ pub struct Report {
     pub usage: Usage,
     /// Generated tokens the client never saw: those of abandoned attempts.
     pub hidden: u64,
-    /// What the guards did.
-    pub interventions: Vec<Intervention>,
     /// Why the (first) choice ended.
     pub stop: Option<Stop>,
     /// Timings of the last attempt.
     pub timings: Option<Timings>,
+    /// Something was answered that no guard has seen, though the preset wants it.
+    pub unguarded: bool,
 }
 
 /// Turns what a backend says into what the client gets. No clocks, no sockets.
@@ -83,6 +83,11 @@ pub trait Conversion: Send {
     /// After [`Progress::Again`] with no further attempt: append a proper end of the answer.
     fn give_up(&mut self, out: &mut BytesMut) {
         let _ = out;
+    }
+
+    /// What the guards have done so far.
+    fn interventions(&self) -> &[Intervention] {
+        &[]
     }
 
     /// Generated tokens the client would never see if the running attempt were abandoned.

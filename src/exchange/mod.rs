@@ -16,6 +16,7 @@ mod conversion;
 mod count;
 mod overhead;
 mod relay;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -183,6 +184,7 @@ async fn deliver_whole<D: Downstream>(
     conversion: &mut dyn Conversion,
 ) -> End {
     let rendering = Instant::now();
+    client.learn(conversion);
     let sent = match conversion.whole() {
         Some(body) => {
             client.add_overhead(Stage::Events, rendering.elapsed());
@@ -203,6 +205,7 @@ async fn fail<D: Downstream>(
     error: TurnError,
 ) -> End {
     let committed = client.is_committed();
+    client.learn(conversion);
     if committed {
         let mut out = BytesMut::new();
         conversion.fail(&error, &mut out);

@@ -6,6 +6,7 @@
 
 use serde_json::value::RawValue;
 
+use super::floor;
 use super::tool_calls::schema_for;
 use super::trouble::Trouble;
 use crate::config::ToolCalls;
@@ -15,7 +16,10 @@ use crate::turn::{Message, Role, ToolChoice, Turn};
 /// The further request that `trouble` calls for, after `said` was said.
 pub fn ask(turn: &Turn, trouble: &Trouble, said: &str, settings: &ToolCalls) -> Ask {
     let mut append = Vec::with_capacity(2);
-    let mut spoken = said.to_owned();
+    let mut spoken = match trouble {
+        Trouble::Repeating { keep, .. } => said[..floor(said, *keep)].to_owned(),
+        _ => said.to_owned(),
+    };
     if let Trouble::Call { raw, .. } = trouble {
         if !spoken.is_empty() {
             spoken.push_str("\n\n");
@@ -34,8 +38,28 @@ pub fn ask(turn: &Turn, trouble: &Trouble, said: &str, settings: &ToolCalls) -> 
             None
         },
         max_tokens: settings.retry_max_tokens,
-        temperature: settings.retry_temperature,
-        thinking_off: *trouble == Trouble::ReasoningOnly,
+        temperature: temperature(turn, trouble, settings),
+        thinking_off: matches!(
+            trouble,
+            Trouble::ReasoningOnly | Trouble::Repeating { thinking: true, .. }
+        ),
+    }
+}
+
+/// Calls are asked for again with a steady hand, a repetition with another one than the client's.
+fn temperature(turn: &Turn, trouble: &Trouble, settings: &ToolCalls) -> Option<f64> {
+    match trouble {
+        Trouble::Repeating { .. } => {
+            let asked = turn.extra("temperature");
+            let asked = asked.and_then(|raw| raw.get().parse::<f64>().ok());
+            Some(if asked.is_some_and(|t| t >= 0.6) {
+                0.3
+            } else {
+                0.9
+            })
+        }
+        Trouble::Announced => None,
+        _ => settings.retry_temperature,
     }
 }
 

@@ -7,66 +7,97 @@ use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 
+use super::announcement::announces;
+use super::intervention::Ledger;
 use super::reasoning::{Split, ThinkSplitter};
+use super::repetition::Watch;
 use super::tool_calls::{
-    BadCall, Extractor, Judgement, Offered, Piece, RawCall, TextualCall, Validators, judge,
+    BadCall, Change, Extractor, Judgement, Offered, Piece, RawCall, TextualCall, Validators, judge,
 };
 use super::trouble::Trouble;
-use crate::turn::{Delta, Stop, Tool, ToolChoice};
+use crate::config;
+use crate::turn::{Delta, Message, Part, Stop, ToolChoice, Turn};
 
 /// What the guard knows about a turn; shared by its attempts and choices.
-#[derive(Clone)]
 pub struct GuardContext {
-    /// Tools on offer.
-    pub offered: Arc<Offered>,
-    tools: Arc<[Tool]>,
+    offered: Arc<Offered>,
     validators: OnceCell<Arc<Validators>>,
     /// Whether the client requires a call.
-    pub required: bool,
+    required: bool,
     /// Whether calls are allowed at all.
-    pub calls_allowed: bool,
+    calls_allowed: bool,
+    /// The model has used tools just before.
+    working: bool,
+    /// Whether repetition is looked for.
+    repetition: bool,
+    /// Whether the end of a turn is looked at.
+    nudge: bool,
     /// Makes identifiers for calls that come without.
-    pub seed: String,
+    seed: String,
 }
 
 impl GuardContext {
-    /// The context of a turn.
-    pub fn new(turn: &crate::turn::Turn, seed: &str) -> Self {
+    /// The context of a turn. Nothing is computed or copied until an answer needs it.
+    pub fn new(turn: &Turn, seed: &str, settings: &config::Guard) -> Self {
         let required = matches!(
             turn.tool_choice,
             ToolChoice::Required | ToolChoice::Named(_)
         );
         Self {
-            offered: Arc::new(Offered::new(&turn.tools)),
-            tools: turn.tools.as_slice().into(),
+            offered: Arc::new(Offered::new(Arc::clone(&turn.tools))),
             validators: OnceCell::new(),
             required: required && !turn.tools.is_empty(),
             calls_allowed: turn.is_tool_turn(),
+            working: turn.messages.last().is_some_and(is_tool_result),
+            repetition: settings.repetition,
+            nudge: settings.nudge,
             seed: seed.to_owned(),
         }
     }
-}
 
-impl GuardContext {
     /// The tools' compiled schemas; hashing them is left until a call needs them, not before the
     /// first token.
     fn validators(&self) -> &Validators {
         self.validators
-            .get_or_init(|| Validators::for_tools(&self.tools))
+            .get_or_init(|| Validators::for_tools(self.offered.tools()))
     }
+}
+
+fn is_tool_result(message: &Message) -> bool {
+    let mut parts = message.parts().iter();
+    parts.any(|part| matches!(part, Part::ToolResult(_)))
+}
+
+/// What an attempt goes on from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start {
+    /// Calls that have reached the client already.
+    pub calls: u32,
+    /// Visible text has been said: more of it begins a new paragraph.
+    pub after_text: bool,
+    /// An announcement without an action may be asked about.
+    pub may_nudge: bool,
 }
 
 /// State of one choice in one attempt.
 pub struct StreamGuard {
-    context: GuardContext,
-    think: ThinkSplitter,
+    context: Arc<GuardContext>,
+    splitter: ThinkSplitter,
     extract: Option<Extractor>,
     open: Option<OpenCall>,
     /// Index of the next call that reaches the client.
     next_call: u32,
     said: String,
+    /// Bytes of visible text, more than are kept.
+    said_bytes: usize,
+    separator: &'static str,
+    after_text: bool,
+    may_nudge: bool,
+    said_watch: Watch,
+    thought_watch: Watch,
     thought: bool,
-    changes: Vec<&'static str>,
+    ended: bool,
+    ledger: Ledger,
     splits: Vec<Split>,
     pieces: Vec<Piece>,
 }
@@ -80,18 +111,26 @@ struct OpenCall {
 const MAX_SAID: usize = 256 << 10;
 
 impl StreamGuard {
-    /// A guard for an attempt; `next_call` calls have reached the client already.
-    pub fn new(context: &GuardContext, next_call: u32) -> Self {
+    /// A guard for an attempt. What it does is recorded in `ledger`.
+    pub fn new(context: &Arc<GuardContext>, start: Start, ledger: Ledger) -> Self {
         let textual = context.calls_allowed && !context.offered.is_empty();
         Self {
-            extract: textual.then(|| Extractor::new(Arc::clone(&context.offered))),
-            context: context.clone(),
-            think: ThinkSplitter::default(),
+            extract: textual
+                .then(|| Extractor::new(Arc::clone(&context.offered)).with_nameless_fences()),
+            context: Arc::clone(context),
+            splitter: ThinkSplitter::default(),
             open: None,
-            next_call,
+            next_call: start.calls,
             said: String::new(),
+            said_bytes: 0,
+            separator: if start.after_text { "\n\n" } else { "" },
+            after_text: start.after_text,
+            may_nudge: start.may_nudge && context.nudge && context.calls_allowed,
+            said_watch: Watch::default(),
+            thought_watch: Watch::default(),
             thought: false,
-            changes: Vec::new(),
+            ended: false,
+            ledger,
             splits: Vec::new(),
             pieces: Vec::new(),
         }
@@ -107,11 +146,7 @@ impl StreamGuard {
                 self.complete(false, out)?;
                 self.text(&text, out)
             }
-            Delta::Thinking(text) => {
-                self.thought = true;
-                out.push(Delta::Thinking(text));
-                Ok(())
-            }
+            Delta::Thinking(text) => self.think(text, out),
             Delta::ToolOpen { id, name, .. } => {
                 self.flush_text(false, out)?;
                 self.complete(false, out)?;
@@ -137,12 +172,19 @@ impl StreamGuard {
     /// [`Trouble`] when what came is not an answer.
     pub fn finish(&mut self, stop: &Stop, out: &mut Vec<Delta>) -> Result<(), Trouble> {
         let cut = *stop == Stop::Length;
+        self.ended = true;
         self.flush_text(cut, out)?;
         self.complete(cut, out)?;
-        if self.context.required && self.next_call == 0 {
-            return Err(Trouble::MissedCall);
+        self.required_call()?;
+        if self.next_call == 0
+            && *stop == Stop::End
+            && self.may_nudge
+            && announces(&self.said, self.context.working)
+        {
+            return Err(Trouble::Announced);
         }
-        if self.next_call > 0 || !self.said.trim().is_empty() || cut {
+        let answered = self.after_text || !self.said.trim().is_empty();
+        if self.next_call > 0 || answered || cut {
             return Ok(());
         }
         Err(if self.thought {
@@ -150,6 +192,22 @@ impl StreamGuard {
         } else {
             Trouble::Empty
         })
+    }
+
+    /// A stop sequence of the client has ended the answer.
+    ///
+    /// # Errors
+    /// [`Trouble::MissedCall`].
+    pub fn stopped(&mut self) -> Result<(), Trouble> {
+        self.ended = true;
+        self.required_call()
+    }
+
+    fn required_call(&self) -> Result<(), Trouble> {
+        if self.context.required && self.next_call == 0 {
+            return Err(Trouble::MissedCall);
+        }
+        Ok(())
     }
 
     /// Calls that have reached the client.
@@ -162,9 +220,14 @@ impl StreamGuard {
         &self.said
     }
 
-    /// Names of what was changed, once each time.
-    pub fn take_changes(&mut self) -> Vec<&'static str> {
-        std::mem::take(&mut self.changes)
+    /// Whether it has seen the end of the answer, or refused to go on before.
+    pub fn has_judged(&self) -> bool {
+        self.ended
+    }
+
+    /// What it has recorded and nobody has taken.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// Judge a call the model was held to write as plain JSON, and release it.
@@ -177,6 +240,7 @@ impl StreamGuard {
         cut: bool,
         out: &mut Vec<Delta>,
     ) -> Result<(), Trouble> {
+        self.ended = true;
         match super::tool_calls::parse_constrained(text) {
             Some(call) => {
                 let id = self.own_id();
@@ -198,7 +262,7 @@ impl StreamGuard {
 
     fn text(&mut self, text: &str, out: &mut Vec<Delta>) -> Result<(), Trouble> {
         let mut splits = std::mem::take(&mut self.splits);
-        self.think.push(text, &mut splits);
+        self.splitter.push(text, &mut splits);
         let result = self.split(&mut splits, out);
         self.splits = splits;
         result
@@ -208,11 +272,8 @@ impl StreamGuard {
         for split in splits.drain(..) {
             match split {
                 Split::Text(text) => self.visible(text, out)?,
-                Split::Thinking(text) => {
-                    self.thought = true;
-                    out.push(Delta::Thinking(text));
-                }
-                Split::Tag => self.changes.push("inline_reasoning"),
+                Split::Thinking(text) => self.think(text, out)?,
+                Split::Tag => self.ledger.record("inline_reasoning", None, None),
             }
         }
         Ok(())
@@ -220,8 +281,7 @@ impl StreamGuard {
 
     fn visible(&mut self, text: String, out: &mut Vec<Delta>) -> Result<(), Trouble> {
         let Some(extract) = &mut self.extract else {
-            self.say(text, out);
-            return Ok(());
+            return self.say(text, out);
         };
         let mut pieces = std::mem::take(&mut self.pieces);
         extract.push(&text, &mut pieces);
@@ -233,9 +293,10 @@ impl StreamGuard {
     fn extracted(&mut self, pieces: &mut Vec<Piece>, out: &mut Vec<Delta>) -> Result<(), Trouble> {
         for piece in pieces.drain(..) {
             match piece {
-                Piece::Text(text) => self.say(text, out),
+                Piece::Text(text) => self.say(text, out)?,
                 Piece::Call(call) => self.textual(call, false, out)?,
                 Piece::Truncated(call) => self.textual(call, true, out)?,
+                Piece::Leftover(raw) => return Err(Trouble::Leftover { raw }),
             }
         }
         Ok(())
@@ -247,7 +308,8 @@ impl StreamGuard {
         cut: bool,
         out: &mut Vec<Delta>,
     ) -> Result<(), Trouble> {
-        self.changes.push("textual_call");
+        self.ledger
+            .record("textual_call", Some(&call.raw), Some(&call.name));
         let id = self.own_id();
         let raw = RawCall {
             name: call.name,
@@ -260,17 +322,50 @@ impl StreamGuard {
         format!("call_{}_{}", self.context.seed, self.next_call)
     }
 
-    fn say(&mut self, text: String, out: &mut Vec<Delta>) {
+    fn say(&mut self, mut text: String, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        if !self.separator.is_empty() && !text.trim().is_empty() {
+            text.insert_str(0, std::mem::take(&mut self.separator));
+        }
         if self.said.len() < MAX_SAID {
             self.said.push_str(&text);
         }
+        self.said_bytes += text.len();
+        let found = match self.context.repetition {
+            true => self.said_watch.push(&text),
+            false => None,
+        };
         out.push(Delta::Text(text));
+        match found {
+            None => Ok(()),
+            Some(found) => Err(Trouble::Repeating {
+                keep: self.said_bytes.saturating_sub(found.excess),
+                found,
+                thinking: false,
+            }),
+        }
+    }
+
+    fn think(&mut self, text: String, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        self.thought = true;
+        let found = match self.context.repetition {
+            true => self.thought_watch.push(&text),
+            false => None,
+        };
+        out.push(Delta::Thinking(text));
+        match found {
+            None => Ok(()),
+            Some(found) => Err(Trouble::Repeating {
+                keep: self.said_bytes,
+                found,
+                thinking: true,
+            }),
+        }
     }
 
     /// Whatever is undecided in the text is decided now.
     fn flush_text(&mut self, cut: bool, out: &mut Vec<Delta>) -> Result<(), Trouble> {
         let mut splits = Vec::new();
-        self.think.finish(&mut splits);
+        self.splitter.finish(&mut splits);
         self.split(&mut splits, out)?;
         if let Some(extract) = &mut self.extract {
             let mut pieces = Vec::new();
@@ -309,10 +404,19 @@ impl StreamGuard {
             self.context.validators(),
             cut,
         ) {
-            Judgement::Good { call, changes } => {
-                self.changes
-                    .extend(changes.as_slice().iter().map(|change| change.as_str()));
-                self.pass(id, call, out);
+            Judgement::Good {
+                call: repaired,
+                changes,
+            } => {
+                for change in changes.as_slice() {
+                    let (before, after) = match change {
+                        Change::Name => (&call.name, &repaired.name),
+                        _ => (&call.arguments, &repaired.arguments),
+                    };
+                    self.ledger
+                        .record(change.as_str(), Some(before), Some(after));
+                }
+                self.pass(id, repaired, out);
                 Ok(())
             }
             Judgement::Bad { reason } => Err(Trouble::Call {

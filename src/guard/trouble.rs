@@ -1,6 +1,7 @@
 //! What can be wrong with an answer that arrived.
 
-use super::tool_calls::BadCall;
+use super::repetition::Repetition;
+use super::tool_calls::{BadCall, clip};
 
 /// Why an answer, or the rest of it, should not reach the client as it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,22 @@ pub enum Trouble {
     ReasoningOnly,
     /// Nothing at all.
     Empty,
+    /// Remains of a tool call in the visible text, and no call.
+    Leftover {
+        /// The remains.
+        raw: String,
+    },
+    /// An action was announced, and none was taken.
+    Announced,
+    /// The same again and again.
+    Repeating {
+        /// What.
+        found: Repetition,
+        /// How much of the visible text is worth keeping, in bytes.
+        keep: usize,
+        /// It is the reasoning that repeats itself.
+        thinking: bool,
+    },
 }
 
 impl Trouble {
@@ -29,6 +46,15 @@ impl Trouble {
         }
     }
 
+    /// What the model wrote, where it can be shown.
+    pub fn written(&self) -> Option<&str> {
+        match self {
+            Self::Call { raw, .. } | Self::Leftover { raw } => Some(raw),
+            Self::Repeating { found, .. } => Some(&found.unit),
+            Self::MissedCall | Self::ReasoningOnly | Self::Empty | Self::Announced => None,
+        }
+    }
+
     /// Stable name for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -36,6 +62,9 @@ impl Trouble {
             Self::MissedCall => "missed_call",
             Self::ReasoningOnly => "reasoning_only",
             Self::Empty => "empty_answer",
+            Self::Leftover { .. } => "leaked_fragment",
+            Self::Announced => "unexpected_end",
+            Self::Repeating { .. } => "repetition",
         }
     }
 
@@ -50,6 +79,20 @@ impl Trouble {
                 "You have thought enough. Give your answer or make your tool call now.".to_owned()
             }
             Self::Empty => "Your answer was empty. Please answer.".to_owned(),
+            Self::Leftover { raw } => format!(
+                "Your answer ended in `{}`, which is part of a tool call, and there was no tool call \
+                 that could be read. If you meant to call a tool, call it now. Otherwise finish your \
+                 answer from where it stopped, without such tags.",
+                clip(raw.trim(), 120)
+            ),
+            Self::Announced => "You announced what you would do next, but made no tool call. Make \
+                the call now; if nothing is left to do, say so in one sentence."
+                .to_owned(),
+            Self::Repeating { found, .. } => format!(
+                "You were repeating yourself: \"{}\" came again and again, so you were stopped. Do \
+                 not say it again. Go on with something new, or finish your answer.",
+                clip(found.unit.trim(), 120)
+            ),
         }
     }
 
@@ -61,21 +104,24 @@ impl Trouble {
                 bad.kind().replace('_', " ")
             ),
             Self::MissedCall => "The model made no tool call although one was required, and asking it again did not help.".to_owned(),
-            Self::ReasoningOnly | Self::Empty => "The model gave no answer, and asking it again did not help.".to_owned(),
+            Self::ReasoningOnly | Self::Empty | Self::Announced => "The model gave no answer, and asking it again did not help.".to_owned(),
+            Self::Leftover { .. } => "The model's answer was no more than the remains of a tool call, and asking it again did not help.".to_owned(),
+            Self::Repeating { .. } => "The model repeated itself without end and was stopped.".to_owned(),
         }
+    }
+
+    /// Whether visible text that has been said is an answer in spite of it.
+    pub fn leaves_an_answer(&self) -> bool {
+        !self.wants_call()
+    }
+
+    /// Whether a turn is asked again because of it once only.
+    pub fn once(&self) -> bool {
+        matches!(self, Self::Announced | Self::Repeating { .. })
     }
 
     /// Whether the further attempt should be held to a tool call.
     pub fn wants_call(&self) -> bool {
         matches!(self, Self::Call { .. } | Self::MissedCall)
     }
-}
-
-/// Something a guard changed, or would have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Intervention {
-    /// What was done: a stable name.
-    pub kind: &'static str,
-    /// Whether it was done, or only seen.
-    pub acted: bool,
 }

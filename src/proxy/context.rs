@@ -11,6 +11,7 @@ use super::route;
 use crate::dialect::Dialect;
 use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
 use crate::fleet::{BackendId, Lease};
+use crate::guard::intervention::Intervention;
 use crate::server::drain::InflightGuard;
 use crate::server::head;
 use crate::session::{SessionId, Visit};
@@ -37,6 +38,8 @@ pub struct Context {
     pub(super) native: Option<Native>,
     pub(super) exchanged: Option<Exchanged>,
     pub(super) report: Report,
+    /// What guards did, whatever the end.
+    pub(super) interventions: Vec<Intervention>,
     pub(super) overhead: Option<Overhead>,
     pub(super) gone: bool,
     pub(super) error: Option<&'static str>,
@@ -74,6 +77,7 @@ impl Context {
             native: None,
             exchanged: None,
             report: Report::default(),
+            interventions: Vec::new(),
             overhead: None,
             gone: false,
             error: None,

@@ -46,6 +46,10 @@ impl PingoraDownstream<'_> {
             header.insert_header("x-drover-backend", backend)?;
             header.insert_header("x-drover-attempts", head.facts.attempts)?;
         }
+        if !head.facts.interventions.is_empty() {
+            let kinds = head.facts.interventions.join(",");
+            header.insert_header("x-drover-interventions", kinds)?;
+        }
         let own = head.facts.overhead.get(Stage::Total);
         header.insert_header("x-drover-overhead-us", own.as_micros().to_string())?;
         Ok(header)

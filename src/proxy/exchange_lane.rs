@@ -26,7 +26,7 @@ use crate::session::Served;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::telemetry::labels::{Configured, Stage};
-use crate::turn::{Turn, TurnError};
+use crate::turn::TurnError;
 
 /// Longest model name in bytes: every chunk of a stream repeats it.
 const LONGEST_MODEL: usize = 512;
@@ -70,6 +70,10 @@ pub(super) async fn serve(
     let outcome = Box::pin(exchange::run(&exchange, &mut client, &mut *conversion)).await;
     ctx.overhead = Some(client.overhead());
     ctx.report = conversion.report();
+    ctx.interventions = conversion.interventions().to_vec();
+    if let Some(visit) = &ctx.visit {
+        shared.sessions.record(visit, &ctx.id, &ctx.interventions);
+    }
     if let (End::Complete, Some(visit), Some(backend)) =
         (&outcome.end, &ctx.visit, &outcome.backend)
     {
@@ -110,7 +114,7 @@ fn prepare(
                 created: unix_seconds(),
                 model,
             };
-            let guards = guards(config, session, ctx, &pool, &turn);
+            let guards = guards(config, session, ctx, &pool);
             let conversion = ChatConversion::new(dialect, turn, meta, guards);
             Ok((pool, Box::new(conversion), stream))
         }
@@ -131,7 +135,7 @@ fn prepare(
 }
 
 /// The guards this turn gets: by header, key, pool or default.
-fn guards(config: &Config, session: &Session, ctx: &Context, pool: &Pool, turn: &Turn) -> Guards {
+fn guards(config: &Config, session: &Session, ctx: &Context, pool: &Pool) -> Guards {
     let header = session.req_header().headers.get("x-drover-guard");
     let sources = preset::Sources {
         header: header.and_then(|value| value.to_str().ok()),
@@ -139,7 +143,7 @@ fn guards(config: &Config, session: &Session, ctx: &Context, pool: &Pool, turn: 
         pool: pool.guard(),
     };
     let preset = preset::resolve(config, sources);
-    Guards::new(preset, config.guard.tool_calls.clone(), turn, &ctx.id)
+    Guards::new(preset, config.guard.clone())
 }
 
 /// The pool that serves `model`, if the key may use it.

@@ -5,6 +5,7 @@ use pingora_proxy::Session;
 
 use super::context::Context;
 use crate::exchange::End;
+use crate::guard::intervention;
 use crate::telemetry::labels::{Configured, Outcome, Stage, TokenKind};
 use crate::telemetry::{Metrics, access_log::Record};
 use crate::turn::Stop;
@@ -50,10 +51,7 @@ fn exchange(ctx: &Context, record: &mut Record) {
         record.tokens_cached = Some(usage.cached);
         record.tokens_out = Some(usage.completion);
     }
-    let acted = ctx.report.interventions.iter().filter(|done| done.acted);
-    record.interventions = acted.map(|done| done.kind).collect();
-    record.interventions.sort_unstable();
-    record.interventions.dedup();
+    record.interventions = intervention::kinds(&ctx.interventions);
     if done.end == End::Complete {
         record.stop_reason = ctx.report.stop.as_ref().map(stop_reason);
     }
@@ -131,7 +129,10 @@ fn count(ctx: &Context, record: &Record) {
     metrics.tokens(pool, TokenKind::Cached, usage.cached);
     metrics.tokens(pool, TokenKind::Output, usage.completion);
     metrics.tokens(pool, TokenKind::Hidden, ctx.report.hidden);
-    for intervention in &ctx.report.interventions {
-        metrics.intervention(intervention.kind, intervention.acted);
+    if done.end == End::Complete && ctx.report.unguarded {
+        metrics.guard_not_evaluated();
+    }
+    for done in &ctx.interventions {
+        metrics.intervention(done);
     }
 }

@@ -6,15 +6,18 @@
 //! [commits](Sessions::commit) it. A turn that fails leaves no trace but its place in the rate.
 
 mod hot;
+mod interventions;
 pub mod key;
 pub mod lineage;
 mod monitor;
 mod rate;
 mod recency;
+
 mod registry;
 mod sweeper;
 mod view;
 
+pub use interventions::InterventionView;
 pub use key::{Claims, Principal, SessionId, SessionKey, Source};
 pub use lineage::{LineageId, Transcript};
 pub use registry::{Served, Sessions, Visit};

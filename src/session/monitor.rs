@@ -22,6 +22,8 @@ pub(super) struct SessionMonitor {
     rate: Rate,
     /// All turns, those of forgotten lineages included.
     pub(super) total: Counters,
+    /// Times guards changed something, in turns that failed as well.
+    pub(super) interventions: u32,
     /// The most recently committed first.
     lineages: Vec<Lineage>,
 }
@@ -74,6 +76,7 @@ impl SessionMonitor {
             since: now,
             rate: Rate::default(),
             total: Counters::default(),
+            interventions: 0,
             lineages: Vec::new(),
         }
     }
@@ -81,6 +84,12 @@ impl SessionMonitor {
     /// Requests in the last 60 s, this one included.
     pub(super) fn hit(&mut self, now: Instant) -> u32 {
         self.rate.hit(self.seconds(now))
+    }
+
+    /// Guards have changed something this often.
+    pub(super) fn intervened(&mut self, times: usize) {
+        let times = u32::try_from(times).unwrap_or(u32::MAX);
+        self.interventions = self.interventions.saturating_add(times);
     }
 
     /// Requests in the last 60 s.

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::hot::HotCache;
+use super::interventions::{Done, Recent};
 use super::key::{SessionId, SessionKey, Source};
 use super::lineage::{LineageId, Transcript};
 use super::monitor::SessionMonitor;
@@ -20,6 +21,7 @@ use super::recency::{Fate, Recency};
 use super::view::{Page, SessionSummary, SessionView};
 use crate::config::Limits;
 use crate::fleet::BackendId;
+use crate::guard::intervention::Intervention;
 use crate::turn::Usage;
 
 /// Sessions removed under one lock by the sweeper.
@@ -33,6 +35,7 @@ pub struct Sessions {
     max: usize,
     ttl: Duration,
     hot: Mutex<HotCache>,
+    recent: Mutex<Recent>,
 }
 
 struct Entry {
@@ -87,6 +90,7 @@ impl Sessions {
             max: limits.max_sessions.max(1),
             ttl: limits.session_ttl,
             hot: Mutex::new(HotCache::new()),
+            recent: Mutex::default(),
         })
     }
 
@@ -147,6 +151,26 @@ impl Sessions {
         let messages = transcript.messages();
         self.hot.lock().put(id, lineage, messages, now);
         lineage
+    }
+
+    /// What guards did in the turn of request `request`, whatever became of it.
+    pub fn record(&self, visit: &Visit, request: &str, interventions: &[Intervention]) {
+        if interventions.is_empty() {
+            return;
+        }
+        let acted = interventions.iter().filter(|done| done.acted()).count();
+        visit.session.monitor.lock().intervened(acted);
+        let at = SystemTime::now();
+        let mut recent = self.recent.lock();
+        for what in interventions {
+            recent.push(Done {
+                session: visit.session.id,
+                lineage: visit.lineage,
+                request: request.into(),
+                at,
+                what: what.clone(),
+            });
+        }
     }
 
     /// Sessions remembered.
@@ -224,7 +248,8 @@ impl Sessions {
     /// One session. Looking does not count as use.
     pub fn view(&self, id: SessionId, now: Instant) -> Option<SessionView> {
         let (session, seen) = self.find(id)?;
-        Some(SessionView::of(&session, seen, now))
+        let interventions = self.recent.lock().of(id);
+        Some(SessionView::of(&session, seen, now, interventions))
     }
 
     fn find(&self, id: SessionId) -> Option<(Arc<Session>, Instant)> {

@@ -1,10 +1,12 @@
-//! Sessions as the admin API shows them: who, where and how much, never what was said.
+//! Sessions as the admin API shows them: who, where and how much. Of what was said only the short
+//! excerpts of interventions, which `guard.excerpts: false` leaves out.
 
 use std::time::SystemTime;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::interventions::InterventionView;
 use super::monitor::{Counters, Lineage};
 use super::registry::Session;
 
@@ -37,6 +39,8 @@ pub struct SessionSummary {
     pub requests_per_minute: u32,
     /// Conversations in it.
     pub lineage_count: usize,
+    /// Times guards changed something.
+    pub intervention_count: u32,
     /// Turns and tokens of all of them.
     #[serde(flatten)]
     pub spent: Spent,
@@ -50,6 +54,9 @@ pub struct SessionView {
     pub summary: SessionSummary,
     /// The most recent first. Of many only some are remembered.
     pub lineages: Vec<LineageView>,
+    /// What guards did or would have done, the last one first; at most 100, and older ones are
+    /// forgotten when much happens elsewhere.
+    pub interventions: Vec<InterventionView>,
 }
 
 /// One conversation.
@@ -109,13 +116,19 @@ impl SessionSummary {
             last_seen: at(seen, now),
             requests_per_minute: monitor.rate(now),
             lineage_count: monitor.lineages().len(),
+            intervention_count: monitor.interventions,
             spent: Spent::of(&monitor.total),
         }
     }
 }
 
 impl SessionView {
-    pub(super) fn of(session: &Session, seen: Instant, now: Instant) -> Self {
+    pub(super) fn of(
+        session: &Session,
+        seen: Instant,
+        now: Instant,
+        interventions: Vec<InterventionView>,
+    ) -> Self {
         let summary = SessionSummary::of(session, seen, now);
         let monitor = session.monitor.lock();
         let lineages = monitor.lineages().iter();
@@ -124,6 +137,7 @@ impl SessionView {
             lineages: lineages
                 .map(|lineage| LineageView::of(lineage, now))
                 .collect(),
+            interventions,
         }
     }
 }

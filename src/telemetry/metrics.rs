@@ -14,6 +14,7 @@ use prometheus::{
 
 use super::fleet_gauges::{BackendSample, FleetGauges};
 use super::labels::{AbortCause, Configured, Dialect, Outcome, Stage, TokenKind, Why};
+use crate::guard::intervention::Intervention;
 use crate::session::Source;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
@@ -55,6 +56,7 @@ pub struct Metrics {
     tokens: IntCounterVec,
     attempts: IntCounterVec,
     interventions: IntCounterVec,
+    guard_not_evaluated: IntCounter,
     overhead: HistogramVec,
     upstream_aborts: IntCounterVec,
     client_disconnects: IntCounter,
@@ -129,6 +131,10 @@ impl Metrics {
                 "drover_interventions_total",
                 "What guards changed (mode act) or would have changed (mode observe), by kind.",
                 &["kind", "mode"],
+            )?,
+            guard_not_evaluated: declare.counter(
+                "drover_guard_not_evaluated_total",
+                "Turns answered without the guards of their preset; more than 0 is a defect.",
             )?,
             overhead: declare.histograms(
                 "drover_overhead_seconds",
@@ -209,10 +215,16 @@ impl Metrics {
         self.attempts.with_label_values(&[why.as_str()]).inc();
     }
 
-    /// Counts something a guard changed, or would have. `kind` is one of the guards' fixed names.
-    pub fn intervention(&self, kind: &'static str, acted: bool) {
-        let mode = if acted { "act" } else { "observe" };
-        self.interventions.with_label_values(&[kind, mode]).inc();
+    /// Counts something a guard changed, or would have.
+    pub fn intervention(&self, done: &Intervention) {
+        self.interventions
+            .with_label_values(&[done.kind, done.mode.as_str()])
+            .inc();
+    }
+
+    /// Counts a turn that was answered though a guard of its preset has not seen all of it.
+    pub fn guard_not_evaluated(&self) {
+        self.guard_not_evaluated.inc();
     }
 
     /// Own time spent in one stage of one turn.

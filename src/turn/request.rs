@@ -1,5 +1,7 @@
 //! A client's request that generates.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use super::Message;
@@ -14,8 +16,8 @@ pub struct Turn {
     pub model: String,
     /// The conversation so far, leading instructions included.
     pub messages: Vec<Message>,
-    /// Tools on offer, in the client's order.
-    pub tools: Vec<Tool>,
+    /// Tools on offer, in the client's order; shared, since a client's definitions may take 100 KB.
+    pub tools: Arc<[Tool]>,
     /// What the client allows the model to do with them.
     pub tool_choice: ToolChoice,
     /// Whether the client wants the answer as a stream.

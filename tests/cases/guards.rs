@@ -110,3 +110,79 @@ async fn a_header_chooses_the_preset_where_nobody_needs_a_key() {
     assert_eq!(arguments(&response), r#"{"wrong": 1}"#);
     assert_eq!(backend.requests().len(), 1);
 }
+
+/// A gateway with guards before one backend, and what it was asked once.
+async fn asked(request: &Request, settings: Value) -> (Gateway, Response, Backend) {
+    let backend = Backend::replying(answer(&[call(r#"{"path":"b",}"#)])).await;
+    let mut setup = Setup::to(&[&backend]);
+    for (key, value) in settings.as_object().unwrap() {
+        setup = setup.set(key, value.clone());
+    }
+    let gateway = setup.start().await;
+    let response = gateway.ask(request).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    gateway.idle().await;
+    (gateway, response, backend)
+}
+
+async fn interventions(gateway: &Gateway, response: &Response) -> Value {
+    let session = response.headers.get("x-drover-session").unwrap();
+    let view = gateway
+        .admin_get(&format!("/api/sessions/{session}"))
+        .await
+        .json();
+    view["interventions"].clone()
+}
+
+/// Metric, log, header and session view tell the same.
+#[rstest]
+#[tokio::test]
+async fn an_intervention_is_visible_everywhere(
+    #[values("/v1/chat/completions", "/v1/messages")] path: &str,
+    #[values(true, false)] streams: bool,
+    #[values("standard", "strict", "observe")] preset: &str,
+) {
+    let (gateway, response, _backend) =
+        asked(&request(path, streams), json!({"guard.preset": preset})).await;
+    let acted = preset != "observe";
+    let mode = if acted { "act" } else { "observe" };
+    // A stream's head leaves with the first piece of its answer, which here is the call itself.
+    let header = response.headers.get("x-drover-interventions");
+    assert_eq!(header, acted.then_some("trailing_comma"));
+    let labels = format!(r#"kind="trailing_comma",mode="{mode}""#);
+    let count = gateway.metric("drover_interventions_total", &labels).await;
+    assert_eq!(count, 1.0);
+    let id = response.headers.get("x-request-id").unwrap();
+    let logged = gateway.access_line(id).await["interventions"].clone();
+    assert_eq!(logged == json!(["trailing_comma"]), acted, "{logged}");
+    let mut seen = interventions(&gateway, &response).await;
+    let seen = &mut seen[0];
+    assert_eq!(seen["request_id"], json!(id));
+    assert_eq!(
+        (&seen["kind"], &seen["mode"]),
+        (&json!("trailing_comma"), &json!(mode))
+    );
+    assert_eq!(seen["attempt"], 1);
+    assert_eq!(
+        seen["before"],
+        json!({"bytes": 13, "text": r#"{"path":"b",}"#})
+    );
+    assert_eq!(
+        seen["after"],
+        json!({"bytes": 12, "text": r#"{"path":"b"}"#})
+    );
+}
+
+#[tokio::test]
+async fn what_was_said_can_be_kept_out_of_the_session_view() {
+    let settings = json!({"guard.preset": "standard", "guard.excerpts": false});
+    let (gateway, response, _backend) = asked(&request("/v1/messages", true), settings).await;
+    let seen = interventions(&gateway, &response).await;
+    assert_eq!(seen[0]["before"], json!({"bytes": 13}));
+    let session = response.headers.get("x-drover-session").unwrap();
+    let view = gateway
+        .admin_get(&format!("/api/sessions/{session}"))
+        .await
+        .json();
+    assert_eq!(view["intervention_count"], 1);
+}

@@ -4,13 +4,32 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Guards of a turn.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Guard {
     /// How much the guards do, where no pool, key or header says otherwise.
     pub preset: Preset,
+    /// Whether the session view of the admin API shows the beginning (240 bytes) of what a guard
+    /// changed; false keeps lengths only.
+    pub excerpts: bool,
+    /// Whether an answer that repeats itself without end is cut and asked for once more.
+    pub repetition: bool,
+    /// Whether a model that announces an action and takes none is asked once to take it.
+    pub nudge: bool,
     /// Tool calls that arrive malformed.
     pub tool_calls: ToolCalls,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            preset: Preset::default(),
+            excerpts: true,
+            repetition: true,
+            nudge: true,
+            tool_calls: ToolCalls::default(),
+        }
+    }
 }
 
 /// How much the guards do.
@@ -26,6 +45,16 @@ pub enum Preset {
     Standard,
     /// As `standard`, with the whole answer held until it is known to be good.
     Strict,
+}
+
+impl Preset {
+    /// Whether guards may change what a turn asks and gets.
+    pub fn acts(self) -> bool {
+        match self {
+            Self::Off | Self::Observe => false,
+            Self::Standard | Self::Strict => true,
+        }
+    }
 }
 
 /// Tool calls that arrive malformed.

@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
         Ok(Turn {
             model: self.model.unwrap_or_default(),
             messages,
-            tools: tools.offered,
+            tools: tools.offered.into(),
             tool_choice: choice.choice,
             stream: self.stream,
             include_usage: true,

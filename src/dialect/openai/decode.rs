@@ -108,7 +108,7 @@ impl<'a> Fields<'a> {
         Ok(Turn {
             model: self.model.unwrap_or_default(),
             messages,
-            tools,
+            tools: tools.into(),
             tool_choice,
             stream: self.stream,
             include_usage: self.include_usage,

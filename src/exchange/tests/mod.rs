@@ -1,6 +1,8 @@
 //! The turn loop under a paused clock, with scripted backends and a recording client.
 
+mod answers;
 mod guards;
+mod matrix;
 mod order;
 mod script;
 

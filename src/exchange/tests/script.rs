@@ -9,15 +9,16 @@ use parking_lot::Mutex;
 use prometheus::{Histogram, HistogramOpts};
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Preset, Timeouts, ToolCalls, TurnLimits};
+use crate::config::{self, Preset, Timeouts, TurnLimits};
 use crate::dialect::llama::{Fault, stream_fault};
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
-    ChatConversion, Client, Connection, Connector, Downstream, Exchange, Gone, Guards, Head,
-    Outcome, UpstreamHead, UpstreamRequest, run,
+    ChatConversion, Client, Connection, Connector, Conversion, Downstream, Exchange, Gone, Guards,
+    Head, Outcome, Report, UpstreamHead, UpstreamRequest, run,
 };
 use crate::fleet::Backend;
 use crate::fleet::tests::{fleet_of, ready};
+use crate::guard::intervention::Intervention;
 
 /// One attempt's course.
 #[derive(Clone, Default)]
@@ -94,6 +95,13 @@ impl Play {
         ))
     }
 
+    pub(super) fn thinking(self, text: &str) -> Self {
+        let text = serde_json::to_string(text).unwrap();
+        self.raw(&format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"reasoning_content\":{text}}}}}]}}\n\n"
+        ))
+    }
+
     /// A structured call, its arguments in one piece.
     pub(super) fn call(self, name: &str, arguments: &str) -> Self {
         let arguments = serde_json::to_string(arguments).unwrap();
@@ -115,7 +123,11 @@ impl Play {
     }
 
     pub(super) fn finish(self) -> Self {
-        self.raw("data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n")
+        self.ends("stop")
+    }
+
+    pub(super) fn ends(self, reason: &str) -> Self {
+        self.raw(&format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"{reason}\"}}]}}\n\n"))
             .raw("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n")
             .raw("data: [DONE]\n\n")
     }
@@ -129,6 +141,7 @@ pub(super) struct Script {
     names: Vec<String>,
     leaves: Option<Duration>,
     preset: Preset,
+    dialect: Dialect,
     start: Instant,
     asked: Shared<Vec<String>>,
     released: Shared<usize>,
@@ -142,6 +155,7 @@ impl Script {
             names: Vec::new(),
             leaves: None,
             preset: Preset::Standard,
+            dialect: Dialect::OpenAi,
             start: Instant::now(),
             asked: Arc::default(),
             released: Arc::default(),
@@ -162,6 +176,12 @@ impl Script {
 
     pub(super) fn preset(mut self, preset: Preset) -> Self {
         self.preset = preset;
+        self
+    }
+
+    /// The client's dialect. Requests are written as OpenAI's in any case: what follows is neutral.
+    pub(super) fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
         self
     }
 
@@ -203,8 +223,8 @@ impl Script {
             created: 1,
             model: "m".into(),
         };
-        let guards = Guards::new(self.preset, ToolCalls::default(), &turn, "1");
-        let mut conversion = ChatConversion::new(Dialect::OpenAi, turn, meta, guards);
+        let guards = Guards::new(self.preset, config::Guard::default());
+        let mut conversion = ChatConversion::new(self.dialect, turn, meta, guards);
         let recorder = Recorder {
             recorded: Recorded::default(),
             start,
@@ -224,7 +244,9 @@ impl Script {
             gaps: &Histogram::with_opts(HistogramOpts::new("gaps", "gaps")).unwrap(),
         };
         let outcome = run(&exchange, &mut client, &mut conversion).await;
-        let recorded = shared.lock().recorded.clone();
+        let mut recorded = shared.lock().recorded.clone();
+        recorded.interventions = conversion.interventions().to_vec();
+        recorded.report = conversion.report();
         (outcome, recorded)
     }
 }
@@ -323,6 +345,8 @@ pub(super) struct Recorded {
     /// Body pieces and when they came, counted from the request.
     pub(super) pieces: Vec<(Duration, String)>,
     pub(super) ended: bool,
+    pub(super) interventions: Vec<Intervention>,
+    pub(super) report: Report,
 }
 
 impl Recorded {

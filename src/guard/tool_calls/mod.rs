@@ -14,14 +14,13 @@ pub use constrain::{parse_constrained, schema_for};
 pub use extract::{Extractor, Piece, TextualCall};
 pub use judge::{BadCall, Judgement, RawCall, judge};
 pub use offered::Offered;
+pub use repair::Change;
 pub use validate::Validators;
 
 /// `text`, cut to about `limit` bytes with an ellipsis.
-fn clip(text: &str, limit: usize) -> Cow<'_, str> {
+pub(super) fn clip(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
         return Cow::Borrowed(text);
     }
-    let end = (0..=limit).rev().find(|at| text.is_char_boundary(*at));
-    let end = end.unwrap_or_default();
-    Cow::Owned(format!("{}…", &text[..end]))
+    Cow::Owned(format!("{}…", &text[..super::floor(text, limit)]))
 }

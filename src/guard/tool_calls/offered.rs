@@ -1,7 +1,7 @@
 //! The tools a request offers, as the guards ask about them.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -9,44 +9,53 @@ use serde_json::value::RawValue;
 use crate::turn;
 
 /// Tools a request offers: names, and the JSON Schema of the arguments where one was given.
-#[derive(Debug, Default)]
+///
+/// Most answers name no tool, so whatever a name is looked up in is made when one comes.
+#[derive(Debug)]
 pub struct Offered {
-    tools: Vec<Tool>,
-    exact: HashMap<String, usize>,
+    tools: Arc<[turn::Tool]>,
+    names: OnceLock<Names>,
+}
+
+/// Where names are looked up; values are positions among the tools.
+#[derive(Debug, Default)]
+struct Names {
+    exact: HashMap<Box<str>, usize>,
     /// Lower-cased names; `None` where two tools differ in case only.
     folded: HashMap<String, Option<usize>>,
     /// Lower-cased last segments of namespaced names; `None` where two tools share one.
     tails: HashMap<String, Option<usize>>,
+    /// Schemas, parsed when first asked for; none where one is not JSON.
+    schemas: Box<[OnceLock<Option<Value>>]>,
 }
 
-#[derive(Debug)]
-struct Tool {
-    name: String,
-    schema: Option<Box<RawValue>>,
-    parsed: OnceLock<Option<Value>>,
+impl Names {
+    fn of(tools: &[turn::Tool]) -> Self {
+        let mut names = Self {
+            schemas: tools.iter().map(|_| OnceLock::new()).collect(),
+            ..Self::default()
+        };
+        for (index, tool) in tools.iter().enumerate() {
+            if tool.name.is_empty() || names.exact.contains_key(&*tool.name) {
+                continue;
+            }
+            names.exact.insert(tool.name.as_str().into(), index);
+            note(&mut names.folded, tool.name.to_lowercase(), index);
+            if let Some(tail) = tail(&tool.name) {
+                note(&mut names.tails, tail.to_lowercase(), index);
+            }
+        }
+        names
+    }
 }
 
 impl Offered {
     /// What `tools` offer. The second of two tools with one name is ignored.
-    pub fn new(tools: &[turn::Tool]) -> Self {
-        let mut offered = Self::default();
-        for tool in tools {
-            let index = offered.tools.len();
-            if tool.name.is_empty() || offered.exact.contains_key(&tool.name) {
-                continue;
-            }
-            offered.exact.insert(tool.name.clone(), index);
-            note(&mut offered.folded, tool.name.to_lowercase(), index);
-            if let Some(tail) = tail(&tool.name) {
-                note(&mut offered.tails, tail.to_lowercase(), index);
-            }
-            offered.tools.push(Tool {
-                name: tool.name.clone(),
-                schema: tool.parameters.clone(),
-                parsed: OnceLock::new(),
-            });
+    pub fn new(tools: Arc<[turn::Tool]>) -> Self {
+        Self {
+            tools,
+            names: OnceLock::new(),
         }
-        offered
     }
 
     /// Whether no tool is offered.
@@ -54,9 +63,17 @@ impl Offered {
         self.tools.is_empty()
     }
 
-    /// Names in the client's order.
+    /// The tools, in the client's order.
+    pub fn tools(&self) -> &[turn::Tool] {
+        &self.tools
+    }
+
+    /// Names in the client's order, each once.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tools.iter().map(|tool| tool.name.as_str())
+        let known = &self.lookup().exact;
+        let named = self.tools.iter().enumerate();
+        let first = named.filter(|(index, tool)| known.get(&*tool.name) == Some(index));
+        first.map(|(_, tool)| tool.name.as_str())
     }
 
     /// The offered tool a model means by `name`: the exact one, else the only one that differs in
@@ -68,14 +85,16 @@ impl Offered {
 
     /// The JSON Schema of an offered tool's arguments, by its exact name.
     pub fn schema(&self, name: &str) -> Option<&RawValue> {
-        self.tools[*self.exact.get(name)?].schema.as_deref()
+        let index = *self.lookup().exact.get(name)?;
+        self.tools[index].parameters.as_deref()
     }
 
     /// The same, parsed; none when it is not JSON.
     pub(super) fn schema_value(&self, name: &str) -> Option<&Value> {
-        let tool = &self.tools[*self.exact.get(name)?];
-        let parse = || serde_json::from_str(tool.schema.as_ref()?.get()).ok();
-        tool.parsed.get_or_init(parse).as_ref()
+        let names = self.lookup();
+        let index = *names.exact.get(name)?;
+        let parse = || serde_json::from_str(self.tools[index].parameters.as_ref()?.get()).ok();
+        names.schemas[index].get_or_init(parse).as_ref()
     }
 
     /// Whether any tool has an argument of this name.
@@ -88,21 +107,26 @@ impl Offered {
         })
     }
 
+    fn lookup(&self) -> &Names {
+        self.names.get_or_init(|| Names::of(&self.tools))
+    }
+
     fn index(&self, name: &str) -> Option<usize> {
-        if let Some(&index) = self.exact.get(name) {
+        let names = self.lookup();
+        if let Some(&index) = names.exact.get(name) {
             return Some(index);
         }
         let folded = name.to_lowercase();
-        if let Some(&found) = self.folded.get(&folded) {
+        if let Some(&found) = names.folded.get(&folded) {
             return found;
         }
         let written = tail(&folded);
-        if let Some(&found) = written.and_then(|tail| self.folded.get(tail)) {
+        if let Some(&found) = written.and_then(|tail| names.folded.get(tail)) {
             return found;
         }
         // `read` for `mcp__files__read`; a namespace that differs from the offered one is another tool.
         match written {
-            None => self.tails.get(&folded).copied().flatten(),
+            None => names.tails.get(&folded).copied().flatten(),
             Some(_) => None,
         }
     }
@@ -127,7 +151,7 @@ mod tests {
     use super::*;
 
     fn offered(names: &[&str]) -> Offered {
-        let tools: Vec<turn::Tool> = names
+        let tools: Arc<[turn::Tool]> = names
             .iter()
             .map(|name| turn::Tool {
                 name: (*name).to_owned(),
@@ -135,7 +159,7 @@ mod tests {
                 upstream: RawValue::from_string("{}".into()).unwrap(),
             })
             .collect();
-        Offered::new(&tools)
+        Offered::new(tools)
     }
 
     #[test]

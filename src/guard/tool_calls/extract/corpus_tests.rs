@@ -95,7 +95,7 @@ fn files() -> Vec<(String, File)> {
 
 fn offered(names: &[String], all: &BTreeMap<String, Value>) -> Arc<Offered> {
     let raw = |value: &Value| RawValue::from_string(value.to_string()).unwrap();
-    let tools: Vec<Tool> = names
+    let tools: Arc<[Tool]> = names
         .iter()
         .map(|name| {
             let schema = all.get(name).unwrap_or_else(|| panic!("no tool {name}"));
@@ -106,7 +106,7 @@ fn offered(names: &[String], all: &BTreeMap<String, Value>) -> Arc<Offered> {
             }
         })
         .collect();
-    Arc::new(Offered::new(&tools))
+    Arc::new(Offered::new(tools))
 }
 
 /// What comes of `pieces`, neighbouring texts joined.
@@ -132,6 +132,7 @@ pub(super) fn source(pieces: &[Piece]) -> String {
         .map(|piece| match piece {
             Piece::Text(text) => text.as_str(),
             Piece::Call(call) | Piece::Truncated(call) => call.raw.as_str(),
+            Piece::Leftover(raw) => raw.as_str(),
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::offered::Offered;
+use super::leftover::{self, After, Leftover};
 use super::literal::{Look, floor};
 use super::markdown::Markdown;
 use super::marker::{self, Marker};
@@ -36,6 +37,8 @@ pub struct Extractor {
     mode: Mode,
     markdown: Markdown,
     nameless: bool,
+    /// The beginning of a call was shown as text: whatever ends one may belong to it.
+    sample_shown: bool,
     /// Bytes ever taken out of the buffer, and bytes read by readers that rejected them.
     drained: u64,
     pub(super) reread: u64,
@@ -62,6 +65,7 @@ impl Extractor {
             mode: Mode::Text,
             markdown: Markdown::new(),
             nameless: false,
+            sample_shown: false,
             drained: 0,
             reread: 0,
         }
@@ -134,10 +138,15 @@ impl Extractor {
                     break;
                 }
                 Err(Look::Partial) => break,
-                Err(_) => {
-                    self.markdown.byte(byte, self.previous);
-                    self.at += 1;
-                }
+                Err(_) => match self.leftover(byte, ended) {
+                    Leftover::More => break,
+                    Leftover::End(length) => self.leave(length, out),
+                    found => {
+                        self.sample_shown |= found == Leftover::Sample;
+                        self.markdown.byte(byte, self.previous);
+                        self.at += 1;
+                    }
+                },
             }
         }
         emit(&self.buffer[self.head..self.at], out);
@@ -157,6 +166,29 @@ impl Extractor {
         let answer_start = line_start && self.markdown.is_pristine();
         let rest = &self.buffer[self.at..];
         marker::find(rest, line_start, answer_start, ended.is_some())
+    }
+
+    fn leftover(&self, byte: u8, ended: Option<bool>) -> Leftover {
+        if byte != b'<' || self.sample_shown || self.markdown.is_code() {
+            return Leftover::No;
+        }
+        let after = match self.previous {
+            _ if self.markdown.at_line_start() => After::Nothing,
+            b' ' | b'\t' => After::Word,
+            _ => After::Attached,
+        };
+        leftover::read(&self.buffer[self.at..], after, ended.is_some())
+    }
+
+    /// Release the text up to here, and what follows as what is left of a call.
+    fn leave(&mut self, length: usize, out: &mut Vec<Piece>) {
+        emit(&self.buffer[self.head..self.at], out);
+        let end = self.at + length;
+        let raw = self.buffer[self.at..end].to_owned();
+        self.markdown.after_call(&raw);
+        out.push(Piece::Leftover(raw));
+        self.head = end;
+        self.at = end;
     }
 
     /// The text from the marker on, as far as a call may reach.
@@ -223,6 +255,7 @@ impl Extractor {
 
     /// The marker at `head` begins no call, as reading up to `read` bytes showed: text again.
     fn reject(&mut self, read: usize) {
+        self.sample_shown |= self.buffer.as_bytes()[self.head] == b'<';
         self.at = self.head;
         self.quiet = self.head + 1;
         self.reread += read as u64;

@@ -1,5 +1,7 @@
 //! Comparing the rest of a text with fixed strings while more of it may still come.
 
+pub(super) use crate::guard::floor;
+
 /// What the rest of the text begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
@@ -27,15 +29,6 @@ pub(super) fn look(rest: &str, literals: &[&str], ended: bool) -> Look {
     } else {
         Look::No
     }
-}
-
-/// The last character boundary of `text` at or before `at`.
-pub(super) fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }
 
 /// Most white space between the parts of a call.

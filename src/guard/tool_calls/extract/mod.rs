@@ -16,6 +16,7 @@ mod headed_style;
 mod json;
 mod json_call;
 mod json_style;
+mod leftover;
 mod literal;
 mod markdown;
 mod marker;

@@ -9,6 +9,8 @@ pub enum Piece {
     Call(TextualCall),
     /// A call whose end is missing: the token limit cut it, or the answer ended inside a value.
     Truncated(TextualCall),
+    /// Remains of a call that cannot be read, or of the text around one.
+    Leftover(String),
 }
 
 /// A tool call written as text.

@@ -19,7 +19,7 @@ pub(super) fn offered() -> Arc<Offered> {
         parameters: RawValue::from_string(SCHEMA.to_owned()).ok(),
         upstream: RawValue::from_string("{}".to_owned()).unwrap(),
     };
-    Arc::new(Offered::new(&[tool("read"), tool("bash")]))
+    Arc::new(Offered::new([tool("read"), tool("bash")].into()))
 }
 
 /// Fragments from which hostile answers are made.
@@ -182,7 +182,7 @@ fn no_marker_begins_another() {
 
 #[test]
 fn without_tools_everything_is_text_at_once() {
-    let mut extractor = Extractor::new(Arc::new(Offered::new(&[])));
+    let mut extractor = Extractor::new(Arc::new(Offered::new([].into())));
     let mut out = Vec::new();
     extractor.push("<tool_call>", &mut out);
     assert_eq!(out, [Piece::Text("<tool_call>".into())]);
@@ -197,8 +197,12 @@ fn a_nameless_block_is_a_call_only_when_asked_for_and_unique() {
     };
     let command = r#"{"properties":{"command":{"type":"string"}},"required":["command"]}"#;
     let path = r#"{"properties":{"path":{"type":"string"}},"required":["path"]}"#;
-    let one = Arc::new(Offered::new(&[tool("Bash", command), tool("read", path)]));
-    let two = Arc::new(Offered::new(&[tool("Bash", command), tool("sh", command)]));
+    let one = Arc::new(Offered::new(
+        [tool("Bash", command), tool("read", path)].into(),
+    ));
+    let two = Arc::new(Offered::new(
+        [tool("Bash", command), tool("sh", command)].into(),
+    ));
     let run = |offered: &Arc<Offered>, text: &str| {
         let mut extractor = Extractor::new(offered.clone()).with_nameless_fences();
         let mut out = Vec::new();
