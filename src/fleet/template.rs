@@ -106,7 +106,7 @@ async fn rules(probe: &dyn Probe, backend: &Backend) -> Result<TemplateRules, St
     let user = |text| message("user", text);
     let opening = [system(), user("drover-a")];
     // Nine letters and digits: the only form that every template takes.
-    let tool_turn = working("drover000");
+    let tool_turn = working(&["drover000"]);
     let asker = Asker { probe, backend };
     Ok(TemplateRules {
         system_anywhere: asker
@@ -150,20 +150,31 @@ async fn rules(probe: &dyn Probe, backend: &Backend) -> Result<TemplateRules, St
                 user("drover-e"),
             ])
             .await?,
-        any_call_id: asker.renders(&working("toolu_drover_0000000000")).await?,
+        any_call_id: asker
+            .renders(&working(&["toolu_drover_0000000000"]))
+            .await?,
+        parallel_calls: asker.renders(&working(&["drover001", "drover002"])).await?,
     })
 }
 
-/// A conversation with a tool call under way.
-fn working(call_id: &str) -> [Value; 4] {
-    [
+/// A conversation with tool calls under way.
+fn working(call_ids: &[&str]) -> Vec<Value> {
+    let calls = call_ids.iter().map(|id| {
+        json!({"id": id, "type": "function",
+            "function": {"name": "drover_probe", "arguments": "{\"a\":1}"}})
+    });
+    let mut messages = vec![
         message("system", "drover-s0"),
         message("user", "drover-a"),
         json!({"role": "assistant", "content": "", "reasoning_content": "drover-r",
-            "tool_calls": [{"id": call_id, "type": "function",
-                "function": {"name": "drover_probe", "arguments": "{\"a\":1}"}}]}),
-        json!({"role": "tool", "tool_call_id": call_id, "content": "drover-t"}),
-    ]
+            "tool_calls": calls.collect::<Vec<_>>()}),
+    ];
+    messages.extend(
+        call_ids
+            .iter()
+            .map(|id| json!({"role": "tool", "tool_call_id": id, "content": "drover-t"})),
+    );
+    messages
 }
 
 fn message(role: &str, content: &str) -> Value {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::call_id;
+use super::{call_id, serial::one_call_each};
 use crate::dialect::json;
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
 
@@ -26,6 +26,8 @@ pub struct TemplateRules {
     pub assistant_first: bool,
     /// Ids of tool calls in any form. Mistral's templates insist on nine letters and digits.
     pub any_call_id: bool,
+    /// Several calls in one message. Llama 3's templates render one, and refuse more.
+    pub parallel_calls: bool,
 }
 
 impl TemplateRules {
@@ -36,6 +38,7 @@ impl TemplateRules {
         user_after_tool: false,
         assistant_first: false,
         any_call_id: false,
+        parallel_calls: false,
     };
     /// What the most lenient templates accept.
     pub const ALL: Self = Self {
@@ -44,6 +47,7 @@ impl TemplateRules {
         user_after_tool: true,
         assistant_first: true,
         any_call_id: true,
+        parallel_calls: true,
     };
 }
 
@@ -84,7 +88,7 @@ pub(super) struct ImageUrl<'a> {
 /// A tool call of the history.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Call<'a> {
-    id: Cow<'a, str>,
+    pub(super) id: Cow<'a, str>,
     r#type: &'static str,
     function: Function<'a>,
 }
@@ -109,7 +113,10 @@ pub(super) fn items<'a>(
             add(&mut items, item, rules);
         }
     }
-    items
+    match rules.parallel_calls {
+        true => items,
+        false => one_call_each(items),
+    }
 }
 
 /// A message of ours is one of llama-server's, except that every tool result is one of its own.
@@ -214,7 +221,7 @@ fn add<'a>(items: &mut Vec<Item<'a>>, mut item: Item<'a>, rules: TemplateRules) 
 }
 
 impl<'a> Item<'a> {
-    fn empty(role: Role) -> Self {
+    pub(super) fn empty(role: Role) -> Self {
         Self {
             role,
             verbatim: None,
@@ -229,6 +236,14 @@ impl<'a> Item<'a> {
     fn opening() -> Self {
         let mut item = Self::empty(Role::User);
         item.pieces.push(Piece::text("(The conversation goes on.)"));
+        item
+    }
+
+    /// What stands for the result of a call that has none, where another call must not follow.
+    pub(super) fn missing_result(call_id: Cow<'a, str>) -> Self {
+        let mut item = Self::empty(Role::Tool);
+        item.pieces.push(Piece::text("(no result)"));
+        item.call_id = Some(call_id);
         item
     }
 

@@ -8,6 +8,7 @@ mod encode;
 mod fault;
 mod fields;
 mod items;
+mod serial;
 
 pub use decode::{ChunkDecoder, Upstream};
 pub use encode::{Ask, Target, chat_body, count_body};

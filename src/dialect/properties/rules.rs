@@ -36,7 +36,7 @@ pub(super) fn fault(body: &Value, rules: TemplateRules, vision: bool) -> Option<
     };
     let bad = |what: &str, where_: &Value| Some(format!("{what}: {where_}"));
     for message in messages {
-        if let Some(what) = message_fault(message, vision).or_else(|| id_fault(message, rules)) {
+        if let Some(what) = message_fault(message, vision).or_else(|| calls_fault(message, rules)) {
             return bad(what, message);
         }
     }
@@ -117,7 +117,7 @@ fn call_fault(call: &Value) -> Option<&'static str> {
     (!arguments.is_ok_and(|value| value.is_object())).then_some("arguments that are no object")
 }
 
-fn id_fault(message: &Value, rules: TemplateRules) -> Option<&'static str> {
+fn calls_fault(message: &Value, rules: TemplateRules) -> Option<&'static str> {
     let calls = message["tool_calls"].as_array().into_iter().flatten();
     let mut ids = calls
         .map(|call| &call["id"])
@@ -127,6 +127,12 @@ fn id_fault(message: &Value, rules: TemplateRules) -> Option<&'static str> {
                 .filter(|_| message["role"] == "tool"),
         )
         .filter_map(Value::as_str);
+    let several = message["tool_calls"]
+        .as_array()
+        .is_some_and(|calls| calls.len() > 1);
+    if several && message["role"] == "assistant" && !rules.parallel_calls {
+        return Some("several calls in one message");
+    }
     let short = |id: &str| id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric());
     (!rules.any_call_id && ids.any(|id| !short(id))).then_some("an id Mistral's templates refuse")
 }

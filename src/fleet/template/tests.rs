@@ -123,6 +123,7 @@ async fn what_is_refused_is_not_accepted() {
     });
     let rules = TemplateRules {
         any_call_id: true,
+        parallel_calls: true,
         ..NONE
     };
     assert_eq!(ministral.await, Some(rules));
