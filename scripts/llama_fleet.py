@@ -5,7 +5,9 @@
     llama_fleet.py down --state DIR          stop what `up` started
     llama_fleet.py run [--gateway BIN] -- COMMAND...
                                              servers and gateway for as long as the command runs; it finds them in
-                                             DROVER_URL, DROVER_ADMIN_URL, DROVER_BACKENDS and DROVER_MODEL
+                                             DROVER_URL, DROVER_ADMIN_URL, DROVER_BACKENDS and DROVER_MODEL, and
+                                             behind a gateway one more, with a strict chat template, under the name
+                                             in DROVER_STRICT_MODEL
                                              (without --gateway, DROVER_URL is the first server itself)
     llama_fleet.py demo --gateway BIN        the same in the foreground, until Ctrl-C
 
@@ -32,6 +34,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL = "smollm2"
+# The same model under a template that takes a system message at the beginning only.
+STRICT_MODEL = "smollm2-strict"
+TEMPLATES = {MODEL: "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", STRICT_MODEL: "Qwen3.5-4B.jinja"}
 # What the servers run with, in turn: the spec profile in the gateway's configuration, and the flags for it.
 PROFILES = {"none": [], "ngram-mod": ["--spec-type", "ngram-mod"]}
 START_TIMEOUT_S = 120
@@ -55,6 +60,7 @@ class Process:
     url: str
     log: str
     profile: str = "none"
+    model: str = MODEL
 
     def alive(self) -> bool:
         return start_time(self.pid) == self.started
@@ -125,18 +131,18 @@ def wait_healthy(process: Process, url: str) -> None:
         raise Failure(f"{process.name} did not become ready; the end of its log:\n{tail(process.log)}")
 
 
-def start_server(state: Path, name: str, port: str, profile: str, dies_with_us: bool) -> Process:
+def start_server(state: Path, name: str, port: str, profile: str, dies_with_us: bool, alias: str = MODEL) -> Process:
     """Starts one server on a port, `0` for one that the kernel picks; `wait_listening` tells which, and that it is ready."""
     try:
-        server, model, template = (os.environ[k] for k in ("LLAMA_SERVER", "MODEL_SMOLLM2", "TEMPLATE_HERMES"))
+        server, model, templates = (os.environ[k] for k in ("LLAMA_SERVER", "MODEL_SMOLLM2", "TEMPLATES"))
     except KeyError as missing:
         raise Failure(f"{missing} is not set: source the output of scripts/llama.sh") from None
     log = state / f"{name}.log"
-    argv = [server, "--host", "127.0.0.1", "--port", port, "-m", model, "--alias", MODEL, "--chat-template-file", template]
+    argv = [server, "--host", "127.0.0.1", "--port", port, "-m", model, "--alias", alias, "--chat-template-file", f"{templates}/{TEMPLATES[alias]}"]
     # Two slots of 4096 tokens. One thread each: more only fight over a small machine.
     argv += ["-t", "1", "-c", "8192", "-np", "2", "--cache-ram", "256", "--metrics", "--slots", *PROFILES[profile]]
     pid = spawn(argv, log, {"OMP_WAIT_POLICY": "passive"}, dies_with_us)
-    return Process(name, pid, start_time(pid) or "", "", str(log), profile)
+    return Process(name, pid, start_time(pid) or "", "", str(log), profile, alias)
 
 
 def wait_listening(process: Process) -> None:
@@ -171,11 +177,15 @@ def free_address() -> str:
 
 
 def configuration(listen: str, admin: str, servers: list[Process]) -> dict:
-    backends = [{"name": s.name, "url": s.url, "profile": s.profile} for s in servers]
+    pools = []
+    for model, name in ((MODEL, "default"), (STRICT_MODEL, "strict")):
+        backends = [{"name": s.name, "url": s.url, "profile": s.profile} for s in servers if s.model == model]
+        if backends:
+            pools.append({"name": name, "models": [model], "backends": backends})
     return {
         "listen": [listen],
         "admin": {"addr": admin},
-        "fleet": {"pools": [{"name": "default", "models": [MODEL], "backends": backends}]},
+        "fleet": {"pools": pools},
     }
 
 
@@ -221,12 +231,15 @@ def down(args) -> int:
 
 
 @contextlib.contextmanager
-def fleet(args, listen: str, admin: str):
+def fleet(args, listen: str, admin: str, strict: bool = False):
     """The servers and, when there is one, the gateway; all gone at the end. The logs stay after a failure only."""
     state = Path(tempfile.mkdtemp(prefix="drover-fleet."))
     started: list[Process] = []
     try:
         start_servers(state, args.count, True, started)
+        if strict:
+            started.append(start_server(state, "llama-strict", "0", "none", True, STRICT_MODEL))
+            wait_listening(started[-1])
         servers = list(started)
         gateway = start_gateway(args.gateway, listen, admin, state, servers, started) if args.gateway else None
         yield servers, gateway, state
@@ -244,11 +257,12 @@ def fleet(args, listen: str, admin: str):
 
 def run(args) -> int:
     listen, admin = free_address(), free_address()
-    with fleet(args, listen, admin) as (servers, gateway, state):
+    with fleet(args, listen, admin, strict=bool(args.gateway)) as (servers, gateway, state):
         env = {"DROVER_MODEL": MODEL, "DROVER_BACKENDS": ",".join(s.url for s in servers)}
         env["DROVER_URL"] = gateway.url if gateway else servers[0].url
         if gateway:
             env["DROVER_ADMIN_URL"] = f"http://{admin}"
+            env["DROVER_STRICT_MODEL"] = STRICT_MODEL
         code = subprocess.run(args.command, env=os.environ | env, stdin=subprocess.DEVNULL, check=False).returncode
         if code != 0:
             for process in [*servers, *([gateway] if gateway else [])]:

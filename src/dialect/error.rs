@@ -10,17 +10,21 @@ use crate::turn::TurnError;
 pub fn body(dialect: Dialect, error: &TurnError) -> BytesMut {
     let mut out = BytesMut::with_capacity(256);
     match dialect {
-        Dialect::OpenAi => json::write(&mut out, &OpenAiEnvelope::new(error)),
+        Dialect::OpenAi => json::write(&mut out, &OpenAiEnvelope::new(error, "messages")),
+        Dialect::Responses => json::write(&mut out, &OpenAiEnvelope::new(error, "input")),
         Dialect::Anthropic => json::write(&mut out, &AnthropicEnvelope::new(error)),
     }
     out
 }
 
 /// Append the error as the last event of a stream that has already begun. No terminator follows:
-/// an answer that broke off must not look complete.
+/// an answer that broke off must not look complete. (A Responses stream ends with the response
+/// itself, which its encoder writes around a [`ResponseError`]; this is the event that such a stream
+/// has for everything else.)
 pub fn stream_event(dialect: Dialect, error: &TurnError, out: &mut BytesMut) {
     match dialect {
-        Dialect::OpenAi => sse::write_data(out, &OpenAiEnvelope::new(error)),
+        Dialect::OpenAi => sse::write_data(out, &OpenAiEnvelope::new(error, "messages")),
+        Dialect::Responses => sse::write_event(out, "error", &OpenAiEnvelope::new(error, "input")),
         Dialect::Anthropic => sse::write_event(out, "error", &AnthropicEnvelope::new(error)),
     }
 }
@@ -40,10 +44,11 @@ struct OpenAiError<'a> {
 }
 
 impl<'a> OpenAiEnvelope<'a> {
-    fn new(error: &'a TurnError) -> Self {
+    /// `prompt` is the field the conversation is in.
+    fn new(error: &'a TurnError, prompt: &'static str) -> Self {
         let param = match error {
             TurnError::BadRequest { param, .. } => param.as_deref(),
-            TurnError::ContextOverflow { .. } => Some("messages"),
+            TurnError::ContextOverflow { .. } => Some(prompt),
             TurnError::UnknownModel(_) => Some("model"),
             _ => None,
         };
@@ -65,6 +70,7 @@ fn openai_type(error: &TurnError) -> (&'static str, Option<&'static str>) {
         TurnError::ContextOverflow { .. } => (INVALID, Some("context_length_exceeded")),
         TurnError::UnknownModel(_) => (INVALID, Some("model_not_found")),
         TurnError::UnknownPath(_) => (INVALID, Some("unknown_url")),
+        TurnError::NotStored => (INVALID, Some("not_stored")),
         TurnError::BadRequest { .. } => (INVALID, None),
         TurnError::Template(_) => (INVALID, Some("chat_template_error")),
         TurnError::BodyTooLarge { .. } | TurnError::HeaderTooLarge { .. } => {
@@ -81,6 +87,31 @@ fn openai_type(error: &TurnError) -> (&'static str, Option<&'static str>) {
         TurnError::Upstream(_) => ("server_error", Some("upstream_error")),
         TurnError::Timeout { .. } => ("server_error", Some("timeout")),
         TurnError::Internal(_) => ("server_error", Some("internal_error")),
+    }
+}
+
+/// The error inside a failed response.
+#[derive(Debug, Serialize)]
+pub(super) struct ResponseError {
+    code: &'static str,
+    message: String,
+}
+
+impl ResponseError {
+    /// Codes are the API's own where clients act on them: Codex compacts on
+    /// `context_length_exceeded`, gives up on `invalid_prompt`, and tries everything else again.
+    pub(super) fn new(error: &TurnError) -> Self {
+        let code = match error {
+            TurnError::ContextOverflow { .. } => "context_length_exceeded",
+            error if error.status() < 500 || matches!(error, TurnError::Unsupported(_)) => {
+                "invalid_prompt"
+            }
+            _ => "server_error",
+        };
+        Self {
+            code,
+            message: message(error),
+        }
     }
 }
 

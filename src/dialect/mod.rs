@@ -6,6 +6,7 @@ pub mod json;
 pub mod llama;
 pub mod openai;
 pub mod relay;
+pub mod responses;
 pub mod sse;
 pub mod stop;
 
@@ -24,6 +25,8 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic Messages.
     Anthropic,
+    /// OpenAI Responses.
+    Responses,
 }
 
 /// What an answer repeats about its request.
@@ -49,13 +52,15 @@ impl Dialect {
         match self {
             Self::OpenAi => openai::decode(body),
             Self::Anthropic => anthropic::decode(body),
+            Self::Responses => responses::decode(body),
         }
     }
 
-    /// A whole answer as one body.
+    /// A whole answer to `turn` as one body.
     pub fn render(
         self,
         meta: &Meta,
+        turn: &Turn,
         answer: &Answer,
         usage: Usage,
         timings: Option<&RawValue>,
@@ -63,6 +68,7 @@ impl Dialect {
         match self {
             Self::OpenAi => openai::render(meta, answer, usage, timings),
             Self::Anthropic => anthropic::render(meta, answer, usage),
+            Self::Responses => responses::render(meta, turn, answer, usage),
         }
     }
 }
@@ -74,6 +80,8 @@ pub enum StreamEncoder {
     OpenAi(openai::StreamEncoder),
     /// Typed events.
     Anthropic(anthropic::StreamEncoder),
+    /// Typed and numbered events.
+    Responses(responses::StreamEncoder),
 }
 
 impl StreamEncoder {
@@ -85,6 +93,7 @@ impl StreamEncoder {
                 Self::OpenAi(encoder)
             }
             Dialect::Anthropic => Self::Anthropic(anthropic::StreamEncoder::new(meta)),
+            Dialect::Responses => Self::Responses(responses::StreamEncoder::new(meta, turn)),
         }
     }
 
@@ -95,6 +104,7 @@ impl StreamEncoder {
         match self {
             Self::OpenAi(encoder) => encoder.event(event, out),
             Self::Anthropic(encoder) => encoder.event(event, usage, out),
+            Self::Responses(encoder) => encoder.event(event, out),
         }
     }
 
@@ -103,6 +113,7 @@ impl StreamEncoder {
         match self {
             Self::OpenAi(encoder) => encoder.ping(out),
             Self::Anthropic(encoder) => encoder.ping(usage, out),
+            Self::Responses(encoder) => encoder.ping(out),
         }
     }
 
@@ -111,6 +122,17 @@ impl StreamEncoder {
         match self {
             Self::OpenAi(encoder) => encoder.finish(usage, timings, out),
             Self::Anthropic(encoder) => encoder.finish(usage, out),
+            Self::Responses(encoder) => encoder.finish(usage, out),
+        }
+    }
+
+    /// Append the error that ends an answer that cannot be completed. No terminator follows: an
+    /// answer that broke off must not look complete.
+    pub fn fail(&mut self, error: &TurnError, out: &mut BytesMut) {
+        match self {
+            Self::OpenAi(_) => error::stream_event(Dialect::OpenAi, error, out),
+            Self::Anthropic(_) => error::stream_event(Dialect::Anthropic, error, out),
+            Self::Responses(encoder) => encoder.fail(error, out),
         }
     }
 }

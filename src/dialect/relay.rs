@@ -7,8 +7,9 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{self, Members, ObjectWriter};
+use super::json::{self, ObjectWriter, field};
 use super::llama::{self, Fault, stream_fault};
+use super::openai::{StreamOptions, join_logprobs};
 use crate::turn::{Extra, TurnError, Usage};
 
 /// Which of the paths.
@@ -34,22 +35,12 @@ pub struct Relay {
     fields: Extra,
 }
 
-#[derive(Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
 impl Relay {
     /// Decode a request body; everything that may be forwarded is kept as it came.
     ///
     /// # Errors
     /// [`TurnError::BadRequest`] when the body is no JSON object, or a field is not what it has to be.
     pub fn decode(kind: Kind, body: &[u8]) -> Result<Self, TurnError> {
-        if json::deeper_than(body, json::MAX_DEPTH) {
-            return Err(TurnError::bad_request("the request nests too deeply"));
-        }
-        let members: Members<'_> = serde_json::from_slice(body)
-            .map_err(|e| TurnError::bad_request(format!("the request is no JSON object: {e}")))?;
         let mut relay = Self {
             kind,
             model: String::new(),
@@ -57,21 +48,15 @@ impl Relay {
             include_usage: false,
             fields: Vec::new(),
         };
-        for (name, value) in members.0 {
-            let parse_error = |e: serde_json::Error| {
-                TurnError::bad_field(name.as_ref(), format!("`{name}`: {e}"))
-            };
+        for (name, value) in json::body(body)?.0 {
             match name.as_ref() {
-                "model" => relay.model = serde_json::from_str(value.get()).map_err(parse_error)?,
+                "model" => relay.model = field(&name, value)?,
                 "stream" => {
-                    let stream: Option<bool> =
-                        serde_json::from_str(value.get()).map_err(parse_error)?;
+                    let stream: Option<bool> = field(&name, value)?;
                     relay.stream = stream.unwrap_or(false) && kind == Kind::Completion;
                 }
                 "stream_options" => {
-                    let options: Option<StreamOptions> =
-                        serde_json::from_str(value.get()).map_err(parse_error)?;
-                    relay.include_usage = options.and_then(|o| o.include_usage).unwrap_or(false);
+                    relay.include_usage = StreamOptions::include_usage(&name, value)?;
                 }
                 name => llama::forward(&mut relay.fields, name, value)?,
             }
@@ -238,7 +223,8 @@ impl Completion {
         choice.index = piece.index;
         choice.text.push_str(&piece.text);
         if let Some(more) = piece.logprobs.filter(|raw| raw.get() != "null") {
-            choice.logprobs = Some(join_logprobs(choice.logprobs.as_deref(), more));
+            let all = choice.logprobs.as_deref().into_iter().chain([more]);
+            choice.logprobs = join_logprobs(all).or_else(|| Some(more.to_owned()));
         }
         if piece.finish_reason.is_some() {
             choice.finish_reason = piece.finish_reason;
@@ -286,24 +272,6 @@ impl Completion {
         json::write(&mut out, &whole);
         out
     }
-}
-
-fn join_logprobs(before: Option<&RawValue>, more: &RawValue) -> Box<RawValue> {
-    #[derive(Default, Deserialize, Serialize)]
-    struct Logprobs<'a> {
-        #[serde(default, borrow)]
-        content: Vec<&'a RawValue>,
-    }
-    let parse = |raw: &'_ RawValue| -> Vec<Box<RawValue>> {
-        serde_json::from_str::<Logprobs<'_>>(raw.get())
-            .map(|l| l.content.into_iter().map(ToOwned::to_owned).collect())
-            .unwrap_or_default()
-    };
-    let mut all = before.map(parse).unwrap_or_default();
-    all.extend(parse(more));
-    json::raw(&Logprobs {
-        content: all.iter().map(|raw| &**raw).collect(),
-    })
 }
 
 /// Tokens of an embeddings answer.

@@ -9,7 +9,7 @@ use super::choice::{Begin, ChoiceState, Guards, Taken};
 use super::conversion::{Conversion, Progress, Report, UpstreamRequest};
 use super::sink::Sink;
 use crate::dialect::llama::{self, Ask, ChunkDecoder, Fault, Target, Upstream, stream_fault};
-use crate::dialect::{Dialect, Meta, error, sse};
+use crate::dialect::{Dialect, Meta, sse};
 use crate::guard::intervention::{Intervention, Ledger};
 use crate::guard::reask;
 use crate::guard::stream::{GuardContext, Start};
@@ -374,7 +374,14 @@ impl Conversion for ChatConversion {
     }
 
     fn fail(&mut self, error: &TurnError, out: &mut BytesMut) {
-        error::stream_event(self.dialect, error, out);
+        self.sink.fail(error, out);
+    }
+
+    /// Codex compacts when a response fails for its length, and gives up on a status.
+    fn fails_in_stream(&self, error: &TurnError) -> bool {
+        self.dialect == Dialect::Responses
+            && self.sink.is_stream()
+            && matches!(error, TurnError::ContextOverflow { .. })
     }
 
     fn delivered(&self) -> bool {
@@ -386,7 +393,8 @@ impl Conversion for ChatConversion {
         let chunks = &self.attempt.chunks;
         let usage = self.accounting.told(chunks.usage());
         let timings = chunks.raw_timings();
-        Some(self.dialect.render(&self.meta, answer, usage, timings))
+        let (meta, turn) = (&self.meta, &self.turn);
+        Some(self.dialect.render(meta, turn, answer, usage, timings))
     }
 
     fn hidden_if_abandoned(&self) -> u64 {

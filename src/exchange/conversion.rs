@@ -101,6 +101,12 @@ pub trait Conversion: Send {
     /// Append the event that ends a begun stream with an error.
     fn fail(&mut self, error: &TurnError, out: &mut BytesMut);
 
+    /// Whether the client acts on this error only inside a stream, even when none has begun.
+    fn fails_in_stream(&self, error: &TurnError) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Whether the client has received part of the answer; pings and start events do not count.
     fn delivered(&self) -> bool;
 

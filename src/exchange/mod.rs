@@ -204,7 +204,7 @@ async fn fail<D: Downstream>(
     conversion: &mut dyn Conversion,
     error: TurnError,
 ) -> End {
-    let committed = client.is_committed();
+    let committed = client.is_committed() || conversion.fails_in_stream(&error);
     client.learn(conversion);
     if committed {
         let mut out = BytesMut::new();

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use serde_json::value::RawValue;
 
 use crate::dialect::{Dialect, Meta, StreamEncoder};
-use crate::turn::{Answer, Delta, Event, Turn, Usage};
+use crate::turn::{Answer, Delta, Event, Turn, TurnError, Usage};
 
 /// See the module's documentation.
 pub(super) enum Sink {
@@ -106,6 +106,17 @@ impl Sink {
         if let Self::Stream(encoder) = self {
             encoder.finish(usage, timings, out);
         }
+    }
+
+    /// The answer cannot be completed.
+    pub(super) fn fail(&mut self, error: &TurnError, out: &mut BytesMut) {
+        if let Self::Stream(encoder) = self {
+            encoder.fail(error, out);
+        }
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_))
     }
 
     /// The collected answer; none for a stream.

@@ -66,6 +66,6 @@ fn temperature(turn: &Turn, trouble: &Trouble, settings: &ToolCalls) -> Option<f
 fn constraint(turn: &Turn) -> Option<Box<RawValue>> {
     match &turn.tool_choice {
         ToolChoice::Named(name) => schema_for(&turn.tools, Some(&[name])),
-        _ => schema_for(&turn.tools, None),
+        _ => schema_for(&turn.callable_tools(), None),
     }
 }

@@ -44,7 +44,7 @@ impl GuardContext {
             ToolChoice::Required | ToolChoice::Named(_)
         );
         Self {
-            offered: Arc::new(Offered::new(Arc::clone(&turn.tools))),
+            offered: Arc::new(Offered::new(turn.callable_tools())),
             validators: OnceCell::new(),
             required: required && !turn.tools.is_empty(),
             calls_allowed: turn.is_tool_turn(),

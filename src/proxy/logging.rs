@@ -8,7 +8,7 @@ use crate::exchange::End;
 use crate::guard::intervention;
 use crate::telemetry::labels::{Configured, Outcome, Stage, TokenKind};
 use crate::telemetry::{Metrics, access_log::Record};
-use crate::turn::Stop;
+use crate::turn::{Stop, TurnError};
 
 /// Called exactly once a request, by Pingora's `logging` phase.
 pub(super) fn finish(session: &Session, error: Option<&Error>, ctx: &mut Context) {
@@ -77,10 +77,13 @@ fn outcome(ctx: &Context, record: &Record, failed: bool) -> Outcome {
         committed: true,
     }) = ctx.exchanged.as_ref().map(|e| &e.end)
     {
-        return if error.kind() == "timeout" {
-            Outcome::Timeout
-        } else {
-            Outcome::Cut
+        return match error {
+            TurnError::Timeout { .. } => Outcome::Timeout,
+            // Told inside a stream to clients that act on it only there.
+            TurnError::ContextOverflow { .. } if ctx.report.usage.completion == 0 => {
+                Outcome::ClientError
+            }
+            _ => Outcome::Cut,
         };
     }
     match record.status {

@@ -70,7 +70,7 @@ impl Models {
     pub(super) fn list(&self, dialect: Dialect) -> Bytes {
         let mut out = BytesMut::new();
         match dialect {
-            Dialect::OpenAi => {
+            Dialect::OpenAi | Dialect::Responses => {
                 let data = self.0.iter().map(OpenAiModel::new).collect();
                 json::write(
                     &mut out,
@@ -103,7 +103,9 @@ impl Models {
         let mut out = BytesMut::new();
         if let Some(model) = self.0.iter().next() {
             match dialect {
-                Dialect::OpenAi => json::write(&mut out, &OpenAiModel::new(model)),
+                Dialect::OpenAi | Dialect::Responses => {
+                    json::write(&mut out, &OpenAiModel::new(model))
+                }
                 Dialect::Anthropic => json::write(&mut out, &AnthropicModel::new(model)),
             }
         }

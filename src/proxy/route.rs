@@ -56,6 +56,7 @@ impl Route {
         match self {
             Self::Exchange(ExchangeKind::Turn(Dialect::OpenAi)) => Label::OpenAi,
             Self::Exchange(ExchangeKind::Turn(Dialect::Anthropic)) => Label::Anthropic,
+            Self::Exchange(ExchangeKind::Turn(Dialect::Responses)) => Label::Responses,
             Self::Exchange(ExchangeKind::CountTokens | ExchangeKind::Relay(_)) => Label::Relay,
             Self::Local(_) | Self::Native(_) => Label::Native,
         }
@@ -69,9 +70,19 @@ pub(super) fn dialect(path: &str, anthropic_version: bool) -> Dialect {
         || (anthropic_version && path.starts_with("/v1/models"));
     if anthropic {
         Dialect::Anthropic
+    } else if is_responses(path) {
+        Dialect::Responses
     } else {
         Dialect::OpenAi
     }
+}
+
+/// Below these are stored responses, which are not there.
+fn is_responses(path: &str) -> bool {
+    ["/v1/responses", "/responses"].iter().any(|root| {
+        path.strip_prefix(root)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 /// Find the route.
@@ -87,6 +98,7 @@ pub(super) fn route(method: &Method, path: &str, shared: &Shared) -> Result<Rout
     // The path as it came: what is compared is what is forwarded.
     match shared.fleet.passthrough(path) {
         Some(pool) => Ok(Route::Native(pool.name().to_owned())),
+        None if is_responses(trimmed) => Err(TurnError::NotStored),
         None => Err(TurnError::UnknownPath(format!(
             "{method} {}",
             ClientText::new(path)
@@ -121,6 +133,7 @@ fn posts(path: &str) -> Option<ExchangeKind> {
     Some(match path {
         "/v1/chat/completions" | "/chat/completions" => ExchangeKind::Turn(Dialect::OpenAi),
         "/v1/messages" => ExchangeKind::Turn(Dialect::Anthropic),
+        "/v1/responses" | "/responses" => ExchangeKind::Turn(Dialect::Responses),
         "/v1/messages/count_tokens" => ExchangeKind::CountTokens,
         "/v1/completions" => ExchangeKind::Relay(RelayKind::Completion),
         "/v1/embeddings" => ExchangeKind::Relay(RelayKind::Embedding),
@@ -141,6 +154,11 @@ mod tests {
         assert_eq!(post("/v1/chat/completions"), openai);
         assert_eq!(post("/v1/messages"), anthropic);
         assert_eq!(post("/anthropic/v1/messages"), anthropic);
+        let responses = Some(Route::Exchange(ExchangeKind::Turn(Dialect::Responses)));
+        assert_eq!(post("/v1/responses"), responses);
+        assert_eq!(post("/responses"), responses);
+        assert_eq!(get("/v1/responses"), None);
+        assert_eq!(post("/v1/responses/resp_1/cancel"), None);
         assert_eq!(post("/anthropic/slots"), None);
         assert_eq!(get("/v1/chat/completions"), None);
         assert_eq!(

@@ -38,6 +38,8 @@ label! {
         OpenAi = "openai",
         /// Anthropic Messages.
         Anthropic = "anthropic",
+        /// OpenAI Responses.
+        Responses = "responses",
         /// OpenAI-shaped requests that are relayed with deadlines and accounting only:
         /// completions, embeddings and token counts.
         Relay = "relay",

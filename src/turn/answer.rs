@@ -18,6 +18,8 @@ pub struct Choice {
     pub text: String,
     /// Reasoning.
     pub thinking: String,
+    /// Pieces the reasoning came in: about one a token.
+    pub thinking_pieces: u64,
     /// Calls in the order the model made them.
     pub calls: Vec<ToolCall>,
     /// Token probabilities, one array a chunk, in OpenAI's form.
@@ -56,7 +58,10 @@ impl Choice {
     fn push(&mut self, delta: Delta) {
         match delta {
             Delta::Text(text) => self.text.push_str(&text),
-            Delta::Thinking(text) => self.thinking.push_str(&text),
+            Delta::Thinking(text) => {
+                self.thinking.push_str(&text);
+                self.thinking_pieces += 1;
+            }
             Delta::ToolOpen { id, name, .. } => {
                 self.calls.push(ToolCall {
                     id,

@@ -25,6 +25,9 @@ pub enum TurnError {
     /// No such path or method.
     #[error("unknown path: {0}")]
     UnknownPath(String),
+    /// A response, or what belongs to one, was asked for by its id.
+    #[error("no responses are stored here: send the whole conversation with every request")]
+    NotStored,
     /// No pool serves the model.
     #[error("no pool serves the model `{0}`")]
     UnknownModel(String),
@@ -123,6 +126,7 @@ impl TurnError {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden(_) => "forbidden",
             Self::UnknownPath(_) => "unknown_path",
+            Self::NotStored => "not_stored",
             Self::UnknownModel(_) => "unknown_model",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::HeaderTooLarge { .. } => "header_too_large",
@@ -146,7 +150,7 @@ impl TurnError {
             Self::BadRequest { .. } | Self::ContextOverflow { .. } | Self::Template(_) => 400,
             Self::Unauthorized => 401,
             Self::Forbidden(_) => 403,
-            Self::UnknownPath(_) | Self::UnknownModel(_) => 404,
+            Self::UnknownPath(_) | Self::NotStored | Self::UnknownModel(_) => 404,
             Self::BodyTimeout => 408,
             Self::BodyTooLarge { .. } => 413,
             Self::RateLimited { .. } => 429,

@@ -7,6 +7,7 @@
 mod answer;
 mod error;
 mod event;
+mod form;
 mod injected;
 mod message;
 mod request;
@@ -14,6 +15,7 @@ mod request;
 pub use answer::{Answer, Choice};
 pub use error::TurnError;
 pub use event::{Delta, Event, Stop, Timings, Usage};
+pub use form::{AnswerForm, ToolForm, ToolKind};
 pub use injected::human_text;
 pub use message::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
 pub use request::{Extra, Tool, ToolChoice, Turn};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::Message;
+use super::{AnswerForm, Message};
 
 /// Fields this gateway does not interpret, in the client's order and bytes.
 pub type Extra = Vec<(String, Box<RawValue>)>;
@@ -35,12 +35,29 @@ pub struct Turn {
     pub metadata: Option<Box<RawValue>>,
     /// Everything else that is safe to hand on (temperature, seed, response_format, …).
     pub extra: Extra,
+    /// Names of the tools that may be called, where the client allows fewer than it lists. All of
+    /// them go to the backend: another list would cost the prompt's cache.
+    pub allowed: Option<Vec<String>>,
+    /// What the answer has to look like, where the dialect leaves a choice.
+    pub answer: Arc<AnswerForm>,
 }
 
 impl Turn {
     /// A *tool turn* offers tools and lets the model call them.
     pub fn is_tool_turn(&self) -> bool {
         !self.tools.is_empty() && self.tool_choice != ToolChoice::None
+    }
+
+    /// The tools that may be called.
+    pub fn callable_tools(&self) -> Arc<[Tool]> {
+        let Some(allowed) = &self.allowed else {
+            return Arc::clone(&self.tools);
+        };
+        let tools = self.tools.iter();
+        tools
+            .filter(|tool| allowed.contains(&tool.name))
+            .cloned()
+            .collect()
     }
 
     /// An uninterpreted field by name.

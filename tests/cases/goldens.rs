@@ -1,6 +1,6 @@
 //! Whole conversions, from the client's request to the client's answer, over recorded streams.
 //!
-//! Each directory of `fixtures/openai` and `fixtures/anthropic` holds `request.json` (as a client sends it) and `upstream.sse`
+//! Each directory of `fixtures/openai`, `fixtures/anthropic` and `fixtures/responses` holds `request.json` (as a client sends it) and `upstream.sse`
 //! (as llama-server answered); `forwarded.json` and `client.sse` or `client.json` are what the
 //! gateway makes of them. `UPDATE_GOLDEN=1` rewrites the latter.
 
@@ -31,6 +31,7 @@ impl Case {
         let dialects = [
             (Dialect::OpenAi, "openai"),
             (Dialect::Anthropic, "anthropic"),
+            (Dialect::Responses, "responses"),
         ];
         let cases = dialects.map(|(dialect, name)| Self::of(dialect, name));
         cases.into_iter().flatten().collect()
@@ -139,7 +140,7 @@ fn feed<'a>(
 #[test]
 fn requests_are_forwarded_as_recorded() {
     let cases = Case::all();
-    assert!(cases.len() >= 15, "{}", cases.len());
+    assert!(cases.len() >= 70, "{}", cases.len());
     for case in cases {
         let mut forwarded = case.forwarded();
         assert_eq!(
@@ -157,7 +158,13 @@ fn answers_are_told_as_recorded() {
     for case in Case::all() {
         let stream = case.turn.stream;
         let mut answer = case.answer([case.upstream.as_slice()]);
-        if !stream {
+        if stream {
+            let text = String::from_utf8(answer.clone()).unwrap();
+            let stranger = text.lines().find(|line| {
+                !(line.is_empty() || line.starts_with("data: ") || line.starts_with("event: "))
+            });
+            assert_eq!(stranger, None, "{} is no line of a stream", case.name());
+        } else {
             answer.push(b'\n');
         }
         case.check(if stream { "client.sse" } else { "client.json" }, &answer);
@@ -217,6 +224,9 @@ fn no_beginning_of_an_answer_looks_complete() {
                 Dialect::Anthropic => {
                     memchr::memmem::find(&answer, b"event: message_stop").is_some()
                 }
+                Dialect::Responses => ["event: response.completed", "event: response.incomplete"]
+                    .iter()
+                    .any(|end| memchr::memmem::find(&answer, end.as_bytes()).is_some()),
             };
             let says_done = terminated || (!stream && answer == whole);
             let finished =

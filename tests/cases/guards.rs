@@ -13,9 +13,14 @@ fn request(path: &str, stream: bool) -> Request {
     let messages = json!([{"role": "user", "content": "list"}]);
     let tool = match path {
         "/v1/messages" => json!({"name": "ls", "input_schema": schema}),
+        "/v1/responses" => json!({"type": "function", "name": "ls", "parameters": schema}),
         _ => json!({"type": "function", "function": {"name": "ls", "parameters": schema}}),
     };
-    let body = json!({"model": "m", "max_tokens": 99, "messages": messages, "tools": [tool], "stream": stream});
+    let prompt = match path {
+        "/v1/responses" => "input",
+        _ => "messages",
+    };
+    let body = json!({"model": "m", "max_tokens": 99, prompt: messages, "tools": [tool], "stream": stream});
     post(path, body.to_string())
 }
 
@@ -33,10 +38,16 @@ fn answer(events: &[Value]) -> Reply {
     reply.ends("stop")
 }
 
-/// The pieces of arguments the client got, in either dialect and mode.
+/// The pieces of arguments the client got, in any dialect and mode.
 fn arguments(response: &Response) -> String {
     fn collect(value: &Value, out: &mut String) {
         match value {
+            // Responses tell the whole again at the end of a call, and of the answer.
+            Value::Object(members) if members.contains_key("sequence_number") => {
+                if members["type"] == "response.function_call_arguments.delta" {
+                    out.push_str(members["delta"].as_str().unwrap());
+                }
+            }
             Value::Object(members) => {
                 for (key, value) in members {
                     match (key.as_str(), value) {
@@ -66,7 +77,7 @@ fn arguments(response: &Response) -> String {
 #[rstest]
 #[tokio::test]
 async fn a_bad_call_is_repaired_or_asked_for_again(
-    #[values("/v1/chat/completions", "/v1/messages")] path: &str,
+    #[values("/v1/chat/completions", "/v1/messages", "/v1/responses")] path: &str,
     #[values(true, false)] streams: bool,
 ) {
     let backend = Backend::start().await;

@@ -22,6 +22,7 @@ mod older_paths;
 mod pings;
 mod regression;
 mod relay;
+mod responses;
 mod reuse;
 mod sessions;
 mod stop;

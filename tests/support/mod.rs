@@ -18,7 +18,7 @@ pub(crate) use checks::{Health, N_CTX};
 pub(crate) use client::Client;
 pub(crate) use config::{Setup, pool};
 pub(crate) use gateway::{DROVER, Gateway};
-pub(crate) use request::{Request, chat, get, post, stream};
+pub(crate) use request::{Request, chat, get, post, responses, stream};
 pub(crate) use response::{End, Response};
 pub(crate) use script::{Gate, Reply};
 pub(crate) use wait::{eventually, patiently};

@@ -58,6 +58,15 @@ pub(crate) fn stream() -> Request {
     chat(json!({"stream": true}))
 }
 
+/// A turn of the Responses API; `more` is added to a minimal request, or replaces parts of it.
+pub(crate) fn responses(more: Value) -> Request {
+    let mut body = json!({"model": "m", "input": "hi"});
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
+    post("/v1/responses", body.to_string())
+}
+
 impl Request {
     /// One more header.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {

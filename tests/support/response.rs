@@ -111,6 +111,13 @@ impl Response {
         self.said_by(0)
     }
 
+    /// The names of the events in the stream.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let text = self.text();
+        let names = text.lines().filter_map(|line| line.strip_prefix("event: "));
+        names.map(str::to_owned).collect()
+    }
+
     /// The finish reasons in the stream, in order.
     pub(crate) fn finishes(&self) -> Vec<String> {
         let chunks = self.chunks();

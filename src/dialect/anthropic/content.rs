@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::dialect::json;
 use crate::dialect::llama::REMOTE_MEDIA;
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult, TurnError};
 
@@ -25,8 +26,7 @@ pub(super) fn system(raw: &RawValue) -> Result<Option<Message>, TurnError> {
 
 /// Decode the `messages` field.
 pub(super) fn messages(raw: &RawValue) -> Result<Vec<Message>, TurnError> {
-    let raw: Vec<&RawValue> = serde_json::from_str(raw.get())
-        .map_err(|error| TurnError::bad_field("messages", format!("messages: {error}")))?;
+    let raw = json::list("messages", raw)?;
     if raw.is_empty() {
         let message = "messages: at least one message is required";
         return Err(TurnError::bad_field("messages", message));

@@ -1,12 +1,13 @@
 //! `POST /v1/messages` as a [`Turn`].
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{content, tools};
-use crate::dialect::json::{self, Members};
+use crate::dialect::json::{self, field};
 use crate::dialect::llama;
 use crate::dialect::stop::StopSequences;
 use crate::turn::{Extra, Message, Part, Role, Turn, TurnError};
@@ -33,14 +34,8 @@ const ANTHROPIC_ONLY: &[&str] = &[
 /// [`TurnError::BadRequest`] naming the field. What is not known is never an error: to a 400
 /// Claude Code answers with six larger requests.
 pub fn decode(body: &[u8]) -> Result<Turn, TurnError> {
-    if json::deeper_than(body, json::MAX_DEPTH) {
-        return Err(TurnError::bad_request("the request nests too deeply"));
-    }
-    let members: Members<'_> = serde_json::from_slice(body).map_err(|error| {
-        TurnError::bad_request(format!("the request is no JSON object: {error}"))
-    })?;
     let mut fields = Fields::default();
-    for (name, value) in members.0 {
+    for (name, value) in json::body(body)?.0 {
         fields.take(name, value)?;
     }
     fields.finish()
@@ -56,7 +51,7 @@ struct Fields<'a> {
     thinking: Option<Thinking>,
     stream: bool,
     stop: Vec<String>,
-    max_tokens: Option<f64>,
+    max_tokens: Option<u64>,
     metadata: Option<&'a RawValue>,
     extra: Extra,
 }
@@ -81,7 +76,7 @@ impl<'a> Fields<'a> {
             "thinking" => self.thinking = Some(field(&name, value)?),
             "stream" => self.stream = field(&name, value)?,
             "stop_sequences" => self.stop = field::<StopSequences>(&name, value)?.0,
-            "max_tokens" => self.max_tokens = Some(field(&name, value)?),
+            "max_tokens" => self.max_tokens = Some(json::positive(&name, value)?),
             "metadata" => self.metadata = Some(value),
             name if ANTHROPIC_ONLY.contains(&name) => {}
             name => llama::forward(&mut self.extra, name, value)?,
@@ -111,7 +106,6 @@ impl<'a> Fields<'a> {
         self.switch("parallel_tool_calls", choice.parallel);
         self.think();
         self.continue_prefill(&messages);
-        let max_tokens = self.limit()?;
         Ok(Turn {
             model: self.model.unwrap_or_default(),
             messages,
@@ -120,22 +114,13 @@ impl<'a> Fields<'a> {
             stream: self.stream,
             include_usage: true,
             stop: self.stop,
-            max_tokens,
+            max_tokens: self.max_tokens,
             choices: 1,
             metadata: self.metadata.map(RawValue::to_owned),
             extra: self.extra,
+            allowed: None,
+            answer: Arc::default(),
         })
-    }
-
-    fn limit(&self) -> Result<Option<u64>, TurnError> {
-        match self.max_tokens {
-            None => Ok(None),
-            Some(max) if max >= 1.0 => Ok(Some(max as u64)),
-            Some(_) => Err(TurnError::bad_field(
-                "max_tokens",
-                "max_tokens: must be at least 1",
-            )),
-        }
     }
 
     /// Thinking is a switch of the chat template here, with a budget llama-server enforces;
@@ -189,9 +174,4 @@ impl<'a> Fields<'a> {
     fn has(&self, name: &str) -> bool {
         self.extra.iter().any(|(key, _)| key == name)
     }
-}
-
-fn field<'a, T: Deserialize<'a>>(name: &str, value: &'a RawValue) -> Result<T, TurnError> {
-    serde_json::from_str(value.get())
-        .map_err(|error| TurnError::bad_field(name, format!("{name}: {error}")))
 }

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dialect::json;
+use crate::dialect::{json, llama};
 use crate::turn::{Tool, ToolChoice, TurnError};
 
 #[derive(Deserialize)]
@@ -16,20 +16,6 @@ struct WireTool<'a> {
     description: Option<String>,
     #[serde(borrow)]
     input_schema: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
-struct Upstream<'a> {
-    r#type: &'static str,
-    function: Function<'a>,
-}
-
-#[derive(Serialize)]
-struct Function<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    parameters: &'a RawValue,
 }
 
 /// The decoded `tools`.
@@ -43,14 +29,8 @@ pub(super) struct Tools {
 /// Decode `tools`. Tools that Anthropic's service runs itself (`web_search_20250305` and the like)
 /// have no schema and nobody here to run them: they are left out.
 pub(super) fn decode(raw: &RawValue) -> Result<Tools, TurnError> {
-    let raw: Vec<&RawValue> = serde_json::from_str(raw.get())
-        .map_err(|error| TurnError::bad_field("tools", format!("tools: {error}")))?;
     let mut tools = Tools::default();
-    let nothing = json::raw(&Nothing {
-        r#type: "object",
-        properties: Properties {},
-    });
-    for (position, raw) in raw.into_iter().enumerate() {
+    for (position, raw) in json::list("tools", raw)?.into_iter().enumerate() {
         let wire: WireTool<'_> = serde_json::from_str(raw.get()).map_err(|error| {
             let field = format!("tools.{position}");
             TurnError::bad_field(&field, format!("{field}: {error}"))
@@ -63,34 +43,12 @@ pub(super) fn decode(raw: &RawValue) -> Result<Tools, TurnError> {
             tools.left_out.push(name);
             continue;
         }
-        let parameters = wire.input_schema.unwrap_or(&nothing);
-        let function = Function {
-            name: &name,
-            description: wire.description.as_deref(),
-            parameters,
-        };
-        let upstream = json::raw(&Upstream {
-            r#type: "function",
-            function,
-        });
-        tools.offered.push(Tool {
-            name,
-            parameters: Some(parameters.to_owned()),
-            upstream,
-        });
+        let description = wire.description.as_deref();
+        let tool = llama::function(name, description, wire.input_schema);
+        tools.offered.push(tool);
     }
     Ok(tools)
 }
-
-/// The schema of a tool without arguments.
-#[derive(Serialize)]
-struct Nothing {
-    r#type: &'static str,
-    properties: Properties,
-}
-
-#[derive(Serialize)]
-struct Properties {}
 
 /// A decoded `tool_choice`.
 #[derive(Default)]

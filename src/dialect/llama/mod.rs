@@ -9,9 +9,11 @@ mod fault;
 mod fields;
 mod items;
 mod serial;
+mod tool;
 
 pub use decode::{ChunkDecoder, Upstream};
 pub use encode::{Ask, Target, chat_body, count_body};
 pub use fault::{Fault, http_fault, stream_fault};
 pub use fields::{REMOTE_MEDIA, check, forward, is_forwardable, names_remote_media};
 pub use items::TemplateRules;
+pub use tool::function;

@@ -1,12 +1,13 @@
 //! `POST /v1/chat/completions` as a [`Turn`].
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::shared::StreamOptions;
 use super::{messages, tools};
-use crate::dialect::json::{self, Members};
+use crate::dialect::json::{self, field, given};
 use crate::dialect::llama;
 use crate::dialect::stop::StopSequences;
 use crate::turn::{Extra, Turn, TurnError};
@@ -20,14 +21,8 @@ const MAX_CHOICES: u32 = 128;
 /// [`TurnError::BadRequest`] naming the field. Fields that are not known here are never an error:
 /// agents send many, and a 400 makes some of them retry with larger requests.
 pub fn decode(body: &[u8]) -> Result<Turn, TurnError> {
-    if json::deeper_than(body, json::MAX_DEPTH) {
-        return Err(TurnError::bad_request("the request nests too deeply"));
-    }
-    let members: Members<'_> = serde_json::from_slice(body).map_err(|error| {
-        TurnError::bad_request(format!("the request is no JSON object: {error}"))
-    })?;
     let mut fields = Fields::default();
-    for (name, value) in members.0 {
+    for (name, value) in json::body(body)?.0 {
         fields.take(name, value)?;
     }
     fields.finish()
@@ -55,12 +50,6 @@ struct Limit {
     n_predict: Option<f64>,
 }
 
-#[derive(Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: Option<bool>,
-}
-
 impl<'a> Fields<'a> {
     fn take(&mut self, name: Cow<'a, str>, value: &'a RawValue) -> Result<(), TurnError> {
         match name.as_ref() {
@@ -70,8 +59,7 @@ impl<'a> Fields<'a> {
             "tool_choice" => self.tool_choice = given(value),
             "stream" => self.stream = field::<Option<bool>>(&name, value)?.unwrap_or(false),
             "stream_options" => {
-                let options: Option<StreamOptions> = field(&name, value)?;
-                self.include_usage = options.and_then(|o| o.include_usage).unwrap_or(false);
+                self.include_usage = StreamOptions::include_usage(&name, value)?;
             }
             "stop" => self.stop = field::<StopSequences>(&name, value)?.0,
             "max_completion_tokens" => self.max_tokens.max_completion_tokens = field(&name, value)?,
@@ -117,6 +105,8 @@ impl<'a> Fields<'a> {
             choices,
             metadata: None,
             extra: self.extra,
+            allowed: None,
+            answer: Arc::default(),
         })
     }
 }
@@ -141,16 +131,6 @@ impl Limit {
         }
         Ok(Some(limit as u64))
     }
-}
-
-/// A field's value; null stands for "not given" where `T` is an option.
-fn field<'a, T: Deserialize<'a>>(name: &str, value: &'a RawValue) -> Result<T, TurnError> {
-    serde_json::from_str(value.get())
-        .map_err(|error| TurnError::bad_field(name, format!("`{name}`: {error}")))
-}
-
-fn given(value: &RawValue) -> Option<&RawValue> {
-    (value.get() != "null").then_some(value)
 }
 
 #[cfg(test)]

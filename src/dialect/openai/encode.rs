@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::shared::join_logprobs;
 use crate::dialect::{Meta, json, sse};
 use crate::turn::{Answer, Choice, Delta, Event, Stop, ToolCall, Usage};
 
@@ -371,23 +372,7 @@ fn whole_choice((index, choice): (usize, &Choice)) -> WholeChoice<'_> {
     WholeChoice {
         index,
         message,
-        logprobs: join_logprobs(&choice.logprobs),
+        logprobs: join_logprobs(choice.logprobs.iter().map(|raw| &**raw)),
         finish_reason,
     }
-}
-
-/// Each chunk's `{"content":[…]}` becomes one list.
-fn join_logprobs(chunks: &[Box<RawValue>]) -> Option<Box<RawValue>> {
-    #[derive(serde::Deserialize, Serialize)]
-    struct Logprobs<'a> {
-        #[serde(borrow)]
-        content: Vec<&'a RawValue>,
-    }
-    let mut content = Vec::new();
-    for chunk in chunks {
-        if let Ok(Logprobs { content: more }) = serde_json::from_str(chunk.get()) {
-            content.extend(more);
-        }
-    }
-    (!content.is_empty()).then(|| json::raw(&Logprobs { content }))
 }

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::dialect::json;
 use crate::dialect::llama::{REMOTE_MEDIA, names_remote_media};
 use crate::turn::{Content, Image, Message, Part, Role, ToolCall, ToolResult, TurnError};
 
 /// Decode the `messages` array.
 pub(super) fn decode(messages: &RawValue) -> Result<Vec<Message>, TurnError> {
-    let raw: Vec<&RawValue> = serde_json::from_str(messages.get())
-        .map_err(|error| TurnError::bad_field("messages", format!("`messages`: {error}")))?;
+    let raw = json::list("messages", messages)?;
     if raw.is_empty() {
         return Err(TurnError::bad_field(
             "messages",

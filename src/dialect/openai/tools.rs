@@ -28,8 +28,7 @@ struct WireFunction {
 /// Decode `tools`. A kind that llama-server does not know (it would refuse the whole request) is
 /// left out: the model cannot call it, and everything else works.
 pub(super) fn decode(tools: &RawValue) -> Result<Vec<Tool>, TurnError> {
-    let raw: Vec<&RawValue> = serde_json::from_str(tools.get())
-        .map_err(|error| TurnError::bad_field("tools", format!("`tools`: {error}")))?;
+    let raw = json::list("tools", tools)?;
     let mut decoded = Vec::with_capacity(raw.len());
     for (position, raw) in raw.into_iter().enumerate() {
         let error = |error: serde_json::Error| {
@@ -99,7 +98,8 @@ struct AllowedTools {
 pub(super) fn decode_choice(choice: &RawValue, tools: &[Tool]) -> Result<ToolChoice, TurnError> {
     let error = |message: String| TurnError::bad_field("tool_choice", message);
     if let Ok(word) = serde_json::from_str::<String>(choice.get()) {
-        return by_word(&word).ok_or_else(|| error(format!("unknown `tool_choice` `{word}`")));
+        return choice_by_word(&word)
+            .ok_or_else(|| error(format!("unknown `tool_choice` `{word}`")));
     }
     let object: ChoiceObject = serde_json::from_str(choice.get())
         .map_err(|cause| error(format!("`tool_choice`: {cause}")))?;
@@ -112,16 +112,18 @@ pub(super) fn decode_choice(choice: &RawValue, tools: &[Tool]) -> Result<ToolCho
         ))),
         (None, Some(allowed)) => {
             let mode = allowed.mode.as_deref().unwrap_or("auto");
-            by_word(mode).ok_or_else(|| error(format!("unknown mode `{mode}`")))
+            choice_by_word(mode).ok_or_else(|| error(format!("unknown mode `{mode}`")))
         }
         (None, None) => {
             let word = object.r#type.unwrap_or_default();
-            by_word(&word).ok_or_else(|| error(format!("unknown `tool_choice` type `{word}`")))
+            choice_by_word(&word)
+                .ok_or_else(|| error(format!("unknown `tool_choice` type `{word}`")))
         }
     }
 }
 
-fn by_word(word: &str) -> Option<ToolChoice> {
+/// A `tool_choice` that is one word.
+pub(in crate::dialect) fn choice_by_word(word: &str) -> Option<ToolChoice> {
     match word {
         "auto" => Some(ToolChoice::Auto),
         "none" => Some(ToolChoice::None),

@@ -23,9 +23,17 @@ impl Conversation {
         let mut turns = Vec::new();
         for (number, step) in self.steps.iter().enumerate() {
             history.extend(step.clone());
-            let mut body = json!({"model": "m", "max_tokens": 64, "messages": history});
-            if self.dialect == Dialect::Anthropic {
-                body["system"] = (self.system)(number);
+            let mut body = json!({"model": "m", "max_tokens": 64});
+            match self.dialect {
+                Dialect::OpenAi => body["messages"] = json!(history),
+                Dialect::Anthropic => {
+                    body["messages"] = json!(history);
+                    body["system"] = (self.system)(number);
+                }
+                Dialect::Responses => {
+                    body["input"] = json!(history);
+                    body["instructions"] = (self.system)(number);
+                }
             }
             let turn = self.dialect.decode(body.to_string().as_bytes()).unwrap();
             turns.push(messages(&turn, rules));
@@ -145,6 +153,63 @@ fn opencode() -> Conversation {
     }
 }
 
+/// Codex: two developer and two user messages first, items instead of messages, calls of grouped and
+/// free-form tools, reasoning in each of the places it may be, a reminder, an interruption.
+fn codex() -> Conversation {
+    let said = |role: &str, text: String| json!({"type": "message", "role": role, "content": [{"type": "input_text", "text": text}]});
+    let mut steps = vec![vec![
+        said("developer", "You are a coding agent.".into()),
+        said(
+            "developer",
+            "<skills_instructions>none</skills_instructions>".into(),
+        ),
+        said(
+            "user",
+            "<environment_context>linux</environment_context>".into(),
+        ),
+        said("user", "Fix the bug.".into()),
+    ]];
+    for turn in 0..8 {
+        let reasoning = match turn % 3 {
+            0 => {
+                json!({"content": [{"type": "reasoning_text", "text": format!("hm {turn}")}], "summary": []})
+            }
+            1 => json!({"summary": [{"type": "summary_text", "text": format!("hm {turn}")}]}),
+            _ => json!({"summary": [], "encrypted_content": format!("drover-reasoning:hm {turn}")}),
+        };
+        let mut first = json!({"type": "reasoning", "id": format!("rs_{turn}")});
+        first
+            .as_object_mut()
+            .unwrap()
+            .extend(reasoning.as_object().unwrap().clone());
+        let mut step = vec![
+            first,
+            json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": format!("Looking {turn}.")}]}),
+            json!({"type": "function_call", "id": "fc_1", "call_id": format!("a{turn}"), "name": "say", "namespace": "mcp__echo", "arguments": format!("{{\"n\": {turn}}}")}),
+            json!({"type": "custom_tool_call", "call_id": format!("b{turn}"), "name": "apply_patch", "input": "*** Begin Patch\n"}),
+            json!({"type": "function_call_output", "call_id": format!("a{turn}"), "output": format!("out {turn}")}),
+            json!({"type": "custom_tool_call_output", "call_id": format!("b{turn}"), "output": [{"type": "input_text", "text": "ok"}]}),
+        ];
+        match turn % 4 {
+            1 => step.push(said("user", "and quickly".into())),
+            2 => step.push(said("developer", "reminder".into())),
+            3 => step.push(json!({"type": "web_search_call", "id": "ws_1"})),
+            _ => {}
+        }
+        steps.push(step);
+    }
+    Conversation {
+        dialect: Dialect::Responses,
+        steps,
+        system: Box::new(|_| json!("Base instructions.")),
+    }
+}
+
+#[test]
+fn codex_conversations_grow_at_their_end_only() {
+    codex().assert_prefixes();
+}
+
 #[test]
 fn claude_code_conversations_grow_at_their_end_only() {
     claude_code().assert_prefixes();
@@ -157,7 +222,7 @@ fn opencode_conversations_grow_at_their_end_only() {
 
 #[test]
 fn the_conversations_exercise_every_rule() {
-    for conversation in [claude_code(), opencode()] {
+    for conversation in [claude_code(), opencode(), codex()] {
         let strict = conversation.turns(STRICT).pop().unwrap();
         let lenient = conversation.turns(LENIENT).pop().unwrap();
         let pair = |messages: &[Value], one: &str, two: &str| {

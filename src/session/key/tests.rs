@@ -9,8 +9,12 @@ use crate::session::lineage::opener;
 const UUID: &str = "9f1c2b6e-0d6b-4a8e-9b7e-3f2a1c0d5e4f";
 
 fn key_of(headers: &[(&str, &str)], dialect: Dialect, more: &str) -> SessionKey {
+    let prompt = match dialect {
+        Dialect::Responses => "input",
+        Dialect::OpenAi | Dialect::Anthropic => "messages",
+    };
     let body = format!(
-        r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]{more}}}"#
+        r#"{{"model":"m","max_tokens":9,"{prompt}":[{{"role":"user","content":"hi"}}]{more}}}"#
     );
     let turn = dialect.decode(body.as_bytes()).unwrap();
     let mut map = HeaderMap::new();
@@ -88,7 +92,7 @@ fn body_fields_in_their_order(
     #[case] more: &str,
     #[case] field: &'static str,
     #[case] value: &str,
-    #[values(Dialect::OpenAi, Dialect::Anthropic)] dialect: Dialect,
+    #[values(Dialect::OpenAi, Dialect::Anthropic, Dialect::Responses)] dialect: Dialect,
 ) {
     let key = key_of(&[], dialect, more);
     assert_eq!(

@@ -139,7 +139,7 @@ fn what_is_said_counts(#[case] one: Value, #[case] two: Value) {
 }
 
 #[test]
-fn both_dialects_hash_alike() {
+fn every_dialect_hashes_alike() {
     let anthropic = json!({"model": "m", "max_tokens": 1, "messages": [
         {"role": "user", "content": "go"},
         {"role": "assistant", "content": [
@@ -150,6 +150,14 @@ fn both_dialects_hash_alike() {
     let anthropic = decoded(Dialect::Anthropic, anthropic, None);
     let openai = openai(json!([user("go"), call("c", "{}"), result("c", "a")]));
     assert_eq!(anthropic.messages, openai.messages);
+    let responses = json!({"model": "m", "input": [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "go"}]},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "function_call", "call_id": "r", "name": "ls", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "r", "output": "a"},
+    ]});
+    let responses = decoded(Dialect::Responses, responses, None);
+    assert_eq!(responses.messages, openai.messages);
 }
 
 #[test]
