@@ -42,7 +42,7 @@ pub struct Meta {
 
 impl Dialect {
     /// Every one.
-    pub const ALL: &[Self] = &[Self::OpenAi, Self::Anthropic];
+    pub const ALL: &[Self] = &[Self::OpenAi, Self::Anthropic, Self::Responses];
 
     /// Decode a generating request's body.
     ///

@@ -43,10 +43,14 @@ fn arguments(response: &Response) -> String {
     fn collect(value: &Value, out: &mut String) {
         match value {
             // Responses tell the whole again at the end of a call, and of the answer.
-            Value::Object(members) if members.contains_key("sequence_number") => {
-                if members["type"] == "response.function_call_arguments.delta" {
-                    out.push_str(members["delta"].as_str().unwrap());
-                }
+            Value::Object(event) if event.contains_key("sequence_number") => {
+                let is_piece = event["type"] == "response.function_call_arguments.delta";
+                out.extend(
+                    event
+                        .get("delta")
+                        .and_then(Value::as_str)
+                        .filter(|_| is_piece),
+                );
             }
             Value::Object(members) => {
                 for (key, value) in members {
@@ -149,7 +153,7 @@ async fn interventions(gateway: &Gateway, response: &Response) -> Value {
 #[rstest]
 #[tokio::test]
 async fn an_intervention_is_visible_everywhere(
-    #[values("/v1/chat/completions", "/v1/messages")] path: &str,
+    #[values("/v1/chat/completions", "/v1/messages", "/v1/responses")] path: &str,
     #[values(true, false)] streams: bool,
     #[values("standard", "strict", "observe")] preset: &str,
 ) {

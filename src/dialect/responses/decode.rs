@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::echo::Echo;
-use super::{input, tools};
+use super::{choice, input, tools};
 use crate::dialect::json::{self, field};
 use crate::dialect::llama;
 use crate::dialect::stop::StopSequences;
@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
             .unwrap_or_default();
         let choice = self
             .tool_choice
-            .map(|choice| tools::decode_choice(choice, &tools))
+            .map(|choice| choice::decode(choice, &tools))
             .transpose()?
             .unwrap_or_default();
         let messages = self.messages(&tools)?;

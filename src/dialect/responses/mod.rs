@@ -3,6 +3,7 @@
 //! Nothing is stored: a client sends its whole conversation with every turn, as Codex does
 //! (`store: false`). What refers to stored state is refused by name.
 
+mod choice;
 mod content;
 mod decode;
 mod echo;
@@ -13,6 +14,8 @@ mod object;
 mod output;
 mod stream;
 mod tools;
+mod wire;
+mod writer;
 
 pub use decode::decode;
 pub use object::render;

@@ -5,8 +5,9 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::echo::no_offer;
-use super::item::{Status, WireItem};
+use super::item::Status;
 use super::output::Output;
+use super::wire::WireItem;
 use crate::dialect::error::ResponseError;
 use crate::dialect::{Meta, json};
 use crate::turn::{Answer, AnswerForm, Choice, Stop, Turn, Usage};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::item::{Body, Call, Item, Status, WireItem, owned_logprobs, plain};
+use super::item::{Body, Call, Item, Status, owned_logprobs, plain};
+use super::wire::WireItem;
 use crate::turn::{AnswerForm, Choice, Stop};
 
 /// Watches an output grow; `at` is the item's position.

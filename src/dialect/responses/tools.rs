@@ -7,9 +7,8 @@ use serde_json::value::RawValue;
 
 use super::content::Element;
 use super::names::flat;
-use crate::dialect::openai::choice_by_word;
 use crate::dialect::{json, llama};
-use crate::turn::{Tool, ToolChoice, ToolForm, ToolKind, TurnError};
+use crate::turn::{Tool, ToolForm, ToolKind, TurnError};
 
 /// Arguments of a tool that takes any text.
 const FREEFORM: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
@@ -35,12 +34,12 @@ impl Tools {
         known.map_or_else(|| flat(namespace, name), |(upstream, _)| upstream.clone())
     }
 
-    fn is_offered(&self, name: &str) -> bool {
+    pub(super) fn is_offered(&self, name: &str) -> bool {
         self.offered.iter().any(|tool| tool.name == name)
     }
 
     /// The offered tool a choice names; its group may be left out.
-    fn find(&self, namespace: Option<&str>, name: &str) -> Option<String> {
+    pub(super) fn find(&self, namespace: Option<&str>, name: &str) -> Option<String> {
         let exact = self.upstream_name(namespace, name);
         if self.is_offered(&exact) {
             return Some(exact);
@@ -173,84 +172,15 @@ fn description(tool: &Element<'_>, kind: ToolKind, group: Option<&Group>) -> Opt
     (!all.is_empty()).then(|| all.join("\n\n"))
 }
 
-/// A decoded `tool_choice`.
-#[derive(Default)]
-pub(super) struct Choice {
-    pub(super) choice: ToolChoice,
-    /// Upstream names of the tools that may be called, where the client narrowed them.
-    pub(super) allowed: Option<Vec<String>>,
-}
-
-impl From<ToolChoice> for Choice {
-    fn from(choice: ToolChoice) -> Self {
-        Self {
-            choice,
-            allowed: None,
-        }
-    }
-}
-
-/// Decode `tool_choice`. One that names a tool nobody here can run is left to the model.
-pub(super) fn decode_choice(raw: &RawValue, tools: &Tools) -> Result<Choice, TurnError> {
-    const FIELD: &str = "tool_choice";
-    if raw.get().starts_with('"') {
-        let word: String = json::field(FIELD, raw)?;
-        let choice = choice_by_word(&word);
-        let unknown = || TurnError::bad_field(FIELD, format!("unknown `{FIELD}` `{word}`"));
-        return choice.map(Choice::from).ok_or_else(unknown);
-    }
-    let choice = Element::read(FIELD.to_owned(), raw)?;
-    let kind = choice.text("type").unwrap_or_default();
-    match kind.as_str() {
-        "function" | "custom" => {
-            let name = choice.text("name").unwrap_or_default();
-            let found = tools.find(choice.text("namespace").as_deref(), &name);
-            let missing = || choice.error(&format!("no tool is called `{name}`"));
-            Ok(ToolChoice::Named(found.ok_or_else(missing)?).into())
-        }
-        "allowed_tools" => allowed(&choice, tools),
-        "local_shell" if tools.is_offered("local_shell") => {
-            Ok(ToolChoice::Named("local_shell".to_owned()).into())
-        }
-        kind => Ok(choice_by_word(kind).unwrap_or_default().into()),
-    }
-}
-
-fn allowed(choice: &Element<'_>, tools: &Tools) -> Result<Choice, TurnError> {
-    let mode = choice.text("mode").unwrap_or_else(|| "auto".to_owned());
-    let mode =
-        choice_by_word(&mode).ok_or_else(|| choice.error(&format!("unknown mode `{mode}`")))?;
-    let Some(list) = choice.raw("tools") else {
-        return Ok(mode.into());
-    };
-    let mut names = Vec::new();
-    for raw in json::list("tool_choice.tools", list)? {
-        let tool = Element::read("tool_choice.tools".to_owned(), raw)?;
-        let name = tool.text("name").or_else(|| tool.text("type"));
-        let namespace = tool.text("namespace");
-        names.extend(name.and_then(|name| tools.find(namespace.as_deref(), &name)));
-    }
-    // Nothing that can be run here is allowed.
-    let choice = if names.is_empty() {
-        ToolChoice::None
-    } else {
-        mode
-    };
-    Ok(Choice {
-        choice,
-        allowed: Some(names),
-    })
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn raw(text: &str) -> Box<RawValue> {
         RawValue::from_string(text.into()).unwrap()
     }
 
-    const TOOLS: &str = r#"[{"type":"function","name":"ls","description":"d","strict":false,"parameters":{"type":"object" ,"properties":{}}},
+    pub(in crate::dialect::responses) const TOOLS: &str = r#"[{"type":"function","name":"ls","description":"d","strict":false,"parameters":{"type":"object" ,"properties":{}}},
         {"type":"namespace","name":"mcp__echo","description":"Echoes.","tools":[{"type":"function","name":"say","description":"Says."},{"type":"function","name":"sing"}]},
         {"type":"custom","name":"apply_patch","description":"Edits.","format":{"type":"grammar","syntax":"lark","definition":"start: x"}},
         {"type":"web_search","external_web_access":true},{"type":"local_shell"},{"type":"function","name":"bare"},{"type":"tool_search","execution":"client"}]"#;
@@ -297,38 +227,5 @@ mod tests {
         assert_eq!(tools.upstream_name(Some("a__b"), "c"), "a__b__c_");
         assert_eq!(tools.upstream_name(Some("a"), "b__c"), "a__b__c");
         assert_eq!(tools.upstream_name(Some("gone"), "x"), "gone__x");
-    }
-
-    #[test]
-    fn choices() {
-        let tools = decode(&raw(TOOLS)).unwrap();
-        let choice = |text: &str| decode_choice(&raw(text), &tools).map(|c| (c.choice, c.allowed));
-        let named = |name: &str| Ok((ToolChoice::Named(name.into()), None));
-        assert_eq!(choice(r#""required""#), Ok((ToolChoice::Required, None)));
-        assert_eq!(choice(r#"{"type":"function","name":"ls"}"#), named("ls"));
-        assert_eq!(
-            choice(r#"{"type":"function","name":"say"}"#),
-            named("mcp__echo__say")
-        );
-        assert_eq!(
-            choice(r#"{"type":"function","namespace":"mcp__echo","name":"say"}"#),
-            named("mcp__echo__say")
-        );
-        assert_eq!(
-            choice(r#"{"type":"custom","name":"apply_patch"}"#),
-            named("apply_patch")
-        );
-        assert_eq!(choice(r#"{"type":"local_shell"}"#), named("local_shell"));
-        assert_eq!(
-            choice(r#"{"type":"web_search_preview"}"#),
-            Ok((ToolChoice::Auto, None))
-        );
-        let allowed = r#"{"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"ls"},{"type":"web_search"},{"type":"local_shell"}]}"#;
-        let names = vec!["ls".to_owned(), "local_shell".to_owned()];
-        assert_eq!(choice(allowed), Ok((ToolChoice::Required, Some(names))));
-        let none = r#"{"type":"allowed_tools","mode":"auto","tools":[{"type":"web_search"}]}"#;
-        assert_eq!(choice(none), Ok((ToolChoice::None, Some(vec![]))));
-        assert!(choice(r#"{"type":"function","name":"gone"}"#).is_err());
-        assert!(choice(r#""maybe""#).is_err());
     }
 }
