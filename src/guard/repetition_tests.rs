@@ -56,7 +56,7 @@ fn a_model_that_runs_in_circles_is_found() {
 fn a_phrase_fifty_times_is_cut_and_a_short_text_is_not() {
     assert!(watch(&"I will now run the tests. ".repeat(50), 3).is_some());
     assert!(watch(&"hello ".repeat(100), 3).is_none());
-    assert!(watch(&"no no no no no no no no no no", 1).is_none());
+    assert!(watch("no no no no no no no no no no", 1).is_none());
 }
 
 #[test]
