@@ -258,7 +258,8 @@ def fleet(args, listen: str, admin: str, strict: bool = False):
 def run(args) -> int:
     listen, admin = free_address(), free_address()
     with fleet(args, listen, admin, strict=bool(args.gateway)) as (servers, gateway, state):
-        env = {"DROVER_MODEL": MODEL, "DROVER_BACKENDS": ",".join(s.url for s in servers)}
+        backends = ",".join(s.url for s in servers if s.model == MODEL)
+        env = {"DROVER_MODEL": MODEL, "DROVER_BACKENDS": backends}
         env["DROVER_URL"] = gateway.url if gateway else servers[0].url
         if gateway:
             env["DROVER_ADMIN_URL"] = f"http://{admin}"
