@@ -176,6 +176,8 @@ def configuration(listen: str, admin: str, servers: list[Process]) -> dict:
         "listen": [listen],
         "admin": {"addr": admin},
         "fleet": {"pools": [{"name": "default", "models": [MODEL], "backends": backends}]},
+        # What tests/sdk measures the effect of; the prompts of other tests have no clock.
+        "guard": {"context": {"volatile": {"builtin": ["billing_header", "time_of_day"]}}},
     }
 
 

@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod body;
+mod context;
 mod disconnect;
 mod drain;
 mod errors;
@@ -23,6 +24,7 @@ mod pings;
 mod regression;
 mod relay;
 mod reuse;
+mod sampling;
 mod sessions;
 mod stop;
 mod stream;
