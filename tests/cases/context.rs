@@ -196,6 +196,25 @@ async fn a_prompt_that_cannot_fit_is_refused_so_that_clients_compact() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_during_a_count_is_not_counted_for() {
+    for (path, stream) in modes() {
+        let backend = Backend::replying(Reply::new().hang()).await;
+        let patience = [("guard.context.count_timeout", json!("60s"))];
+        let gateway = gateway(&backend, &patience).await;
+        let mut client = gateway.connect().await;
+        client.send(&agent(path, stream, 20, 300, &json!({}))).await;
+        assert_eq!(
+            backend.request(0).await.line,
+            format!("POST {COUNT} HTTP/1.1")
+        );
+        drop(client);
+        backend.cancelled(0).await;
+        gateway.idle().await;
+        assert_eq!(paths(&backend), [COUNT]);
+    }
+}
+
 /// Case 45 of the earlier proxy, corrected.
 #[tokio::test]
 async fn a_backend_that_refuses_the_prompt_gets_a_shorter_one_or_the_client_is_told() {

@@ -102,7 +102,7 @@ def test_every_turn_finds_the_last_prompt_in_the_cache(conversation, capsys):
 def test_a_conversation_outgrows_the_window(conversation, capsys):
     talk = conversation("grows")
     window, rows, cuts = 4096, [], 0
-    for turn in range(24):
+    for turn in range(13):
         before = metric("drover_prefix_breaks_total", 'cause="prune"')
         prompt, cached = talk.ask()
         is_cut = metric("drover_prefix_breaks_total", 'cause="prune"') > before
@@ -115,7 +115,7 @@ def test_a_conversation_outgrows_the_window(conversation, capsys):
     with capsys.disabled():
         told = ", ".join(f"{prompt}/{cached}{' CUT' if is_cut else ''}" for prompt, cached, is_cut in rows)
         print(f"\n{talk.name}: prompt/cached {told}")
-    assert 1 <= cuts <= 4, "rare large steps"
+    assert 1 <= cuts <= 2, "rare large steps"
 
 
 @pytest.mark.gateway
