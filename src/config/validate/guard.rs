@@ -52,7 +52,10 @@ impl Checker<'_> {
                 self.error(format!("guard.sampling.{key}"), "must be at least 1");
             }
         }
-        if sampling.tool_turn_temperature.is_some_and(|t| !(t >= 0.0)) {
+        if sampling
+            .tool_turn_temperature
+            .is_some_and(|t| t.is_nan() || t < 0.0)
+        {
             let path = "guard.sampling.tool_turn_temperature";
             self.error(path, "must be at least 0");
         }

@@ -136,7 +136,7 @@ def test_a_clock_in_the_system_prompt_costs_the_cache_unless_it_is_normalized(co
         talk = conversation(f"clock-{preset}", **{"x-drover-guard": preset})
         rows = []
         for turn in range(4):
-            talk.system = f"It is 2026-11-23T18:17:{10 + turn}Z.\n{SYSTEM} {preset}"
+            talk.system = f"You serve {talk.name}, {preset}. It is 2026-11-23T18:17:{10 + turn}Z.\n{SYSTEM}"
             rows.append(talk.ask())
             talk.grow(turn, 20)
         cached[preset] = rows
@@ -144,8 +144,9 @@ def test_a_clock_in_the_system_prompt_costs_the_cache_unless_it_is_normalized(co
         for preset, rows in cached.items():
             told = ", ".join(f"{prompt}/{cached}" for prompt, cached in rows)
             print(f"\n{talk.name}, clock in the system prompt, preset {preset}: prompt/cached {told}", end="")
+    # The tools stand before the clock in this template; nothing behind it is found again.
     for (before, _), (_, found) in zip(cached["off"], cached["off"][1:]):
-        assert found < before / 2
+        assert found < before - SLACK
     for (before, _), (_, found) in zip(cached["standard"], cached["standard"][1:]):
         assert found >= before - SLACK
 
