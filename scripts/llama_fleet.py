@@ -186,6 +186,8 @@ def configuration(listen: str, admin: str, servers: list[Process]) -> dict:
         "listen": [listen],
         "admin": {"addr": admin},
         "fleet": {"pools": pools},
+        # What tests/sdk measures the effect of; the prompts of other tests have no clock.
+        "guard": {"context": {"volatile": {"builtin": ["billing_header", "time_of_day"]}}},
     }
 
 

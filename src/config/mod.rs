@@ -7,6 +7,7 @@ mod docs;
 mod env;
 mod error;
 mod load;
+mod pattern;
 mod schema;
 mod secret;
 mod tree;
@@ -16,10 +17,12 @@ mod validate;
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::{load, parse};
+pub use pattern::{ModelGlob, Pattern};
 pub use schema::{
-    Admin, ApiKey, Auth, Backend, Config, Fleet, Guard, Health, KeySource, KvLayout, Limits,
-    Listener, LogFormat, MaySelect, Passthrough, PingoraSettings, Pool, Preset, SlotCount,
-    Telemetry, Timeouts, Tls, ToolCalls, TurnLimits,
+    Admin, ApiKey, Auth, Backend, BuiltinFragment, Config, Context, Fleet, Guard, Health,
+    KeySource, KvLayout, Limits, Listener, LogFormat, MaySelect, ModelProfile, Passthrough,
+    PingoraSettings, Pool, Preset, Sampling, SlotCount, Telemetry, Timeouts, Tls, ToolCalls,
+    TurnLimits, Volatile, VolatilePattern,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

@@ -66,15 +66,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     outcome: &mut Outcome,
 ) -> Result<Done, Stopped> {
     let encoding = Instant::now();
-    let facts = lease.facts();
-    let target = Target {
-        model: lease.upstream_model(),
-        n_ctx: facts.n_ctx,
-        vision: facts.build.is_some().then_some(facts.modalities.vision),
-        rules: facts.template.rules.unwrap_or_default(),
-        ..Target::default()
-    };
-    let request = conversion.begin(target, now.ask.as_ref());
+    let request = conversion.begin(target(lease), now.ask.as_ref());
     client.learn(conversion);
     client.add_overhead(Stage::Encode, encoding.elapsed());
 
@@ -121,6 +113,18 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         Ended::Cancelled => Done::Complete,
         Ended::NoGood => Done::Again,
     })
+}
+
+/// What the backend of `lease` is, as far as requests depend on it.
+pub(super) fn target(lease: &Lease) -> Target<'_> {
+    let facts = lease.facts();
+    Target {
+        model: lease.upstream_model(),
+        n_ctx: facts.n_ctx,
+        vision: facts.build.is_some().then_some(facts.modalities.vision),
+        rules: facts.template.rules.unwrap_or_default(),
+        ..Target::default()
+    }
 }
 
 /// What became of an attempt that did not fail.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::attempt::{self, Done};
 use super::client::{Client, Downstream};
 use super::conversion::Conversion;
+use super::fit;
 use super::{Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, no_backend};
 use crate::dialect::llama::{Ask, Fault};
 use crate::fleet::{BackendId, Lease};
@@ -18,6 +19,8 @@ enum Next {
     Finished,
     /// It was no good: ask again like this.
     Ask(Ask),
+    /// The prompt was too long, and is shorter now; what would be told otherwise.
+    Shorter(TurnError),
     /// Nothing more can be asked.
     GiveUp,
     /// The backend failed.
@@ -40,6 +43,9 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             Err(_) if now.ask.is_some() => return give_up(client, conversion).await,
             Err(stopped) => return Err(stopped),
         };
+        if now.ask.is_none() {
+            fit::run(exchange, &lease, client, conversion, &budget).await?;
+        }
         outcome.begin(now.why, &lease);
         let done = attempt::run(exchange, &lease, client, conversion, &now, &budget, outcome).await;
         let next = match done {
@@ -47,6 +53,11 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             Ok(Done::Again) => conversion.ask().map_or(Next::GiveUp, Next::Ask),
             Err(Stopped::Fault(Fault::Misparsed(why))) if conversion.misparsed(&why) => {
                 conversion.ask().map_or(Next::GiveUp, Next::Ask)
+            }
+            Err(Stopped::Fault(Fault::Permanent(error)))
+                if now.ask.is_none() && shortened(conversion, &error) =>
+            {
+                Next::Shorter(error)
             }
             Err(Stopped::Fault(Fault::Transient(error))) => Next::Failed(error),
             // What came before a further attempt is a better answer than why that failed.
@@ -65,6 +76,10 @@ pub(super) async fn run<C: Connector, D: Downstream>(
                 now.reask(ask, backend)
             }
             Next::Ask(_) => return give_up(client, conversion).await,
+            Next::Shorter(_) if budget.charge(conversion.hidden_if_abandoned()) => {
+                now.shorter(backend)
+            }
+            Next::Shorter(error) => return Err(Stopped::Fault(Fault::Permanent(error))),
             Next::Failed(fault) => {
                 let asked = now.ask.is_some() && !conversion.delivered();
                 match elsewhere(now, &mut budget, conversion, backend, fault.clone()) {
@@ -76,6 +91,16 @@ pub(super) async fn run<C: Connector, D: Downstream>(
                 }
             }
         };
+    }
+}
+
+/// Whether the backend has refused a prompt that is shorter now.
+fn shortened(conversion: &mut dyn Conversion, error: &TurnError) -> bool {
+    match error {
+        TurnError::ContextOverflow { prompt, limit } if !conversion.delivered() => {
+            conversion.overflowed(*prompt, *limit)
+        }
+        _ => false,
     }
 }
 

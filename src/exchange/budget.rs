@@ -54,6 +54,16 @@ impl Continuation {
         }
     }
 
+    /// The request with a shorter prompt on the same backend, which has refused the longer one.
+    #[must_use]
+    pub fn shorter(mut self, same: BackendId) -> Self {
+        self.backend.prefer = Some(same);
+        Self {
+            why: Why::Prune,
+            ..self
+        }
+    }
+
     /// The request with `ask` on the same backend, whose cache is warm.
     #[must_use]
     pub fn reask(mut self, ask: Ask, same: BackendId) -> Self {

@@ -6,10 +6,13 @@ use bytes::BytesMut;
 
 use super::accounting::Accounting;
 use super::choice::{Begin, ChoiceState, Guards, Taken};
-use super::conversion::{Conversion, Progress, Report, UpstreamRequest};
+use super::conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
+use super::count;
+use super::shaping::Shaping;
 use super::sink::Sink;
 use crate::dialect::llama::{self, Ask, ChunkDecoder, Fault, Target, Upstream, stream_fault};
 use crate::dialect::{Dialect, Meta, sse};
+use crate::guard::context::{Question, Step};
 use crate::guard::intervention::{Intervention, Ledger};
 use crate::guard::reask;
 use crate::guard::stream::{GuardContext, Start};
@@ -27,6 +30,8 @@ pub struct ChatConversion {
     guards: Guards,
     context: Option<Arc<GuardContext>>,
     ledger: Ledger,
+    /// None: the request goes as it came.
+    shaping: Option<Shaping>,
     sink: Sink,
     attempt: Attempt,
     accounting: Accounting,
@@ -123,6 +128,7 @@ impl ChatConversion {
             turn,
             meta,
             guards,
+            shaping: None,
             accounting: Accounting::default(),
             delivered: false,
             told: Told::default(),
@@ -136,6 +142,23 @@ impl ChatConversion {
     /// Where guards that decide before the first attempt record what they did.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
+    }
+
+    /// With the request shaped for its backend.
+    #[must_use]
+    pub fn shaped(self, shaping: Shaping) -> Self {
+        Self {
+            shaping: Some(shaping),
+            ..self
+        }
+    }
+
+    /// What the shaping of the request amounts to is part of the turn's record.
+    fn note_shaping(&mut self) {
+        let notes = self.shaping.as_mut().map(Shaping::take_notes);
+        for kind in notes.unwrap_or_default() {
+            self.ledger.record(kind, None, None);
+        }
     }
 
     fn new_attempt(&self, constrained: bool) -> Attempt {
@@ -272,6 +295,41 @@ impl Conversion for ChatConversion {
         self.dialect
     }
 
+    fn prepare(&mut self, target: Target<'_>) -> Prepared {
+        let Some(shaping) = &mut self.shaping else {
+            return Prepared::Ready;
+        };
+        let step = shaping.step(&mut self.turn, target.n_ctx);
+        let patience = shaping.patience();
+        self.note_shaping();
+        match step {
+            Step::Ready => Prepared::Ready,
+            Step::Refuse(error) => Prepared::Refused(error),
+            Step::Count(question) => Prepared::Ask {
+                request: match question {
+                    Question::Text(text) => count::text(&text),
+                    Question::Whole => count::whole(&self.turn, target),
+                },
+                patience,
+            },
+        }
+    }
+
+    fn answered(&mut self, answer: Option<&[u8]>) {
+        if let Some(shaping) = &mut self.shaping {
+            shaping.counted(answer.and_then(llama::counted));
+        }
+    }
+
+    fn overflowed(&mut self, prompt: u64, limit: u64) -> bool {
+        let Some(shaping) = &mut self.shaping else {
+            return false;
+        };
+        let shorter = shaping.overflowed(&mut self.turn, prompt, limit);
+        self.note_shaping();
+        shorter
+    }
+
     fn begin(&mut self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest {
         self.accounting
             .attempt_ended(self.attempt.chunks.usage(), self.delivered);
@@ -404,12 +462,16 @@ impl Conversion for ChatConversion {
 
     fn report(&self) -> Report {
         let first = self.attempt.choices.first();
+        let usage = self.accounting.told(self.attempt.chunks.usage());
+        let shaping = self.shaping.as_ref();
         Report {
-            usage: self.accounting.told(self.attempt.chunks.usage()),
+            usage,
             hidden: self.accounting.hidden(),
             stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
             unguarded: !self.attempt.choices.iter().all(ChoiceState::is_guarded),
+            context: shaping.map(|s| s.remember(usage)).unwrap_or_default(),
+            breaks: shaping.map(Shaping::breaks).unwrap_or_default(),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The pure half of an exchange.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::dialect::Dialect;
 use crate::dialect::llama::{Ask, Fault, Target};
+use crate::guard::context::{ContextState, PrefixBreak};
 use crate::guard::intervention::Intervention;
 use crate::turn::{Stop, Timings, TurnError, Usage};
 
@@ -14,6 +17,22 @@ pub struct UpstreamRequest {
     pub path: &'static str,
     /// JSON body.
     pub body: Bytes,
+}
+
+/// Whether a turn can be sent to a backend.
+#[derive(Debug)]
+pub enum Prepared {
+    /// It can.
+    Ready,
+    /// Something must be asked of the backend first; [`Conversion::answered`] takes the answer.
+    Ask {
+        /// The question.
+        request: UpstreamRequest,
+        /// Longest wait.
+        patience: Duration,
+    },
+    /// It cannot.
+    Refused(TurnError),
 }
 
 /// What a piece of the upstream's body meant for the attempt.
@@ -46,12 +65,34 @@ pub struct Report {
     pub timings: Option<Timings>,
     /// Something was answered that no guard has seen, though the preset wants it.
     pub unguarded: bool,
+    /// What the conversation should remember of its size, and of what was left out.
+    pub context: ContextState,
+    /// Why the prompt began otherwise than the conversation's last one.
+    pub breaks: Vec<PrefixBreak>,
 }
 
 /// Turns what a backend says into what the client gets. No clocks, no sockets.
 pub trait Conversion: Send {
     /// The client's dialect.
     fn dialect(&self) -> Dialect;
+
+    /// Shape the request for a backend before an attempt on it.
+    fn prepare(&mut self, target: Target<'_>) -> Prepared {
+        let _ = target;
+        Prepared::Ready
+    }
+
+    /// The answer to what [`Prepared::Ask`] asks; none when there was none in time.
+    fn answered(&mut self, answer: Option<&[u8]>) {
+        let _ = answer;
+    }
+
+    /// The backend has refused the prompt of `prompt` tokens, since it holds `limit`. Whether it is
+    /// shorter now.
+    fn overflowed(&mut self, prompt: u64, limit: u64) -> bool {
+        let _ = (prompt, limit);
+        false
+    }
 
     /// Begin an attempt on a backend, asking as `ask` says where it goes on from an earlier one;
     /// whatever that one left half-said upstream is forgotten.

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::conversion::{Conversion, Progress, Report, UpstreamRequest};
-use crate::dialect::llama::{Ask, Fault, Target, count_body, stream_fault};
+use crate::dialect::llama::{Ask, Fault, Target, count_body, stream_fault, text_body};
 use crate::dialect::{Dialect, anthropic, error};
 use crate::turn::{Turn, TurnError};
 
@@ -26,6 +26,22 @@ impl CountConversion {
     }
 }
 
+/// The question how many tokens the prompt of `turn` has.
+pub(super) fn whole(turn: &Turn, target: Target<'_>) -> UpstreamRequest {
+    UpstreamRequest {
+        path: "/v1/chat/completions/input_tokens",
+        body: count_body(turn, target).freeze(),
+    }
+}
+
+/// The question how many tokens `text` has.
+pub(super) fn text(text: &str) -> UpstreamRequest {
+    UpstreamRequest {
+        path: "/tokenize",
+        body: text_body(text).freeze(),
+    }
+}
+
 impl Conversion for CountConversion {
     fn dialect(&self) -> Dialect {
         Dialect::Anthropic
@@ -33,11 +49,7 @@ impl Conversion for CountConversion {
 
     fn begin(&mut self, target: Target<'_>, _: Option<&Ask>) -> UpstreamRequest {
         self.answer.clear();
-        let body = count_body(&self.turn, target).freeze();
-        UpstreamRequest {
-            path: "/v1/chat/completions/input_tokens",
-            body,
-        }
+        whole(&self.turn, target)
     }
 
     fn feed(&mut self, chunk: &[u8], _: &mut BytesMut) -> Result<Progress, Fault> {

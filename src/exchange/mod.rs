@@ -14,8 +14,10 @@ mod client;
 mod connector;
 mod conversion;
 mod count;
+mod fit;
 mod overhead;
 mod relay;
+mod shaping;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -38,10 +40,11 @@ pub use chat::ChatConversion;
 pub use choice::Guards;
 pub use client::{Client, Downstream, Facts, Gone, Head};
 pub use connector::PingoraConnector;
-pub use conversion::{Conversion, Progress, Report, UpstreamRequest};
+pub use conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
 pub use count::CountConversion;
 pub use overhead::Overhead;
 pub use relay::RelayConversion;
+pub use shaping::Shaping;
 
 /// A connection pool towards the backends.
 pub trait Connector: Send + Sync {

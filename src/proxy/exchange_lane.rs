@@ -12,8 +12,8 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, auth, errors, sessions};
-use crate::config::Config;
+use super::{Shared, auth, errors, sessions, shaping};
+use crate::config::{Config, Preset};
 use crate::dialect::relay::Relay;
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
@@ -80,6 +80,7 @@ pub(super) async fn serve(
         let served = Served {
             backend: backend.id().clone(),
             usage: ctx.report.usage,
+            context: ctx.report.context.clone(),
         };
         shared.sessions.commit(visit, served, Instant::now());
     }
@@ -93,7 +94,7 @@ type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool);
 /// From bytes to a conversion and the pool that can serve it.
 fn prepare(
     shared: &Shared,
-    config: &Config,
+    config: &Arc<Config>,
     session: &Session,
     ctx: &mut Context,
     kind: ExchangeKind,
@@ -114,8 +115,10 @@ fn prepare(
                 created: unix_seconds(),
                 model,
             };
-            let guards = guards(config, session, ctx, &pool);
-            let conversion = ChatConversion::new(dialect, turn, meta, guards);
+            let preset = preset(config, session, ctx, &pool);
+            let shaping = shaping::of(config, preset, session, ctx, &pool, &turn)?;
+            let guards = Guards::new(preset, config.guard.clone());
+            let conversion = ChatConversion::new(dialect, turn, meta, guards).shaped(shaping);
             Ok((pool, Box::new(conversion), stream))
         }
         ExchangeKind::CountTokens => {
@@ -134,16 +137,15 @@ fn prepare(
     }
 }
 
-/// The guards this turn gets: by header, key, pool or default.
-fn guards(config: &Config, session: &Session, ctx: &Context, pool: &Pool) -> Guards {
+/// How much the guards do for this turn: by header, key, pool or default.
+fn preset(config: &Config, session: &Session, ctx: &Context, pool: &Pool) -> Preset {
     let header = session.req_header().headers.get("x-drover-guard");
     let sources = preset::Sources {
         header: header.and_then(|value| value.to_str().ok()),
         principal: ctx.principal.as_deref(),
         pool: pool.guard(),
     };
-    let preset = preset::resolve(config, sources);
-    Guards::new(preset, config.guard.clone())
+    preset::resolve(config, sources)
 }
 
 /// The pool that serves `model`, if the key may use it.

@@ -138,4 +138,7 @@ fn count(ctx: &Context, record: &Record) {
     for done in &ctx.interventions {
         metrics.intervention(done);
     }
+    for cause in &ctx.report.breaks {
+        metrics.prefix_break(*cause);
+    }
 }

@@ -17,6 +17,7 @@ mod models;
 mod native_lane;
 mod route;
 mod sessions;
+mod shaping;
 mod shared;
 
 use std::sync::Arc;

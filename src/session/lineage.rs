@@ -309,7 +309,7 @@ pub fn place<'a, M: AsRef<[u64]>>(
 }
 
 /// Hash of what a message says; none when it says nothing that counts.
-fn hash(message: &Message) -> Option<u64> {
+pub fn hash(message: &Message) -> Option<u64> {
     let by_model = match message.role() {
         Role::System => return None,
         Role::Assistant => true,

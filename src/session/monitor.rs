@@ -4,7 +4,9 @@ use tokio::time::Instant;
 
 use super::lineage::{LineageId, Place, Trail, Transcript, place};
 use super::rate::Rate;
+use super::registry::Served;
 use crate::fleet::BackendId;
+use crate::guard::context::{ContextState, Remembered};
 use crate::turn::Usage;
 
 /// Lineages remembered of one session; Claude Code runs up to ten subagents beside the main one.
@@ -37,6 +39,8 @@ pub(super) struct Lineage {
     /// When its last turn was committed.
     pub(super) seen: Instant,
     pub(super) counters: Counters,
+    /// Of conversations that were counted or cut; others have nothing to remember.
+    context: Option<Box<ContextState>>,
 }
 
 /// What was done and spent.
@@ -56,6 +60,7 @@ pub(super) struct Snapshot {
     pub(super) lineage: LineageId,
     pub(super) preferred: Option<BackendId>,
     pub(super) is_retry: bool,
+    pub(super) context: Remembered,
 }
 
 impl Counters {
@@ -114,24 +119,25 @@ impl SessionMonitor {
                     lineage: lineage.trail.id,
                     preferred: lineage.backend.clone(),
                     is_retry: lineage.trail.is_retried_by(transcript),
+                    context: self.remembered(transcript, Some(index)),
                 }
             }
             Place::New(lineage) => Snapshot {
                 lineage,
                 preferred: self.nearest(transcript, messages),
                 is_retry: false,
+                context: self.remembered(transcript, None),
             },
         }
     }
 
-    /// A turn was answered by `backend`. The place is found anew: another request of the same
+    /// A turn was answered. The place is found anew: another request of the same
     /// lineage may have been committed meanwhile.
     pub(super) fn commit<M: AsRef<[u64]>>(
         &mut self,
         transcript: &Transcript,
         messages: impl Fn(LineageId) -> Option<M>,
-        backend: BackendId,
-        usage: Usage,
+        served: Served,
         now: Instant,
     ) -> LineageId {
         let place = self.place(transcript, messages);
@@ -146,14 +152,31 @@ impl SessionMonitor {
                 (Lineage::new(Trail::new(id, transcript), now), false)
             }
         };
+        let Served {
+            backend,
+            usage,
+            context,
+        } = served;
         let id = lineage.trail.id;
         lineage.trail = Trail::new(id, transcript);
         lineage.backend = Some(backend);
+        lineage.context = (!context.is_empty()).then(|| Box::new(context));
         lineage.seen = now;
         lineage.counters.add(is_retry, usage);
         self.total.add(is_retry, usage);
         self.lineages.insert(0, lineage);
         id
+    }
+
+    /// What the lineage at `index` remembers of its size, and all cuts of its kind.
+    fn remembered(&self, transcript: &Transcript, index: Option<usize>) -> Remembered {
+        let own = index.and_then(|index| self.lineages[index].context.as_deref());
+        let alike = self.lineages.iter();
+        let alike = alike.filter(|lineage| lineage.trail.kind() == transcript.kind());
+        Remembered {
+            own: own.cloned().unwrap_or_default(),
+            others: alike.filter_map(|l| l.context.as_ref()?.cut()).collect(),
+        }
     }
 
     fn place<M: AsRef<[u64]>>(
@@ -203,12 +226,19 @@ impl SessionMonitor {
 }
 
 impl Lineage {
+    /// Messages of the last turn that were not sent.
+    pub(super) fn left_out(&self) -> u32 {
+        let context = self.context.as_deref();
+        context.and_then(|c| c.cut()).map_or(0, |cut| cut.removed())
+    }
+
     fn new(trail: Trail, now: Instant) -> Self {
         Self {
             trail,
             backend: None,
             seen: now,
             counters: Counters::default(),
+            context: None,
         }
     }
 }

@@ -21,6 +21,7 @@ use super::recency::{Fate, Recency};
 use super::view::{Page, SessionSummary, SessionView};
 use crate::config::Limits;
 use crate::fleet::BackendId;
+use crate::guard::context::{ContextState, Remembered};
 use crate::guard::intervention::Intervention;
 use crate::turn::Usage;
 
@@ -63,6 +64,8 @@ pub struct Visit {
     pub is_retry: bool,
     /// Requests of the session in the last 60 s, this one included.
     pub rate: u32,
+    /// What is known of the conversation's size, and what was left out of it.
+    pub context: Remembered,
 }
 
 impl Visit {
@@ -79,6 +82,8 @@ pub struct Served {
     pub backend: BackendId,
     /// What it took.
     pub usage: Usage,
+    /// What to remember of its size, and of what was left out.
+    pub context: ContextState,
 }
 
 impl Sessions {
@@ -109,6 +114,7 @@ impl Sessions {
             preferred: snapshot.preferred,
             is_retry: snapshot.is_retry,
             rate,
+            context: snapshot.context,
         }
     }
 
@@ -145,8 +151,7 @@ impl Sessions {
         let session = self.enter(id, now, || Arc::clone(session));
         let mut monitor = session.monitor.lock();
         let known = |lineage| self.hot.lock().get(id, lineage);
-        let Served { backend, usage } = served;
-        let lineage = monitor.commit(transcript, known, backend, usage, now);
+        let lineage = monitor.commit(transcript, known, served, now);
         drop(monitor);
         let messages = transcript.messages();
         self.hot.lock().put(id, lineage, messages, now);

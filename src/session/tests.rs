@@ -65,6 +65,7 @@ impl Gateway {
         let served = Served {
             backend: backend.into(),
             usage: USAGE,
+            context: Default::default(),
         };
         self.sessions.commit(visit, served, self.now)
     }
@@ -359,6 +360,7 @@ fn beyond_their_number_the_least_recently_used_go() {
         Served {
             backend: "a".into(),
             usage: USAGE,
+            context: Default::default(),
         },
         clock.get() + MINUTE,
     );
@@ -517,6 +519,7 @@ mod figures {
                 Served {
                     backend: "a".into(),
                     usage: USAGE,
+                    context: Default::default(),
                 },
                 now,
             );

@@ -70,6 +70,8 @@ pub struct LineageView {
     pub backend: Option<String>,
     /// Messages of its last turn.
     pub messages: usize,
+    /// Those of them that its backend was not sent, because the conversation outgrew the window.
+    pub messages_left_out: u32,
     /// When its last turn was answered.
     pub last_seen: String,
     /// Its turns and tokens.
@@ -149,6 +151,7 @@ impl LineageView {
             kind: lineage.trail.kind().as_str(),
             backend: lineage.backend.as_ref().map(ToString::to_string),
             messages: lineage.trail.length(),
+            messages_left_out: lineage.left_out(),
             last_seen: at(lineage.seen, now),
             spent: Spent::of(&lineage.counters),
         }

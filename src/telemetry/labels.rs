@@ -81,6 +81,8 @@ label! {
         Failover = "failover",
         /// The same backend, after an answer that was no good.
         Reask = "reask",
+        /// The same backend, after it refused the prompt as too long: with a shorter one.
+        Prune = "prune",
         /// The same attempt once more, because a pooled connection turned out to be closed.
         Stale = "stale",
     }

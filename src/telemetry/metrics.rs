@@ -14,6 +14,7 @@ use prometheus::{
 
 use super::fleet_gauges::{BackendSample, FleetGauges};
 use super::labels::{AbortCause, Configured, Dialect, Outcome, Stage, TokenKind, Why};
+use crate::guard::context::PrefixBreak;
 use crate::guard::intervention::Intervention;
 use crate::session::Source;
 
@@ -57,6 +58,7 @@ pub struct Metrics {
     attempts: IntCounterVec,
     interventions: IntCounterVec,
     guard_not_evaluated: IntCounter,
+    prefix_breaks: IntCounterVec,
     overhead: HistogramVec,
     upstream_aborts: IntCounterVec,
     client_disconnects: IntCounter,
@@ -135,6 +137,12 @@ impl Metrics {
             guard_not_evaluated: declare.counter(
                 "drover_guard_not_evaluated_total",
                 "Turns answered without the guards of their preset; more than 0 is a defect.",
+            )?,
+            prefix_breaks: declare.counters(
+                "drover_prefix_breaks_total",
+                "Prompts changed near their beginning by the gateway, which costs the backend its \
+                 prefix cache once, by cause.",
+                &["cause"],
             )?,
             overhead: declare.histograms(
                 "drover_overhead_seconds",
@@ -225,6 +233,13 @@ impl Metrics {
     /// Counts a turn that was answered though a guard of its preset has not seen all of it.
     pub fn guard_not_evaluated(&self) {
         self.guard_not_evaluated.inc();
+    }
+
+    /// Counts a prompt that began otherwise than its conversation's last one.
+    pub fn prefix_break(&self, cause: PrefixBreak) {
+        self.prefix_breaks
+            .with_label_values(&[cause.as_str()])
+            .inc();
     }
 
     /// Own time spent in one stage of one turn.

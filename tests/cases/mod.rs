@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod body;
+mod context;
 mod disconnect;
 mod drain;
 mod errors;
@@ -24,6 +25,7 @@ mod regression;
 mod relay;
 mod responses;
 mod reuse;
+mod sampling;
 mod sessions;
 mod stop;
 mod stream;

@@ -11,6 +11,7 @@ pub(crate) mod recorded;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod script;
+pub(crate) mod turns;
 pub(crate) mod wait;
 
 pub(crate) use backend::{Backend, dead_url};

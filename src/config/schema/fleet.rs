@@ -38,6 +38,7 @@ impl Default for Fleet {
                 name: "default".to_owned(),
                 models: vec!["*".to_owned()],
                 guard: None,
+                model_profile: None,
                 backends: vec![Backend::at("http://127.0.0.1:8081")],
             }],
             health: Health::default(),
@@ -68,6 +69,10 @@ pub struct Pool {
     /// Guard preset of this pool; null: `guard.preset`.
     #[serde(default)]
     pub guard: Option<Preset>,
+    /// Sampling profile of this pool, one of `guard.sampling.profiles`; null: the first that fits the
+    /// model.
+    #[serde(default)]
+    pub model_profile: Option<String>,
     /// The backends, at least one.
     pub backends: Vec<Backend>,
 }

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::context::Context;
+use super::sampling::Sampling;
+
 /// Guards of a turn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +21,10 @@ pub struct Guard {
     pub nudge: bool,
     /// Tool calls that arrive malformed.
     pub tool_calls: ToolCalls,
+    /// Conversations that outgrow the context window.
+    pub context: Context,
+    /// Token limits, sampling, and what tools look like upstream.
+    pub sampling: Sampling,
 }
 
 impl Default for Guard {
@@ -28,6 +35,8 @@ impl Default for Guard {
             repetition: true,
             nudge: true,
             tool_calls: ToolCalls::default(),
+            context: Context::default(),
+            sampling: Sampling::default(),
         }
     }
 }

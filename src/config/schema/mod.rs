@@ -2,21 +2,25 @@
 //! first thing each says is the meaning; types, units and defaults are taken from the schema.
 
 mod auth;
+mod context;
 mod fleet;
 mod guard;
 mod limits;
 mod listen;
 mod operations;
+mod sampling;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use auth::{ApiKey, Auth, KeySource, MaySelect};
+pub use context::{BuiltinFragment, Context, Volatile, VolatilePattern};
 pub use fleet::{Backend, Fleet, Health, KvLayout, Passthrough, Pool, SlotCount};
 pub use guard::{Guard, Preset, ToolCalls};
 pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};
 pub use operations::{LogFormat, PingoraSettings, Telemetry};
+pub use sampling::{ModelProfile, Sampling};
 
 /// The whole configuration. Every key is optional; unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 
 mod auth;
 mod fleet;
+mod guard;
 mod listen;
 
 use std::collections::{BTreeMap, HashMap};
@@ -49,6 +50,7 @@ impl<'a> Checker<'a> {
         self.auth(config);
         self.limits(config);
         self.fleet(config);
+        self.guard(config);
         self.operations(config);
     }
 

@@ -73,6 +73,7 @@ const REQUEST: &[&str] = &[
     "failed to parse grammar",
     "Failed to parse grammar",
     "JSON schema conversion failed",
+    "JSON schema error",
     "Failed to parse tool call arguments",
 ];
 

@@ -3,6 +3,7 @@
 //! Facts are those of llama.cpp b11434 (`tools/server`), observed on the running server.
 
 mod call_id;
+mod count;
 mod decode;
 mod encode;
 mod fault;
@@ -11,6 +12,7 @@ mod items;
 mod serial;
 mod tool;
 
+pub use count::{counted, text_body};
 pub use decode::{ChunkDecoder, Upstream};
 pub use encode::{Ask, Target, chat_body, count_body};
 pub use fault::{Fault, http_fault, stream_fault};

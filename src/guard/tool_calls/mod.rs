@@ -10,7 +10,7 @@ pub mod validate;
 
 use std::borrow::Cow;
 
-pub use constrain::{parse_constrained, schema_for};
+pub use constrain::{is_plain_pattern, parse_constrained, schema_for};
 pub use extract::{Extractor, Piece, TextualCall};
 pub use judge::{BadCall, Judgement, RawCall, judge};
 pub use offered::Offered;

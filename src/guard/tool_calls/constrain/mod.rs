@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 
 use super::judge::RawCall;
 use crate::turn::Tool;
+pub use pattern::is_plain as is_plain_pattern;
 use read::Reader;
 use shape::Shape;
 

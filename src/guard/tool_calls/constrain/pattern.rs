@@ -22,7 +22,7 @@ static PLAIN: LazyLock<Option<Regex>> = LazyLock::new(|| {
 const MAX_LENGTH: usize = 200;
 
 /// Whether the grammar builder can be given `pattern`.
-pub(super) fn is_plain(pattern: &str) -> bool {
+pub fn is_plain(pattern: &str) -> bool {
     // An empty alternative or group has no rule; `|*` and the like are no expressions.
     let empty = [
         "()", "(|", "||", "|)", "^|", "|$", "|*", "|+", "|?", "|{", "(?:)", "(?:|",
