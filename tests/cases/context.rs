@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::script::{DONE, finish, role, text, usage};
-use crate::support::turns::{acted, agent, gateway, modes, plain, sent};
+use crate::support::turns::{acted, agent, gateway, modes, plain, sent, transcript};
 use crate::support::*;
 
 const MARKER: &str = "[CONTEXT PRUNED:";
@@ -52,6 +52,17 @@ const CHAT: &str = "/v1/chat/completions";
 const COUNT: &str = "/v1/chat/completions/input_tokens";
 
 fn assert_overflow(response: &Response, path: &str, prompt: u64, n_ctx: u64) {
+    if response.status == 200 && path == "/v1/responses" {
+        // The dialect tells errors of streams inside them.
+        let text = response.text();
+        let words = format!("prompt is too long: {prompt} tokens > {n_ctx} maximum");
+        assert!(
+            text.contains("response.failed") && text.contains(&words),
+            "{text}"
+        );
+        assert!(text.contains("context_length_exceeded"), "{text}");
+        return;
+    }
     assert_eq!(response.status, 400, "{}", response.text());
     let error = response.error();
     let message = error["message"].as_str().unwrap();
@@ -131,7 +142,7 @@ async fn retries_and_forks_repeat_the_cut() {
         let fork = agent(path, stream, 17, 300, &json!({}));
         let mut fork: Value = serde_json::from_slice(&fork.body).unwrap();
         let said = json!({"role": "user", "content": "something else"});
-        fork["messages"].as_array_mut().unwrap().push(said);
+        fork[transcript(path)].as_array_mut().unwrap().push(said);
         gateway.idle().await;
         let request = post(path, fork.to_string()).header("x-session-id", "s");
         backend.then(answer(1800));

@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+const RESPONSES: &str = "/v1/responses";
+
 /// Paths of the dialects.
-pub(crate) const DIALECTS: &[&str] = &["/v1/chat/completions", "/v1/messages"];
+pub(crate) const DIALECTS: &[&str] = &["/v1/chat/completions", "/v1/messages", RESPONSES];
 
 /// Every dialect in both stream modes.
 pub(crate) fn modes() -> impl Iterator<Item = (&'static str, bool)> {
@@ -27,6 +29,10 @@ pub(crate) fn agent(path: &str, stream: bool, rounds: usize, size: usize, more: 
                 {"type": "tool_use", "id": id, "name": "read", "input": input}]}));
             messages.push(json!({"role": "user", "content": [
                 {"type": "tool_result", "tool_use_id": id, "content": result}]}));
+        } else if path == RESPONSES {
+            let arguments = input.to_string();
+            messages.push(json!({"type": "function_call", "call_id": id, "name": "read", "arguments": arguments}));
+            messages.push(json!({"type": "function_call_output", "call_id": id, "output": result}));
         } else {
             messages.push(json!({"role": "assistant", "content": null, "tool_calls": [
                 {"id": id, "type": "function", "function": {"name": "read", "arguments": input.to_string()}}]}));
@@ -42,6 +48,14 @@ pub(crate) fn agent(path: &str, stream: bool, rounds: usize, size: usize, more: 
     )
 }
 
+/// The member that holds the conversation.
+pub(crate) fn transcript(path: &str) -> &'static str {
+    match path {
+        RESPONSES => "input",
+        _ => "messages",
+    }
+}
+
 /// A turn with these messages and tools.
 pub(crate) fn ask(
     path: &str,
@@ -52,13 +66,21 @@ pub(crate) fn ask(
 ) -> Request {
     let tool = |(name, schema): &(&str, Value)| match path {
         "/v1/messages" => json!({"name": name, "description": name, "input_schema": schema}),
+        RESPONSES => {
+            json!({"type": "function", "name": name, "description": name, "parameters": schema})
+        }
         _ => {
             json!({"type": "function", "function": {"name": name, "description": name, "parameters": schema}})
         }
     };
     let tools: Vec<Value> = tools.iter().map(tool).collect();
-    let mut body = json!({"model": "m", "max_tokens": 50, "messages": messages, "stream": stream, "tools": tools});
+    let limit = match path {
+        RESPONSES => "max_output_tokens",
+        _ => "max_tokens",
+    };
+    let mut body = json!({"model": "m", limit: 50, transcript(path): messages, "stream": stream, "tools": tools});
     for (key, value) in more.as_object().unwrap() {
+        let key = if key == "max_tokens" { limit } else { key };
         body[key] = value.clone();
     }
     post(path, body.to_string()).header("x-session-id", "s")
