@@ -101,6 +101,8 @@ async fn a_bad_call_is_repaired_or_asked_for_again(
         assert_eq!(response.status, 200);
         assert_eq!(arguments(&response), expected, "{}", response.text());
     }
+    // A request is counted when it has ended, a moment after its client has all of it.
+    gateway.idle().await;
     let reasked = gateway
         .metric("drover_attempts_total", r#"why="reask""#)
         .await;
