@@ -40,6 +40,12 @@ run_python() {
     (cd "$SUITES/python" && PYTHONDONTWRITEBYTECODE=1 "$PYTHON_ENV/bin/python" -m pytest "$@")
 }
 
+# Recorded streams instead of a server (scripts/sdk-streams.sh).
+install_streams() { install_python; }
+run_streams() {
+    (cd "$SUITES/streams" && PYTHONDONTWRITEBYTECODE=1 "$PYTHON_ENV/bin/python" -m pytest -p no:cacheprovider "$@")
+}
+
 run_node() {
     # ES modules are looked up beside the importing file only.
     ln -sfn "$NODE_ENV/node_modules" "$SUITES/node/node_modules"
@@ -54,7 +60,7 @@ while [ $# -gt 0 ]; do
         with_lock sdk-node install_node
         exit 0
         ;;
-    python | node) suites+=("$1") ;;
+    python | node | streams) suites+=("$1") ;;
     --)
         shift
         break
@@ -64,13 +70,13 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ ${#suites[@]} -gt 0 ] || suites=(python node)
-: "${DROVER_URL:?set it, or use scripts/test-llama.sh}"
+[ "${suites[*]}" = streams ] || : "${DROVER_URL:?set it, or use scripts/test-llama.sh}"
 
 # Every suite runs even when an earlier one fails.
 failed=()
 for suite in "${suites[@]}"; do
     with_lock "sdk-$suite" "install_$suite"
-    say "$suite SDKs against $DROVER_URL"
+    say "$suite SDKs against ${DROVER_URL:-recorded streams}"
     "run_$suite" "$@" || failed+=("$suite")
 done
 [ ${#failed[@]} -eq 0 ] || die "failed suites: ${failed[*]}"

@@ -5,22 +5,20 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::accounting::Accounting;
+use super::chat_state::{Asks, Attempt, Told};
 use super::choice::{Begin, ChoiceState, Guards, Taken};
 use super::conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
 use super::count;
 use super::shaping::Shaping;
 use super::sink::Sink;
-use crate::dialect::llama::{self, Ask, ChunkDecoder, Fault, Target, Upstream, stream_fault};
-use crate::dialect::{Dialect, Meta, sse};
+use crate::dialect::llama::{self, Ask, Fault, Target, Upstream, stream_fault};
+use crate::dialect::{Dialect, Meta};
 use crate::guard::context::{Question, Step};
 use crate::guard::intervention::{Intervention, Ledger};
-use crate::guard::reask;
+use crate::guard::reask::reask;
 use crate::guard::stream::{GuardContext, Start};
 use crate::guard::trouble::Trouble;
 use crate::turn::{Delta, Event, Stop, Turn, TurnError};
-
-/// Longest single event accepted from a backend: one token, or one usage report.
-const MAX_EVENT: usize = 8 << 20;
 
 /// Conversion of one chat turn.
 pub struct ChatConversion {
@@ -49,69 +47,6 @@ pub struct ChatConversion {
     scratch: Vec<Upstream>,
 }
 
-/// What the answer has.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    calls: u32,
-    text: bool,
-}
-
-impl Told {
-    fn note(&mut self, delta: &Delta) {
-        match delta {
-            Delta::ToolOpen { .. } => self.calls += 1,
-            Delta::Text(text) => self.text |= !text.trim().is_empty(),
-            Delta::Thinking(_) | Delta::ToolArguments { .. } => {}
-        }
-    }
-}
-
-/// What may still be asked.
-#[derive(Clone, Debug)]
-struct Asks {
-    left: u32,
-    /// Kinds of trouble that were asked about, of those that are asked about once.
-    once: Vec<&'static str>,
-}
-
-impl Asks {
-    fn allow(&self, trouble: &Trouble) -> bool {
-        self.left > 0 && !self.once.contains(&trouble.kind())
-    }
-
-    fn use_up(&mut self, trouble: &Trouble) -> Option<()> {
-        self.left = self.left.checked_sub(1)?;
-        if trouble.once() {
-            self.once.push(trouble.kind());
-        }
-        Some(())
-    }
-}
-
-/// State of the running attempt; a further one begins anew.
-struct Attempt {
-    frames: sse::Decoder,
-    chunks: ChunkDecoder,
-    /// None before the first attempt.
-    choices: Vec<ChoiceState>,
-    done: bool,
-}
-
-impl Attempt {
-    fn new(choices: Vec<ChoiceState>, seed: &str) -> Self {
-        Self {
-            frames: sse::Decoder::new(MAX_EVENT),
-            chunks: ChunkDecoder::new(choices.len() as u32, seed),
-            choices,
-            done: false,
-        }
-    }
-
-    fn all_stopped(&self) -> bool {
-        self.choices.iter().all(|choice| choice.stop.is_some())
-    }
-}
-
 impl ChatConversion {
     /// A conversion for `turn`, answered in `dialect` under the name and id in `meta`.
     pub fn new(dialect: Dialect, turn: Turn, meta: Meta, guards: Guards) -> Self {
@@ -119,10 +54,7 @@ impl ChatConversion {
             sink: Sink::new(dialect, &meta, &turn),
             context: guards.context(&turn, &meta.id),
             attempt: Attempt::new(Vec::new(), &meta.id),
-            asks: Asks {
-                left: guards.retry_max(),
-                once: Vec::new(),
-            },
+            asks: Asks::new(guards.retry_max()),
             ledger: guards.ledger(),
             dialect,
             turn,
@@ -239,7 +171,7 @@ impl ChatConversion {
         let answered = self.told.calls > 0 || (self.told.text && trouble.leaves_an_answer());
         if !cut && !answered {
             let chunks = &self.attempt.chunks;
-            let piece = (Delta::Text(trouble.tell_client()), None);
+            let piece = (Delta::Text(self.guards.tell_client(trouble)), None);
             self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
         }
         if let Some(state) = self.attempt.choices.get_mut(choice as usize) {
@@ -401,15 +333,16 @@ impl Conversion for ChatConversion {
         let trouble = self.trouble.as_ref()?;
         self.asks.use_up(trouble)?;
         let said = self.attempt.choices.first().map_or("", ChoiceState::said);
-        let ask = reask::ask(&self.turn, trouble, said, self.guards.tool_calls());
+        let manner = self.guards.manner(self.guards.retry_max() - self.asks.left);
+        let again = reask(&self.turn, trouble, said, manner);
         self.ledger
-            .record("reask", trouble.written(), Some(&trouble.tell_model()));
+            .record("reask", trouble.written(), Some(&again.told));
         if let Trouble::Repeating { keep, .. } = trouble {
             self.sink.cut(0, *keep);
         }
         self.sink.keep();
         self.kept = self.told;
-        Some(ask)
+        Some(again.ask)
     }
 
     fn give_up(&mut self, out: &mut BytesMut) {

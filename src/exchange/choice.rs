@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::config::{self, Preset, ToolCalls};
+use crate::config::{self, Preset};
 use crate::guard::intervention::{Ledger, Mode};
+use crate::guard::legacy;
+use crate::guard::reask::Manner;
 use crate::guard::stop_sequences::{Matched, StopMatcher};
 use crate::guard::stream::{GuardContext, Start, StreamGuard};
 use crate::guard::trouble::Trouble;
@@ -20,7 +22,10 @@ pub struct Guards {
 
 impl Guards {
     /// Guards of this preset.
-    pub fn new(preset: Preset, settings: config::Guard) -> Self {
+    pub fn new(preset: Preset, mut settings: config::Guard) -> Self {
+        if preset == Preset::UapLegacy {
+            settings.tool_calls = legacy::tool_calls();
+        }
         Self { preset, settings }
     }
 
@@ -55,8 +60,24 @@ impl Guards {
         }
     }
 
-    pub(super) fn tool_calls(&self) -> &ToolCalls {
-        &self.settings.tool_calls
+    /// How the turn asks again, the `number`th time (from 1).
+    pub(super) fn manner(&self, number: u32) -> Manner<'_> {
+        let settings = &self.settings.tool_calls;
+        match self.preset {
+            Preset::UapLegacy => Manner::Legacy(legacy::Attempt {
+                number,
+                of: settings.retry_max,
+            }),
+            _ => Manner::Own(settings),
+        }
+    }
+
+    /// What a client reads when asking again has not helped.
+    pub(super) fn tell_client(&self, trouble: &Trouble) -> String {
+        if self.preset == Preset::UapLegacy && legacy::is_malformed(trouble) {
+            return legacy::GIVE_UP.to_owned();
+        }
+        trouble.tell_client()
     }
 }
 
@@ -170,7 +191,7 @@ impl ChoiceState {
                 self.watched(taken);
                 self.deliver(delta, logprobs, taken);
             }
-            Preset::Standard | Preset::Strict => {
+            Preset::Standard | Preset::Strict | Preset::UapLegacy => {
                 self.guarded(Some(delta), None, taken);
                 self.release(logprobs, taken);
             }

@@ -9,6 +9,7 @@ mod attempt;
 mod attempts;
 mod budget;
 mod chat;
+mod chat_state;
 mod choice;
 mod client;
 mod connector;

@@ -4,6 +4,7 @@ pub mod announcement;
 pub mod context;
 mod held;
 pub mod intervention;
+pub mod legacy;
 pub mod preset;
 pub mod reask;
 pub mod reasoning;

@@ -10,13 +10,14 @@ use super::held::longest_overlap;
 /// Tags that open reasoning, with their closers.
 const TAGS: &[(&str, &str)] = &[("<think>", "</think>"), ("<thinking>", "</thinking>")];
 
-/// Splits one choice's text.
+/// Closers, with or without an opener.
+const CLOSERS: &[&str] = &["</think>", "</thinking>"];
+
+/// Splits reasoning off the beginning of one choice's text.
 #[derive(Clone, Debug, Default)]
 pub struct ThinkSplitter {
     state: State,
     held: String,
-    /// Whether the last text released ended with one.
-    after_backtick: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +45,7 @@ pub enum Split {
 impl ThinkSplitter {
     /// Take in more text.
     pub fn push(&mut self, text: &str, out: &mut Vec<Split>) {
-        // The usual case: nothing held, no tag in sight.
-        if self.state == State::Text && self.held.is_empty() && !text.contains('<') {
-            self.after_backtick = text.ends_with('`');
+        if self.state == State::Text {
             out.push(Split::Text(text.to_owned()));
             return;
         }
@@ -57,21 +56,18 @@ impl ThinkSplitter {
     /// Nothing follows: whatever is held is what it looks like.
     pub fn finish(&mut self, out: &mut Vec<Split>) {
         let held = std::mem::take(&mut self.held);
-        if held.is_empty() {
-            return;
-        }
-        out.push(match self.state {
-            State::Thinking(_) => Split::Thinking(held),
-            State::Start | State::Text => Split::Text(held),
-        });
+        self.release(held, out);
     }
 
     /// Decide as much of what is held as can be decided; whether there may be more.
     fn step(&mut self, out: &mut Vec<Split>) -> bool {
         match self.state {
             State::Start => self.start(out),
-            State::Thinking(closer) => self.until(&[closer], out),
-            State::Text => self.until(&["</think>", "</thinking>"], out),
+            State::Thinking(closer) => self.until(closer, out),
+            State::Text => {
+                self.finish(out);
+                false
+            }
         }
     }
 
@@ -94,49 +90,101 @@ impl ThinkSplitter {
         true
     }
 
-    /// Release text up to a closer, and take the closer out.
-    fn until(&mut self, closers: &[&str], out: &mut Vec<Split>) -> bool {
-        let found = closers
-            .iter()
-            .filter_map(|closer| Some((self.held.find(closer)?, closer.len())))
-            .min();
-        let Some((at, length)) = found else {
-            let keep = longest_overlap(&self.held, closers);
-            self.release(self.held.len() - keep, out);
-            return false;
-        };
-        if self.is_quoted(at) {
-            self.release(at + length, out);
-        } else {
-            self.release(at, out);
-            self.held.drain(..length);
-            self.state = State::Text;
-            out.push(Split::Tag);
+    /// Release reasoning up to its closer, and take the closer out.
+    fn until(&mut self, closer: &str, out: &mut Vec<Split>) -> bool {
+        match self.held.find(closer) {
+            Some(at) => {
+                let rest = self.held.split_off(at + closer.len());
+                self.held.truncate(at);
+                self.finish(out);
+                self.held = rest;
+                self.state = State::Text;
+                out.push(Split::Tag);
+                true
+            }
+            None => {
+                let keep = longest_overlap(&self.held, &[closer]);
+                let rest = self.held.split_off(self.held.len() - keep);
+                self.finish(out);
+                self.held = rest;
+                false
+            }
         }
-        !self.held.is_empty()
     }
 
-    fn release(&mut self, length: usize, out: &mut Vec<Split>) {
-        if length == 0 {
+    fn release(&self, text: String, out: &mut Vec<Split>) {
+        if text.is_empty() {
             return;
         }
-        let rest = self.held.split_off(length);
-        let released = std::mem::replace(&mut self.held, rest);
-        self.after_backtick = released.ends_with('`');
         out.push(match self.state {
-            State::Thinking(_) => Split::Thinking(released),
-            State::Start | State::Text => Split::Text(released),
+            State::Thinking(_) => Split::Thinking(text),
+            State::Start | State::Text => Split::Text(text),
         });
+    }
+}
+
+/// Takes closers without an opener out of visible text. What is part of a textual tool call must not
+/// come here: there such a tag may be what a file is to contain.
+#[derive(Clone, Debug, Default)]
+pub struct OrphanClosers {
+    held: String,
+    /// Whether the last text released ended with one.
+    after_backtick: bool,
+}
+
+impl OrphanClosers {
+    /// Take in more text.
+    pub fn push(&mut self, text: String, out: &mut Vec<Split>) {
+        // The usual case: nothing held, no tag in sight.
+        if self.held.is_empty() && !text.contains('<') {
+            return self.release(text, out);
+        }
+        self.held.push_str(&text);
+        while let Some((at, length)) = first_closer(&self.held) {
+            let quoted = self.is_quoted(at);
+            let rest = self.held.split_off(at + length);
+            if !quoted {
+                self.held.truncate(at);
+            }
+            let before = std::mem::replace(&mut self.held, rest);
+            self.release(before, out);
+            if !quoted {
+                out.push(Split::Tag);
+            }
+        }
+        let keep = longest_overlap(&self.held, CLOSERS);
+        let rest = self.held.split_off(self.held.len() - keep);
+        let before = std::mem::replace(&mut self.held, rest);
+        self.release(before, out);
+    }
+
+    /// Nothing follows, or no text: whatever is held is text.
+    pub fn finish(&mut self, out: &mut Vec<Split>) {
+        let held = std::mem::take(&mut self.held);
+        self.release(held, out);
+    }
+
+    fn release(&mut self, text: String, out: &mut Vec<Split>) {
+        if !text.is_empty() {
+            self.after_backtick = text.ends_with('`');
+            out.push(Split::Text(text));
+        }
     }
 
     /// A tag in backticks is being talked about.
     fn is_quoted(&self, at: usize) -> bool {
-        let backtick = match at {
+        match at {
             0 => self.after_backtick,
             at => self.held[..at].ends_with('`'),
-        };
-        self.state == State::Text && backtick
+        }
     }
+}
+
+fn first_closer(text: &str) -> Option<(usize, usize)> {
+    let found = CLOSERS.iter();
+    found
+        .filter_map(|closer| Some((text.find(closer)?, closer.len())))
+        .min()
 }
 
 #[cfg(test)]
@@ -145,12 +193,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn split(pieces: &[&str]) -> (String, String) {
-        let mut splitter = ThinkSplitter::default();
-        let mut out = Vec::new();
+        let (mut splitter, mut closers) = (ThinkSplitter::default(), OrphanClosers::default());
+        let (mut first, mut out) = (Vec::new(), Vec::new());
         for piece in pieces {
-            splitter.push(piece, &mut out);
+            splitter.push(piece, &mut first);
         }
-        splitter.finish(&mut out);
+        splitter.finish(&mut first);
+        for piece in first {
+            match piece {
+                Split::Text(more) => closers.push(more, &mut out),
+                other => out.push(other),
+            }
+        }
+        closers.finish(&mut out);
         let (mut text, mut thinking) = (String::new(), String::new());
         for piece in out {
             match piece {

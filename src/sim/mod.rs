@@ -45,7 +45,7 @@ mod metrics;
 mod plan;
 mod prose;
 mod request;
-mod rng;
+pub(crate) mod rng;
 mod schema;
 mod script;
 mod service;

@@ -54,6 +54,8 @@ pub enum Preset {
     Standard,
     /// As `standard`, with the whole answer held until it is known to be good.
     Strict,
+    /// As `standard`, with the thresholds of the earlier system.
+    UapLegacy,
 }
 
 impl Preset {
@@ -61,7 +63,7 @@ impl Preset {
     pub fn acts(self) -> bool {
         match self {
             Self::Off | Self::Observe => false,
-            Self::Standard | Self::Strict => true,
+            Self::Standard | Self::Strict | Self::UapLegacy => true,
         }
     }
 }
@@ -70,11 +72,15 @@ impl Preset {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ToolCalls {
-    /// How often a turn asks the backend again for a call that cannot be repaired; 0 never.
+    /// How often a turn asks the backend again for a call that cannot be repaired; 0 never. The three
+    /// keys are also known by their earlier names, `malformed_tool_retry_max` and so on.
+    #[serde(alias = "malformed_tool_retry_max")]
     pub retry_max: u32,
     /// Most tokens such a further attempt may generate; null leaves the client's limit.
+    #[serde(alias = "malformed_tool_retry_max_tokens")]
     pub retry_max_tokens: Option<u64>,
     /// Sampling temperature of such an attempt; null leaves the client's.
+    #[serde(alias = "malformed_tool_retry_temperature")]
     pub retry_temperature: Option<f64>,
 }
 

@@ -239,3 +239,35 @@ async fn an_empty_answer_and_one_of_reasoning_only_get_a_second_chance() {
         assert_whole_stream(&client);
     }
 }
+
+/// The earlier system's ladder and words, which people search their logs for.
+#[tokio::test(start_paused = true)]
+async fn uap_legacy_asks_and_gives_up_in_the_earlier_words() {
+    let mut script = Script::new().preset(Preset::UapLegacy);
+    for name in ["a", "b", "c", "d"] {
+        script = script.on(name, Play::new().call("ls", "not JSON").finish());
+    }
+    let bodies = script.bodies();
+    let (outcome, client) = script.run(&request(true, r#","max_tokens":9000"#)).await;
+    assert_eq!(outcome.attempts.len(), 4);
+    let bodies = bodies.lock();
+    for (number, temperature) in [(1, "0.0"), (2, "0.5"), (3, "0.5")] {
+        let body = &bodies[number];
+        assert!(
+            body.contains(&format!("[TOOL CALL REPAIR attempt {number}/3]")),
+            "{body}"
+        );
+        assert!(body.contains(r#""max_tokens":2048"#), "{body}");
+        assert!(
+            body.contains(&format!(r#""temperature":{temperature}"#)),
+            "{body}"
+        );
+        assert!(body.contains(TOOL), "all tools: {body}");
+    }
+    let text = client.text();
+    assert!(
+        text.contains("Please retry the same request.")
+            && text.contains(r#""finish_reason":"stop""#)
+    );
+    assert!(calls(&client).is_empty());
+}

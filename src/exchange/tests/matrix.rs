@@ -148,7 +148,12 @@ async fn no_path_skips_a_guard() {
     for case in cases() {
         for &dialect in Dialect::ALL {
             for stream in [true, false] {
-                for preset in [Preset::Standard, Preset::Strict, Preset::Observe] {
+                for preset in [
+                    Preset::Standard,
+                    Preset::Strict,
+                    Preset::UapLegacy,
+                    Preset::Observe,
+                ] {
                     let (outcome, client) = run(&case, dialect, stream, preset).await;
                     let at = format!(
                         "{} {dialect:?} stream={stream} {preset:?}: {}",

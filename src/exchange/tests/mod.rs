@@ -1,10 +1,13 @@
 //! The turn loop under a paused clock, with scripted backends and a recording client.
 
+mod accept;
 mod answers;
+mod bytes;
 mod guards;
 mod matrix;
 mod order;
 mod script;
+mod streams;
 
 use std::time::Duration;
 

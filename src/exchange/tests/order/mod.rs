@@ -4,7 +4,7 @@
 mod anthropic;
 mod openai;
 mod responses;
-mod upstream;
+pub(super) mod upstream;
 
 use bytes::BytesMut;
 use proptest::prelude::*;

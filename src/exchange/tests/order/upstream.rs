@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// What an upstream may say next.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(in crate::exchange::tests) enum Step {
     Role,
     Text(&'static str),
     Thinking(&'static str),
@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A rare trouble among the steps.
-pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(in crate::exchange::tests) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let trouble = prop_oneof![Just(Step::Stray), Just(Step::Error), Just(Step::Garbage),];
     (
         vec(step(), 0..14),
@@ -65,14 +65,14 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum End {
+pub(in crate::exchange::tests) enum End {
     Finish(&'static str),
     /// The body ends without a finish.
     None,
 }
 
 /// The upstream's bytes, in pieces; none is a ping of the client.
-pub(super) fn pieces(steps: &[Step], end: End, cut: usize) -> Vec<Option<Vec<u8>>> {
+pub(in crate::exchange::tests) fn pieces(steps: &[Step], end: End, cut: usize) -> Vec<Option<Vec<u8>>> {
     let chunk = |delta: Value, finish: Option<&str>| {
         format!(
             "data: {}\n\n",
@@ -134,7 +134,7 @@ pub(super) fn pieces(steps: &[Step], end: End, cut: usize) -> Vec<Option<Vec<u8>
 }
 
 /// What an upstream said in all, as far as it got.
-pub(super) fn said(steps: &[Step]) -> (String, String, String, usize) {
+pub(in crate::exchange::tests) fn said(steps: &[Step]) -> (String, String, String, usize) {
     let (mut text, mut thinking, mut arguments, mut calls) = Default::default();
     for step in steps {
         match step {
@@ -152,7 +152,7 @@ pub(super) fn said(steps: &[Step]) -> (String, String, String, usize) {
 }
 
 /// Something no answer may contain: errors, and arguments of a call that is not the one being made.
-pub(super) fn troubled(steps: &[Step]) -> bool {
+pub(in crate::exchange::tests) fn troubled(steps: &[Step]) -> bool {
     let (mut calls, mut calling) = (0, false);
     steps.iter().any(|step| {
         match step {
@@ -166,7 +166,7 @@ pub(super) fn troubled(steps: &[Step]) -> bool {
     })
 }
 
-pub(super) fn end() -> impl Strategy<Value = End> {
+pub(in crate::exchange::tests) fn end() -> impl Strategy<Value = End> {
     prop_oneof![
         4 => select(vec!["stop", "tool_calls", "length"]).prop_map(End::Finish),
         1 => Just(End::None),

@@ -1,0 +1,70 @@
+//! What the guard of a choice knows about its turn.
+
+use std::sync::Arc;
+
+use once_cell::sync::OnceCell;
+
+use crate::config;
+use crate::guard::tool_calls::{Offered, Validators};
+use crate::turn::{Message, Part, ToolChoice, Turn};
+
+/// What the guard knows about a turn; shared by its attempts and choices.
+pub struct GuardContext {
+    pub(super) offered: Arc<Offered>,
+    pub(super) validators: OnceCell<Arc<Validators>>,
+    /// Whether the client requires a call.
+    pub(super) required: bool,
+    /// Whether calls are allowed at all.
+    pub(super) calls_allowed: bool,
+    /// The model has used tools just before.
+    pub(super) working: bool,
+    /// Whether repetition is looked for.
+    pub(super) repetition: bool,
+    /// Whether the end of a turn is looked at.
+    pub(super) nudge: bool,
+    /// Makes identifiers for calls that come without.
+    pub(super) seed: String,
+}
+
+impl GuardContext {
+    /// The context of a turn. Nothing is computed or copied until an answer needs it.
+    pub fn new(turn: &Turn, seed: &str, settings: &config::Guard) -> Self {
+        let required = matches!(
+            turn.tool_choice,
+            ToolChoice::Required | ToolChoice::Named(_)
+        );
+        Self {
+            offered: Arc::new(Offered::new(turn.callable_tools())),
+            validators: OnceCell::new(),
+            required: required && !turn.tools.is_empty(),
+            calls_allowed: turn.is_tool_turn(),
+            working: turn.messages.last().is_some_and(is_tool_result),
+            repetition: settings.repetition,
+            nudge: settings.nudge,
+            seed: seed.to_owned(),
+        }
+    }
+
+    /// The tools' compiled schemas; hashing them is left until a call needs them, not before the
+    /// first token.
+    pub(super) fn validators(&self) -> &Validators {
+        self.validators
+            .get_or_init(|| Validators::for_tools(self.offered.tools()))
+    }
+}
+
+fn is_tool_result(message: &Message) -> bool {
+    let mut parts = message.parts().iter();
+    parts.any(|part| matches!(part, Part::ToolResult(_)))
+}
+
+/// What an attempt goes on from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start {
+    /// Calls that have reached the client already.
+    pub calls: u32,
+    /// Visible text has been said: more of it begins a new paragraph.
+    pub after_text: bool,
+    /// An announcement without an action may be asked about.
+    pub may_nudge: bool,
+}
