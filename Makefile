@@ -11,6 +11,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 CARGO   := cargo
 GATEWAY := $(TARGET)/quick/drover
 BENCH   := bench/latency/Cargo.toml
+COUNT   := bench/callgrind/Cargo.toml
 
 .PHONY: help
 help: ## Show this list
@@ -48,17 +49,19 @@ llama: ## Build and cache the real llama-server and two small models (about 12 m
 ##@ Check
 
 .PHONY: test
-test: setup-test fmt-check clippy unit test-chaos test-llama ## Everything that must pass: format, lints, unit, integration, real llama-server
+test: setup-test fmt-check clippy unit test-streams test-chaos test-llama ## Everything that must pass: format, lints, unit, integration, real llama-server
 
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path $(BENCH)
+	$(CARGO) fmt --manifest-path $(COUNT)
 
 .PHONY: fmt-check
 fmt-check:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path $(BENCH) --check
+	$(CARGO) fmt --manifest-path $(COUNT) --check
 
 .PHONY: clippy
 clippy: setup ## Lint everything, warnings are errors
@@ -69,6 +72,10 @@ clippy: setup ## Lint everything, warnings are errors
 unit: setup ## Unit, golden and integration tests
 	$(CARGO) test --locked
 	$(CARGO) test --locked --manifest-path $(BENCH) --target-dir $(TARGET)/bench
+
+.PHONY: test-streams
+test-streams: setup-test ## Random streams of the turn loop, read by the official Python SDKs
+	scripts/sdk-streams.sh
 
 .PHONY: test-chaos
 test-chaos: setup-test build ## Backends killed under load and clients that leave, on simulated servers
@@ -81,7 +88,8 @@ test-llama: setup-test build llama ## The official SDKs through the gateway on r
 
 .PHONY: nightly
 nightly: test ## Long things: everything of `test`, then more cases of the property tests, repeated SDK runs, more chaos
-	PROPTEST_CASES=20000 $(CARGO) test --locked --profile quick
+	PROPTEST_CASES=20000 DROVER_STREAMS=200000 $(CARGO) test --locked --profile quick
+	DROVER_TEST_PROFILE=quick DROVER_STREAMS=20000 scripts/sdk-streams.sh
 	for round in 1 2 3; do GATEWAY=$(GATEWAY) scripts/test-llama.sh; done
 	python3 tests/chaos/run.py --gateway $(GATEWAY) --requests 2000
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 200
@@ -92,6 +100,11 @@ nightly: test ## Long things: everything of `test`, then more cases of the prope
 bench-latency: build ## What the gateway adds to a request, side by side with the same backend asked directly
 	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 	@$(TARGET)/bench/release/drover-bench-latency --gateway $(GATEWAY) --out bench/results/latency.json
+
+.PHONY: bench-guards
+bench-guards: setup ## Instructions per streamed token with guards off and on (needs valgrind)
+	@$(CARGO) build --locked --profile quick -q --manifest-path $(COUNT)
+	@$(TARGET)/quick/drover-bench-callgrind --out bench/results/callgrind.json
 
 .PHONY: bench-llama
 bench-llama: build llama ## The same on a real llama-server: first token, and time between tokens

@@ -263,8 +263,10 @@ impl Conversion for ChatConversion {
     }
 
     fn begin(&mut self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest {
-        self.accounting
-            .attempt_ended(self.attempt.chunks.usage(), self.delivered);
+        if self.attempt.has_begun() {
+            let usage = self.attempt.chunks.usage();
+            self.accounting.attempt_ended(usage, self.delivered);
+        }
         self.ledger.attempt_begins();
         self.forget_attempt();
         self.attempt = self.new_attempt(ask.is_some_and(|ask| ask.constrain.is_some()));
@@ -400,6 +402,7 @@ impl Conversion for ChatConversion {
         Report {
             usage,
             hidden: self.accounting.hidden(),
+            attempts: self.accounting.attempts(self.attempt.chunks.usage()),
             stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
             unguarded: !self.attempt.choices.iter().all(ChoiceState::is_guarded),

@@ -74,6 +74,11 @@ impl Attempt {
         }
     }
 
+    /// Whether it is one, and not what stands there before the first.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.choices.is_empty()
+    }
+
     pub(super) fn all_stopped(&self) -> bool {
         self.choices.iter().all(|choice| choice.stop.is_some())
     }

@@ -59,6 +59,8 @@ pub struct Report {
     pub usage: Usage,
     /// Generated tokens the client never saw: those of abandoned attempts.
     pub hidden: u64,
+    /// Tokens of every attempt by itself, where a turn can have several.
+    pub attempts: Vec<Usage>,
     /// Why the (first) choice ended.
     pub stop: Option<Stop>,
     /// Timings of the last attempt.

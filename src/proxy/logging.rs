@@ -112,6 +112,9 @@ fn count(ctx: &Context, record: &Record) {
     for why in &done.attempts {
         metrics.attempt(*why);
     }
+    for (why, usage) in done.attempts.iter().zip(&ctx.report.attempts) {
+        metrics.attempt_tokens(*why, *usage);
+    }
     for cause in &done.aborts {
         metrics.upstream_abort(*cause);
     }

@@ -17,6 +17,7 @@ use super::labels::{AbortCause, Configured, Dialect, Outcome, Stage, TokenKind, 
 use crate::guard::context::PrefixBreak;
 use crate::guard::intervention::Intervention;
 use crate::session::Source;
+use crate::turn::Usage;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -56,6 +57,7 @@ pub struct Metrics {
     inter_token: HistogramVec,
     tokens: IntCounterVec,
     attempts: IntCounterVec,
+    attempt_tokens: IntCounterVec,
     interventions: IntCounterVec,
     guard_not_evaluated: IntCounter,
     prefix_breaks: IntCounterVec,
@@ -128,6 +130,11 @@ impl Metrics {
                 "drover_attempts_total",
                 "Upstream requests by the reason they were made.",
                 &["why"],
+            )?,
+            attempt_tokens: declare.counters(
+                "drover_attempt_tokens_total",
+                "Tokens by the reason of their attempt, delivered or not: how warm the cache was for it.",
+                &["why", "kind"],
             )?,
             interventions: declare.counters(
                 "drover_interventions_total",
@@ -221,6 +228,20 @@ impl Metrics {
     /// Counts an upstream request.
     pub fn attempt(&self, why: Why) {
         self.attempts.with_label_values(&[why.as_str()]).inc();
+    }
+
+    /// Counts the tokens of one upstream request.
+    pub fn attempt_tokens(&self, why: Why, usage: Usage) {
+        for (kind, count) in [
+            (TokenKind::Input, usage.prompt.saturating_sub(usage.cached)),
+            (TokenKind::Cached, usage.cached),
+            (TokenKind::Output, usage.completion),
+        ] {
+            if count > 0 {
+                let labels = [why.as_str(), kind.as_str()];
+                self.attempt_tokens.with_label_values(&labels).inc_by(count);
+            }
+        }
     }
 
     /// Counts something a guard changed, or would have.
