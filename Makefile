@@ -102,9 +102,12 @@ bench-latency: build ## What the gateway adds to a request, side by side with th
 	@$(TARGET)/bench/release/drover-bench-latency --gateway $(GATEWAY) --out bench/results/latency.json
 
 .PHONY: bench-guards
-bench-guards: setup ## Instructions per streamed token with guards off and on (needs valgrind)
+bench-guards: setup ## What guards cost: instructions per streamed token (needs valgrind), and time
 	@$(CARGO) build --locked --profile quick -q --manifest-path $(COUNT)
 	@$(TARGET)/quick/drover-bench-callgrind --out bench/results/callgrind.json
+	@$(MAKE) --no-print-directory build
+	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench
+	@$(TARGET)/bench/release/drover-bench-latency --guards --gateway $(GATEWAY) --out bench/results/latency-guards.json
 
 .PHONY: bench-llama
 bench-llama: build llama ## The same on a real llama-server: first token, and time between tokens

@@ -32,11 +32,11 @@ pub struct Sample {
     pub body: Vec<u8>,
 }
 
-/// A request, ready to be sent as often as needed.
-pub fn request(host: SocketAddr, body: &str) -> Vec<u8> {
+/// A request, ready to be sent as often as needed; `header` is a line of its own, or empty.
+pub fn request(host: SocketAddr, header: &str, body: &str) -> Vec<u8> {
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
-         Accept: */*\r\nContent-Length: {}\r\n\r\n{body}",
+         {header}Accept: */*\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

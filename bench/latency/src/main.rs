@@ -4,6 +4,8 @@
 //!     latency --gateway BINARY [--rounds N] [--out FILE]     against a simulated backend it starts
 //!     latency --attach [--rounds N] [--out FILE]             against what runs already: DROVER_URL,
 //!                                                            DROVER_BACKENDS (the first), DROVER_MODEL
+//!
+//! With --guards it is the gateway against itself: `direct` has its guards off, `through` has them on.
 
 mod http;
 mod measure;
@@ -21,6 +23,7 @@ use serde_json::{Value, json};
 struct Args {
     gateway: Option<PathBuf>,
     attach: bool,
+    guards: bool,
     rounds: usize,
     out: Option<PathBuf>,
 }
@@ -40,6 +43,7 @@ fn arguments() -> io::Result<Args> {
     let mut args = Args {
         gateway: None,
         attach: false,
+        guards: false,
         rounds: 9,
         out: None,
     };
@@ -53,6 +57,7 @@ fn arguments() -> io::Result<Args> {
         match name.as_str() {
             "--gateway" => args.gateway = Some(value()?.into()),
             "--attach" => args.attach = true,
+            "--guards" => args.guards = true,
             "--rounds" => args.rounds = value()?.parse().map_err(io::Error::other)?,
             "--out" => args.out = Some(value()?.into()),
             _ => return Err(io::Error::other(format!("unknown argument {name}"))),
@@ -69,8 +74,8 @@ fn run(args: &Args) -> io::Result<bool> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default().to_owned();
     let results = match &args.gateway {
-        Some(binary) => simulated(binary, args.rounds)?,
-        None => attached(args.rounds)?,
+        Some(binary) => simulated(binary, args)?,
+        None => attached(args)?,
     };
     print(&results, &load);
     if let Some(out) = &args.out {
@@ -85,23 +90,34 @@ fn run(args: &Args) -> io::Result<bool> {
         fs::write(out, format!("{document:#}\n"))?;
         println!("\nwritten to {}", out.display());
     }
-    Ok(results.iter().all(Measured::meets_goal))
+    Ok(match args.guards {
+        true => results.iter().all(Measured::guards_are_cheap),
+        false => results.iter().all(Measured::meets_goal),
+    })
 }
 
-fn simulated(binary: &std::path::Path, rounds: usize) -> io::Result<Vec<Measured>> {
+fn sides(args: &Args, direct: SocketAddr, through: SocketAddr) -> Sides {
+    match args.guards {
+        true => Sides::guards(through),
+        false => Sides {
+            direct,
+            through,
+            headers: [""; 2],
+        },
+    }
+}
+
+fn simulated(binary: &std::path::Path, args: &Args) -> io::Result<Vec<Measured>> {
     let fleet = processes::start(binary)?;
-    let sides = Sides {
-        direct: fleet.direct,
-        through: fleet.through,
-    };
+    let sides = sides(args, fleet.direct, fleet.through);
     let cpu = || fleet.gateway.cpu();
     workload::simulated()
         .iter()
-        .map(|workload| measure::run(workload, &sides, rounds, Some(&cpu)))
+        .map(|workload| measure::run(workload, &sides, args.rounds, Some(&cpu)))
         .collect()
 }
 
-fn attached(rounds: usize) -> io::Result<Vec<Measured>> {
+fn attached(args: &Args) -> io::Result<Vec<Measured>> {
     let variable =
         |name: &str| env::var(name).map_err(|_| io::Error::other(format!("{name} is not set")));
     let address = |url: &str| -> io::Result<SocketAddr> {
@@ -110,14 +126,12 @@ fn attached(rounds: usize) -> io::Result<Vec<Measured>> {
             .map_err(|_| io::Error::other(format!("{url} is no address")))
     };
     let backends = variable("DROVER_BACKENDS")?;
-    let sides = Sides {
-        direct: address(backends.split(',').next().unwrap_or_default())?,
-        through: address(&variable("DROVER_URL")?)?,
-    };
+    let direct = address(backends.split(',').next().unwrap_or_default())?;
+    let sides = sides(args, direct, address(&variable("DROVER_URL")?)?);
     let model = variable("DROVER_MODEL")?;
     workload::real(&model)
         .iter()
-        .map(|workload| measure::run(workload, &sides, rounds, None))
+        .map(|workload| measure::run(workload, &sides, args.rounds, None))
         .collect()
 }
 
