@@ -333,7 +333,9 @@ fn responses(stream: &str) -> Result<Accepted, String> {
         let item = &event["item"];
         match name.unwrap_or_default() {
             "response.output_text.delta" => {
-                accepted.texts.extend(event["delta"].as_str().map(str::to_owned));
+                accepted
+                    .texts
+                    .extend(event["delta"].as_str().map(str::to_owned));
             }
             "response.output_item.done" if item["type"] == "function_call" => {
                 let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();

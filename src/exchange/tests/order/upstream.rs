@@ -72,7 +72,11 @@ pub(in crate::exchange::tests) enum End {
 }
 
 /// The upstream's bytes, in pieces; none is a ping of the client.
-pub(in crate::exchange::tests) fn pieces(steps: &[Step], end: End, cut: usize) -> Vec<Option<Vec<u8>>> {
+pub(in crate::exchange::tests) fn pieces(
+    steps: &[Step],
+    end: End,
+    cut: usize,
+) -> Vec<Option<Vec<u8>>> {
     let chunk = |delta: Value, finish: Option<&str>| {
         format!(
             "data: {}\n\n",
