@@ -49,7 +49,7 @@ llama: ## Build and cache the real llama-server and two small models (about 12 m
 ##@ Check
 
 .PHONY: test
-test: setup-test fmt-check clippy unit test-streams test-chaos test-llama ## Everything that must pass: format, lints, unit, integration, real llama-server
+test: setup-test fmt-check clippy unit test-streams test-chaos test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -86,11 +86,17 @@ test-llama: setup-test build llama ## The official SDKs through the gateway on r
 	GATEWAY=$(GATEWAY) scripts/test-llama.sh
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 32 --at-once 8
 
+.PHONY: test-templates
+test-templates: setup-test build llama ## Agents' conversations, rendered by the chat templates of four families on a real llama-server
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/templates/run.py --gateway $(GATEWAY) \
+		Qwen3.5-4B Mistral-Small-3.2-24B-Instruct-2506 meta-llama-Llama-3.3-70B-Instruct openai-gpt-oss-120b
+
 .PHONY: nightly
 nightly: test ## Long things: everything of `test`, then more cases of the property tests, repeated SDK runs, more chaos
 	PROPTEST_CASES=20000 DROVER_STREAMS=200000 $(CARGO) test --locked --profile quick
 	DROVER_TEST_PROFILE=quick DROVER_STREAMS=20000 scripts/sdk-streams.sh
 	for round in 1 2 3; do GATEWAY=$(GATEWAY) scripts/test-llama.sh; done
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/templates/run.py --gateway $(GATEWAY) --all
 	python3 tests/chaos/run.py --gateway $(GATEWAY) --requests 2000
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 200
 
