@@ -19,10 +19,10 @@ pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::{load, parse};
 pub use pattern::{ModelGlob, Pattern};
 pub use schema::{
-    Admin, ApiKey, Auth, Backend, BuiltinFragment, Config, Context, Fleet, Guard, Health,
-    KeySource, KvLayout, Limits, Listener, LogFormat, MaySelect, ModelProfile, Passthrough,
-    PingoraSettings, Pool, Preset, Sampling, SlotCount, Telemetry, Timeouts, Tls, ToolCalls,
-    TurnLimits, Volatile, VolatilePattern,
+    Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Fleet, ForceTools,
+    Guard, Health, KeySource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect,
+    ModelProfile, Passthrough, PingoraSettings, Pool, Preset, Sampling, SlotCount, Telemetry,
+    Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

@@ -70,6 +70,32 @@ pub(super) mod duration {
     }
 }
 
+/// The same, or `null`.
+pub(super) mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::duration::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        #[derive(Deserialize)]
+        struct Given(#[serde(with = "super::duration")] Duration);
+        let given = Option::<Given>::deserialize(deserializer)?;
+        Ok(given.map(|Given(value)| value))
+    }
+}
+
 /// Sizes: a number of bytes, or with a unit (`32MiB`, `64kB`).
 pub(super) mod size {
     use bytesize::ByteSize;
@@ -124,6 +150,11 @@ pub(super) mod size {
 /// Schema of a duration.
 pub(super) fn duration_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "duration" })
+}
+
+/// Schema of a duration or `null`.
+pub(super) fn optional_duration_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "format": "duration" })
 }
 
 /// Schema of a size.

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use serde_json::value::RawValue;
 
 use super::accounting::Accounting;
 use super::chat_state::{Asks, Attempt, Told};
 use super::choice::{Begin, ChoiceState, Guards, Taken};
 use super::conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
 use super::count;
+use super::ladder::Ladder;
 use super::shaping::Shaping;
 use super::sink::Sink;
 use crate::dialect::llama::{self, Ask, Fault, Target, Upstream, stream_fault};
 use crate::dialect::{Dialect, Meta};
 use crate::guard::context::{Question, Step};
 use crate::guard::intervention::{Intervention, Ledger};
+use crate::guard::loops::Plan;
 use crate::guard::reask::reask;
 use crate::guard::stream::{GuardContext, Start};
 use crate::guard::trouble::Trouble;
@@ -30,6 +33,7 @@ pub struct ChatConversion {
     ledger: Ledger,
     /// None: the request goes as it came.
     shaping: Option<Shaping>,
+    ladder: Ladder,
     sink: Sink,
     attempt: Attempt,
     accounting: Accounting,
@@ -56,6 +60,7 @@ impl ChatConversion {
             attempt: Attempt::new(Vec::new(), &meta.id),
             asks: Asks::new(guards.retry_max()),
             ledger: guards.ledger(),
+            ladder: Ladder::default(),
             dialect,
             turn,
             meta,
@@ -69,6 +74,17 @@ impl ChatConversion {
             earlier: None,
             scratch: Vec::new(),
         }
+    }
+
+    /// Carry out what loop protection has planned.
+    #[must_use]
+    pub fn with_plan(mut self, plan: Plan) -> Self {
+        for kind in &plan.kinds {
+            self.ledger.record(kind, None, plan.note());
+        }
+        plan.apply(&mut self.turn);
+        self.ladder = Ladder::new(plan);
+        self
     }
 
     /// Where guards that decide before the first attempt record what they did.
@@ -105,6 +121,7 @@ impl ChatConversion {
                 may_nudge: self.may_ask(&Trouble::Announced) || !self.guards.act(),
             },
             constrained,
+            rule: self.ladder.rule(),
         };
         let choices = (0..self.turn.choices).map(|_| ChoiceState::new(&begin));
         Attempt::new(choices.collect(), &self.meta.id)
@@ -132,13 +149,27 @@ impl ChatConversion {
     }
 
     fn take(&mut self, choice: u32, taken: Taken, out: &mut BytesMut) {
-        let chunks = &self.attempt.chunks;
         for piece in taken.deltas {
-            self.told.note(&piece.0);
-            self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
+            self.deliver(choice, piece, out);
+        }
+        for _ in 0..taken.dropped {
+            self.ledger.record("finalize_dropped_call", None, None);
+        }
+        if let Some(Trouble::Denied {
+            name, arguments, ..
+        }) = &taken.trouble
+        {
+            self.ledger
+                .record("denied_call", Some(arguments), Some(name));
+            self.ladder.denied(name, arguments);
         }
         match taken.trouble {
-            Some(trouble) if self.may_ask(&trouble) => self.trouble = Some(trouble),
+            // The client has calls to go on with, or the summary that was wanted.
+            Some(Trouble::Denied { .. }) if self.told.calls > 0 => {
+                self.stop(choice, Stop::End, out)
+            }
+            Some(_) if self.ladder.is_finalizing() => self.stop(choice, Stop::End, out),
+            Some(trouble) if self.may_ask_after(&trouble) => self.trouble = Some(trouble),
             Some(trouble) => self.give_up_choice(choice, &trouble, out),
             None => {
                 if let Some(stop) = taken.stop {
@@ -153,7 +184,42 @@ impl ChatConversion {
         self.turn.choices == 1 && self.asks.allow(trouble)
     }
 
+    /// A denial says what to do, and takes nothing from what is there for mistakes.
+    fn may_ask_after(&self, trouble: &Trouble) -> bool {
+        match trouble {
+            Trouble::Denied { .. } => self.turn.choices == 1,
+            _ => self.may_ask(trouble),
+        }
+    }
+
+    /// To the client.
+    fn deliver(&mut self, choice: u32, piece: (Delta, Option<Box<RawValue>>), out: &mut BytesMut) {
+        self.told.note(&piece.0);
+        let chunks = &self.attempt.chunks;
+        self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
+    }
+
+    /// A summary of which nothing is left is ours, and may be followed by a call that does nothing.
+    fn complete_summary(&mut self, choice: u32, out: &mut BytesMut) {
+        if let Some(summary) = self.ladder.own_summary(self.told.text) {
+            self.ledger.record("finalize_summary", None, Some(&summary));
+            self.deliver(choice, (Delta::Text(summary), None), out);
+        }
+        let call = self
+            .ladder
+            .continuation(&self.turn.tools, &self.meta.id, self.told.calls);
+        if let Some(call) = call {
+            self.ledger.record("finalize_continuation", None, None);
+            for delta in call {
+                self.deliver(choice, (delta, None), out);
+            }
+        }
+    }
+
     fn stop(&mut self, choice: u32, stop: Stop, out: &mut BytesMut) {
+        if self.ladder.is_finalizing() {
+            self.complete_summary(choice, out);
+        }
         if let Some(state) = self.attempt.choices.get_mut(choice as usize) {
             state.stop = Some(stop.clone());
         }
@@ -168,11 +234,14 @@ impl ChatConversion {
         let state = self.attempt.choices.get(choice as usize);
         let cut = state.is_some_and(ChoiceState::was_cut);
         self.drop_repetition(choice, trouble);
+        self.ladder.gave_up(trouble);
         let answered = self.told.calls > 0 || (self.told.text && trouble.leaves_an_answer());
-        if !cut && !answered {
-            let chunks = &self.attempt.chunks;
-            let piece = (Delta::Text(self.guards.tell_client(trouble)), None);
-            self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
+        if !cut && !answered && !self.ladder.is_finalizing() {
+            let text = match trouble {
+                Trouble::Denied { .. } => self.ladder.gives_up(),
+                _ => self.guards.tell_client(trouble),
+            };
+            self.deliver(choice, (Delta::Text(text), None), out);
         }
         if let Some(state) = self.attempt.choices.get_mut(choice as usize) {
             state.give_up();
@@ -262,6 +331,18 @@ impl Conversion for ChatConversion {
         shorter
     }
 
+    fn at_once(&mut self, out: &mut BytesMut) -> bool {
+        let Some(text) = self.ladder.stops() else {
+            return false;
+        };
+        for choice in 0..self.turn.choices {
+            self.deliver(choice, (Delta::Text(text.clone()), None), out);
+            self.stop(choice, Stop::End, out);
+        }
+        self.close(out);
+        true
+    }
+
     fn begin(&mut self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest {
         if self.attempt.has_begun() {
             let usage = self.attempt.chunks.usage();
@@ -324,7 +405,7 @@ impl Conversion for ChatConversion {
         if self.context.is_some() {
             self.ledger.record(trouble.kind(), Some(why), None);
         }
-        let again = self.may_ask(&trouble);
+        let again = self.may_ask(&trouble) || self.ladder.is_finalizing();
         if again {
             self.trouble = Some(trouble);
         }
@@ -333,6 +414,16 @@ impl Conversion for ChatConversion {
 
     fn ask(&mut self) -> Option<Ask> {
         let trouble = self.trouble.as_ref()?;
+        if self.ladder.is_finalizing() {
+            return None;
+        }
+        if let Trouble::Denied { .. } = trouble {
+            let said = self.attempt.choices.first().map_or("", ChoiceState::said);
+            let ask = self.ladder.ask(trouble, said)?;
+            self.sink.keep();
+            self.kept = self.told;
+            return Some(ask);
+        }
         self.asks.use_up(trouble)?;
         let said = self.attempt.choices.first().map_or("", ChoiceState::said);
         let manner = self.guards.manner(self.guards.retry_max() - self.asks.left);
@@ -399,9 +490,13 @@ impl Conversion for ChatConversion {
         let first = self.attempt.choices.first();
         let usage = self.accounting.told(self.attempt.chunks.usage());
         let shaping = self.shaping.as_ref();
+        let hidden = self.accounting.hidden();
         Report {
+            loops: self
+                .ladder
+                .effects(usage.completion + hidden, self.told.calls > 0),
             usage,
-            hidden: self.accounting.hidden(),
+            hidden,
             attempts: self.accounting.attempts(self.attempt.chunks.usage()),
             stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::gate::{Admitted, Gate, Rule};
 use crate::config::{self, Preset};
 use crate::guard::intervention::{Ledger, Mode};
 use crate::guard::legacy;
@@ -90,6 +91,8 @@ pub(super) struct Begin<'a> {
     pub(super) start: Start,
     /// Whether the answer is held to the JSON of a call.
     pub(super) constrained: bool,
+    /// What becomes of tool calls.
+    pub(super) rule: Rule,
 }
 
 /// A piece for the client.
@@ -104,6 +107,8 @@ pub(super) struct Taken {
     pub(super) stop: Option<Stop>,
     /// It cannot go on like this.
     pub(super) trouble: Option<Trouble>,
+    /// Calls left out.
+    pub(super) dropped: u32,
 }
 
 /// See the module's documentation.
@@ -112,6 +117,7 @@ pub(super) struct ChoiceState {
     guard: Option<StreamGuard>,
     /// With `observe`: the guard has not complained yet.
     watching: bool,
+    gate: Gate,
     stops: StopMatcher,
     /// Why it ended.
     pub(super) stop: Option<Stop>,
@@ -131,6 +137,7 @@ impl ChoiceState {
             preset: begin.guards.preset,
             guard: begin.context.map(guard),
             watching: true,
+            gate: Gate::new(begin.rule.clone()),
             stops: StopMatcher::new(Arc::clone(&begin.stops)),
             stop: None,
             cut: false,
@@ -274,9 +281,21 @@ impl ChoiceState {
 
     /// Past the stop sequences, to the client.
     fn deliver(&mut self, delta: Delta, logprobs: Option<Box<RawValue>>, taken: &mut Taken) {
-        if taken.stop.is_some() {
+        if taken.stop.is_some() || matches!(taken.trouble, Some(Trouble::Denied { .. })) {
             return;
         }
+        let delta = match self.gate.admit(delta) {
+            Admitted::Piece(delta) => delta,
+            Admitted::Nothing => return,
+            Admitted::Dropped => {
+                taken.dropped += 1;
+                return;
+            }
+            Admitted::Denied(trouble) => {
+                taken.trouble = Some(trouble);
+                return;
+            }
+        };
         let Delta::Text(text) = delta else {
             if let Some(text) = self.stops.flush() {
                 self.out((Delta::Text(text), None), taken);
@@ -321,6 +340,7 @@ mod tests {
                 start: Start::default(),
                 stops: Arc::default(),
                 constrained: false,
+                rule: Rule::Open,
             });
             choice.push(Delta::Text("x".into()), None, &mut Taken::default());
             choice.finish(Stop::End, &mut Taken::default());

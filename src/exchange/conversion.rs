@@ -8,6 +8,7 @@ use crate::dialect::Dialect;
 use crate::dialect::llama::{Ask, Fault, Target};
 use crate::guard::context::{ContextState, PrefixBreak};
 use crate::guard::intervention::Intervention;
+use crate::guard::loops::Effects;
 use crate::turn::{Stop, Timings, TurnError, Usage};
 
 /// A request as a backend gets it.
@@ -71,6 +72,8 @@ pub struct Report {
     pub context: ContextState,
     /// Why the prompt began otherwise than the conversation's last one.
     pub breaks: Vec<PrefixBreak>,
+    /// What came of the turn for loop protection.
+    pub loops: Effects,
 }
 
 /// Turns what a backend says into what the client gets. No clocks, no sockets.
@@ -93,6 +96,12 @@ pub trait Conversion: Send {
     /// shorter now.
     fn overflowed(&mut self, prompt: u64, limit: u64) -> bool {
         let _ = (prompt, limit);
+        false
+    }
+
+    /// Append the whole answer if it is known without asking a backend.
+    fn at_once(&mut self, out: &mut BytesMut) -> bool {
+        let _ = out;
         false
     }
 

@@ -16,6 +16,8 @@ mod connector;
 mod conversion;
 mod count;
 mod fit;
+mod gate;
+mod ladder;
 mod overhead;
 mod relay;
 mod shaping;
@@ -156,7 +158,11 @@ pub async fn run<C: Connector, D: Downstream>(
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let budget = TurnBudget::new(exchange.limits, exchange.timeouts.total);
-    let end = match attempts::run(exchange, client, conversion, budget, &mut outcome).await {
+    let served = match at_once(client, conversion).await {
+        Some(done) => done,
+        None => attempts::run(exchange, client, conversion, budget, &mut outcome).await,
+    };
+    let end = match served {
         Ok(()) => deliver_whole(client, conversion).await,
         Err(Stopped::Gone) => {
             outcome.aborts.push(AbortCause::ClientGone);
@@ -166,6 +172,19 @@ pub async fn run<C: Connector, D: Downstream>(
     };
     outcome.end = end;
     outcome
+}
+
+/// Some answers are known before anybody is asked.
+async fn at_once<D: Downstream>(
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+) -> Option<Result<(), Stopped>> {
+    let mut out = BytesMut::new();
+    if !conversion.at_once(&mut out) {
+        return None;
+    }
+    client.learn(conversion);
+    Some(client.send(out.freeze()).await.map_err(Stopped::from))
 }
 
 /// Why a pool has no backend, as an error of the turn.

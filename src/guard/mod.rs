@@ -5,6 +5,7 @@ pub mod context;
 mod held;
 pub mod intervention;
 pub mod legacy;
+pub mod loops;
 pub mod preset;
 pub mod reask;
 pub mod reasoning;

@@ -81,6 +81,7 @@ pub fn reask(turn: &Turn, trouble: &Trouble, said: &str, manner: Manner<'_>) -> 
             trouble,
             Trouble::ReasoningOnly | Trouble::Repeating { thinking: true, .. }
         ),
+        ..Ask::default()
     };
     Reask { ask, told }
 }

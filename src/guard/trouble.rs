@@ -13,6 +13,15 @@ pub enum Trouble {
         /// The call as the model wrote it.
         raw: String,
     },
+    /// A call of a tool that is withheld.
+    Denied {
+        /// The tool.
+        name: String,
+        /// What the model is told.
+        why: String,
+        /// The call's arguments.
+        arguments: String,
+    },
     /// The client requires a call, and there is none.
     MissedCall,
     /// Reasoning, and nothing to show.
@@ -50,6 +59,7 @@ impl Trouble {
     pub fn written(&self) -> Option<&str> {
         match self {
             Self::Call { raw, .. } | Self::Leftover { raw } => Some(raw),
+            Self::Denied { arguments, .. } => Some(arguments),
             Self::Repeating { found, .. } => Some(&found.unit),
             Self::MissedCall | Self::ReasoningOnly | Self::Empty | Self::Announced => None,
         }
@@ -59,6 +69,7 @@ impl Trouble {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Call { bad, .. } => bad.kind(),
+            Self::Denied { .. } => "denied_call",
             Self::MissedCall => "missed_call",
             Self::ReasoningOnly => "reasoning_only",
             Self::Empty => "empty_answer",
@@ -72,6 +83,7 @@ impl Trouble {
     pub fn tell_model(&self) -> String {
         match self {
             Self::Call { bad, .. } => bad.tell_model(),
+            Self::Denied { why, .. } => why.clone(),
             Self::MissedCall => {
                 "A tool call is required here. Answer with a call of one of the tools.".to_owned()
             }
@@ -103,6 +115,7 @@ impl Trouble {
                 "The model's tool call could not be used ({}), and asking it again did not help.",
                 bad.kind().replace('_', " ")
             ),
+            Self::Denied { name, .. } => format!("The model insisted on calls of `{name}`, which were denied."),
             Self::MissedCall => "The model made no tool call although one was required, and asking it again did not help.".to_owned(),
             Self::ReasoningOnly | Self::Empty | Self::Announced => "The model gave no answer, and asking it again did not help.".to_owned(),
             Self::Leftover { .. } => "The model's answer was no more than the remains of a tool call, and asking it again did not help.".to_owned(),

@@ -12,6 +12,7 @@ use crate::dialect::Dialect;
 use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
 use crate::fleet::{BackendId, Lease};
 use crate::guard::intervention::Intervention;
+use crate::guard::loops;
 use crate::server::drain::InflightGuard;
 use crate::server::head;
 use crate::session::{SessionId, Visit};
@@ -38,6 +39,8 @@ pub struct Context {
     pub(super) native: Option<Native>,
     pub(super) exchanged: Option<Exchanged>,
     pub(super) report: Report,
+    /// What loop protection will remember of the turn once it is answered.
+    pub(super) loops: Option<loops::Pending>,
     /// What guards did, whatever the end.
     pub(super) interventions: Vec<Intervention>,
     pub(super) overhead: Option<Overhead>,
@@ -77,6 +80,7 @@ impl Context {
             native: None,
             exchanged: None,
             report: Report::default(),
+            loops: None,
             interventions: Vec::new(),
             overhead: None,
             gone: false,

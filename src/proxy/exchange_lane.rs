@@ -12,7 +12,7 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, auth, errors, sessions, shaping};
+use super::{Shared, auth, errors, loops, sessions, shaping};
 use crate::config::{Config, Preset};
 use crate::dialect::relay::Relay;
 use crate::dialect::{Dialect, Meta};
@@ -22,7 +22,6 @@ use crate::exchange::{
 };
 use crate::fleet::Pool;
 use crate::guard::preset;
-use crate::session::Served;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::telemetry::labels::{Configured, Stage};
@@ -74,16 +73,7 @@ pub(super) async fn serve(
     if let Some(visit) = &ctx.visit {
         shared.sessions.record(visit, &ctx.id, &ctx.interventions);
     }
-    if let (End::Complete, Some(visit), Some(backend)) =
-        (&outcome.end, &ctx.visit, &outcome.backend)
-    {
-        let served = Served {
-            backend: backend.id().clone(),
-            usage: ctx.report.usage,
-            context: ctx.report.context.clone(),
-        };
-        shared.sessions.commit(visit, served, Instant::now());
-    }
+    loops::commit(shared, ctx, &outcome);
     let left = outcome.end == End::ClientGone;
     ctx.exchanged = Some(outcome);
     if left { Err(gone(ctx)) } else { Ok(()) }
@@ -117,8 +107,13 @@ fn prepare(
             };
             let preset = preset(config, session, ctx, &pool);
             let shaping = shaping::of(config, preset, session, ctx, &pool, &turn)?;
+            let plan = loops::plan(config, ctx, &turn, preset);
             let guards = Guards::new(preset, config.guard.clone());
             let conversion = ChatConversion::new(dialect, turn, meta, guards).shaped(shaping);
+            let conversion = match plan {
+                Some(plan) => conversion.with_plan(plan),
+                None => conversion,
+            };
             Ok((pool, Box::new(conversion), stream))
         }
         ExchangeKind::CountTokens => {

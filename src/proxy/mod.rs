@@ -13,6 +13,7 @@ mod exchange_lane;
 mod headers;
 mod local;
 mod logging;
+mod loops;
 mod models;
 mod native_lane;
 mod route;

@@ -1,4 +1,4 @@
-//! Message hashes of conversations under way: too large to be kept for every session, and of use
+//! Message hashes and deeds of conversations under way: too large to be kept for every session, and of use
 //! only while a conversation goes on.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::key::SessionId;
 use super::lineage::LineageId;
+use crate::guard::loops::{Ledger, LoopState};
 
 /// Idle time after which hashes are forgotten.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
@@ -27,12 +28,23 @@ pub(super) struct HotCache {
 
 struct Entry {
     messages: Arc<[u64]>,
+    loops: Option<Loops>,
     seen: Instant,
+}
+
+/// Loop protection of a conversation under way, complete.
+#[derive(Clone)]
+pub(super) struct Loops {
+    pub(super) state: LoopState,
+    pub(super) ledger: Option<Arc<Ledger>>,
 }
 
 impl Entry {
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + size_of_val(&*self.messages)
+        let ledger = self.loops.as_ref().and_then(|loops| loops.ledger.as_ref());
+        ENTRY_BYTES
+            + size_of_val(&*self.messages)
+            + ledger.map_or(0, |ledger| size_of::<LoopState>() + ledger.bytes())
     }
 }
 
@@ -51,15 +63,22 @@ impl HotCache {
         Some(Arc::clone(&entry.messages))
     }
 
+    /// Where a lineage stands on the ladder, and what it has done.
+    pub(super) fn loops(&self, session: SessionId, lineage: LineageId) -> Option<Loops> {
+        self.entries.peek(&(session, lineage))?.loops.clone()
+    }
+
     pub(super) fn put(
         &mut self,
         session: SessionId,
         lineage: LineageId,
         messages: &[u64],
+        loops: Option<Loops>,
         now: Instant,
     ) {
         let entry = Entry {
             messages: messages.into(),
+            loops,
             seen: now,
         };
         self.bytes += entry.bytes();
@@ -114,14 +133,14 @@ mod tests {
         let now = Instant::now();
         let hashes = vec![7; 4096];
         for n in 0..1000 {
-            cache.put(session(n), LINEAGE, &hashes, now);
+            cache.put(session(n), LINEAGE, &hashes, None, now);
             assert!(cache.bytes <= MAX_BYTES);
         }
         assert!(cache.get(session(999), LINEAGE).is_some());
         assert!(cache.get(session(0), LINEAGE).is_none());
         let bytes: usize = cache.entries.iter().map(|(_, entry)| entry.bytes()).sum();
         assert_eq!(cache.bytes, bytes);
-        cache.put(session(1), LINEAGE, &vec![7; MAX_BYTES], now);
+        cache.put(session(1), LINEAGE, &vec![7; MAX_BYTES], None, now);
         assert_eq!(
             (cache.len(), cache.bytes),
             (0, 0),
@@ -133,12 +152,12 @@ mod tests {
     fn idle_hashes_are_forgotten() {
         let mut cache = HotCache::new();
         let start = Instant::now();
-        cache.put(session(1), LINEAGE, &[1], start);
-        cache.put(session(2), LINEAGE, &[2], start + IDLE / 2);
+        cache.put(session(1), LINEAGE, &[1], None, start);
+        cache.put(session(2), LINEAGE, &[2], None, start + IDLE / 2);
         cache.sweep(start + IDLE);
         assert!(cache.get(session(1), LINEAGE).is_none());
         assert_eq!(*cache.get(session(2), LINEAGE).unwrap(), [2]);
-        cache.put(session(2), LINEAGE, &[3], start + IDLE);
+        cache.put(session(2), LINEAGE, &[3], None, start + IDLE);
         cache.sweep(start + IDLE + IDLE / 2);
         assert_eq!(*cache.get(session(2), LINEAGE).unwrap(), [3]);
         assert_eq!(cache.len(), 1);

@@ -12,19 +12,13 @@ use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::turn::{Content, Image, Message, Part, Role, Turn, human_text};
+use crate::turn::{Content, Image, Message, Part, Role, Turn, human_text, is_summary};
 
 /// Characters of the first human text that count.
 const OPENER_CHARS: usize = 512;
 
 /// Hashes may be stored, so that their seed is ours and never changes.
 const SEED: u64 = 0x6472_6f76_6572_0001;
-
-/// How clients begin a conversation that continues one they have summarised (Claude Code, Codex).
-const CONTINUATIONS: &[&str] = &[
-    "This session is being continued from a previous conversation",
-    "Another language model started to solve this problem",
-];
 
 /// What the human said first, at most 512 characters: the first user message with text of its own.
 /// Falls back to injected text where there is no other.
@@ -112,6 +106,8 @@ pub struct Transcript {
     base: u64,
     continues: bool,
     messages: Vec<u64>,
+    /// Where in the request each of them stands.
+    places: Vec<u32>,
     /// Hash of the messages up to and including each.
     prefixes: Vec<u64>,
 }
@@ -126,7 +122,10 @@ impl Transcript {
         };
         let name = agent.unwrap_or(opener);
         let base = xxh3_64_with_seed(name.as_bytes(), SEED ^ kind as u64);
-        let messages: Vec<u64> = turn.messages.iter().filter_map(hash).collect();
+        let hashed = turn.messages.iter().map(hash).zip(0..);
+        let (messages, places): (Vec<u64>, Vec<u32>) = hashed
+            .filter_map(|(hash, place)| Some((hash?, place)))
+            .unzip();
         let mut all = SEED;
         let prefixes = messages.iter().map(|message| {
             all = join(all, *message);
@@ -135,9 +134,10 @@ impl Transcript {
         Self {
             kind,
             base,
-            continues: CONTINUATIONS.iter().any(|words| opener.starts_with(words)),
+            continues: is_summary(opener),
             prefixes: prefixes.collect(),
             messages,
+            places,
         }
     }
 
@@ -170,6 +170,14 @@ impl Transcript {
         }
     }
 
+    /// How many messages of the request the first `length` hashes stand for.
+    fn span(&self, length: usize) -> usize {
+        match length.checked_sub(1) {
+            None => 0,
+            Some(last) => self.places[last] as usize + 1,
+        }
+    }
+
     fn has_in_a_row(&self, pair: [u64; 2]) -> bool {
         self.messages.windows(2).any(|window| window == pair)
     }
@@ -183,7 +191,7 @@ pub struct Trail {
     kind: Kind,
     /// The base of the last transcript; another than the id's after a compaction.
     base: u64,
-    length: usize,
+    length: u32,
     key: u64,
     last: [u64; 2],
 }
@@ -199,7 +207,7 @@ impl Trail {
             id,
             kind: transcript.kind,
             base: transcript.base,
-            length: transcript.messages.len(),
+            length: transcript.messages.len() as u32,
             key: transcript.key(),
             last,
         }
@@ -212,12 +220,19 @@ impl Trail {
 
     /// Messages of the last transcript.
     pub fn length(&self) -> usize {
-        self.length
+        self.length as usize
+    }
+
+    /// How many messages of the request were there at the last transcript; none when `transcript`
+    /// does not begin with it.
+    pub fn covered(&self, transcript: &Transcript) -> Option<usize> {
+        self.is_extended_by(transcript)
+            .then(|| transcript.span(self.length()))
     }
 
     /// Whether `transcript` is the last one again.
     pub fn is_retried_by(&self, transcript: &Transcript) -> bool {
-        self.length == transcript.messages.len() && self.key == transcript.key()
+        self.length() == transcript.messages.len() && self.key == transcript.key()
     }
 
     fn begins_like(&self, transcript: &Transcript) -> bool {
@@ -225,7 +240,7 @@ impl Trail {
     }
 
     fn is_extended_by(&self, transcript: &Transcript) -> bool {
-        self.length <= transcript.messages.len() && self.key == transcript.prefix(self.length)
+        self.length() <= transcript.messages.len() && self.key == transcript.prefix(self.length())
     }
 
     /// Messages were cut out or replaced in the middle: the end of what is known is still there.

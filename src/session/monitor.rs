@@ -1,5 +1,7 @@
 //! What a transcript cannot tell about its session.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::lineage::{LineageId, Place, Trail, Transcript, place};
@@ -7,6 +9,7 @@ use super::rate::Rate;
 use super::registry::Served;
 use crate::fleet::BackendId;
 use crate::guard::context::{ContextState, Remembered};
+use crate::guard::loops::{LoopState, Spent};
 use crate::turn::Usage;
 
 /// Lineages remembered of one session; Claude Code runs up to ten subagents beside the main one.
@@ -15,6 +18,10 @@ pub(super) const MAX_LINEAGES: usize = 12;
 /// Messages two conversations must have in common for one to profit from the other's KV cache: the
 /// human's and the model's first. Fewer say only that they begin alike.
 const WORTH_SHARING: usize = 2;
+
+/// Lineages of one session whose loop state is kept. Those under way have theirs in the hot cache
+/// too; of the others only the last ones in trouble matter.
+pub(super) const MAX_LOOPS: usize = 2;
 
 /// The state of one session, at most 2 KiB.
 #[derive(Debug)]
@@ -26,6 +33,8 @@ pub(super) struct SessionMonitor {
     pub(super) total: Counters,
     /// Times guards changed something, in turns that failed as well.
     pub(super) interventions: u32,
+    /// What had been spent when a human last set the session free.
+    freed: Freed,
     /// The most recently committed first.
     lineages: Vec<Lineage>,
 }
@@ -36,11 +45,31 @@ pub(super) struct Lineage {
     pub(super) trail: Trail,
     /// Who served it last, and has its KV cache.
     pub(super) backend: Option<BackendId>,
-    /// When its last turn was committed.
-    pub(super) seen: Instant,
-    pub(super) counters: Counters,
+    /// When its last turn was committed, in seconds since the session began.
+    seen: u32,
+    spent: Small,
     /// Of conversations that were counted or cut; others have nothing to remember.
     context: Option<Box<ContextState>>,
+    /// Where it stands on the ladder of loop protection, if that matters.
+    pub(super) loops: Option<Box<LoopState>>,
+}
+
+/// Counters in less space, which end at 4 billion.
+#[derive(Clone, Copy, Debug, Default)]
+struct Small {
+    turns: u32,
+    retries: u32,
+    prompt: u32,
+    cached: u32,
+    completion: u32,
+}
+
+/// Where a session's budget begins.
+#[derive(Clone, Copy, Debug, Default)]
+struct Freed {
+    turns: u32,
+    seconds: u32,
+    generated: u64,
 }
 
 /// What was done and spent.
@@ -54,6 +83,13 @@ pub(super) struct Counters {
     pub(super) tokens: Usage,
 }
 
+/// Where a turn was counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    pub(super) lineage: LineageId,
+    pub(super) is_retry: bool,
+}
+
 /// What a request meets.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
@@ -61,6 +97,9 @@ pub(super) struct Snapshot {
     pub(super) preferred: Option<BackendId>,
     pub(super) is_retry: bool,
     pub(super) context: Remembered,
+    /// Messages of the request that were there at the last turn.
+    pub(super) covered: Option<usize>,
+    pub(super) loops: Option<LoopState>,
 }
 
 impl Counters {
@@ -75,6 +114,43 @@ impl Counters {
     }
 }
 
+impl Small {
+    fn add(&mut self, is_retry: bool, usage: Usage) {
+        let add = |sum: &mut u32, more: u64| {
+            *sum = sum.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+        };
+        match is_retry {
+            true => add(&mut self.retries, 1),
+            false => add(&mut self.turns, 1),
+        }
+        add(&mut self.prompt, usage.prompt);
+        add(&mut self.cached, usage.cached);
+        add(&mut self.completion, usage.completion);
+    }
+}
+
+impl Lineage {
+    /// What was done and spent in it.
+    pub(super) fn counters(&self) -> Counters {
+        let Small {
+            turns,
+            retries,
+            prompt,
+            cached,
+            completion,
+        } = self.spent;
+        Counters {
+            turns,
+            retries,
+            tokens: Usage {
+                prompt: prompt.into(),
+                cached: cached.into(),
+                completion: completion.into(),
+            },
+        }
+    }
+}
+
 impl SessionMonitor {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -82,6 +158,7 @@ impl SessionMonitor {
             rate: Rate::default(),
             total: Counters::default(),
             interventions: 0,
+            freed: Freed::default(),
             lineages: Vec::new(),
         }
     }
@@ -120,6 +197,8 @@ impl SessionMonitor {
                     preferred: lineage.backend.clone(),
                     is_retry: lineage.trail.is_retried_by(transcript),
                     context: self.remembered(transcript, Some(index)),
+                    covered: lineage.trail.covered(transcript),
+                    loops: lineage.loops.as_deref().cloned(),
                 }
             }
             Place::New(lineage) => Snapshot {
@@ -127,6 +206,8 @@ impl SessionMonitor {
                 preferred: self.nearest(transcript, messages),
                 is_retry: false,
                 context: self.remembered(transcript, None),
+                covered: None,
+                loops: None,
             },
         }
     }
@@ -139,7 +220,8 @@ impl SessionMonitor {
         messages: impl Fn(LineageId) -> Option<M>,
         served: Served,
         now: Instant,
-    ) -> LineageId {
+    ) -> Counted {
+        let seconds = self.since_began(now);
         let place = self.place(transcript, messages);
         let (mut lineage, is_retry) = match place {
             Place::Known(index) => {
@@ -149,23 +231,71 @@ impl SessionMonitor {
             }
             Place::New(id) => {
                 self.make_room();
-                (Lineage::new(Trail::new(id, transcript), now), false)
+                (Lineage::new(Trail::new(id, transcript)), false)
             }
         };
         let Served {
             backend,
             usage,
             context,
+            loops: _,
         } = served;
         let id = lineage.trail.id;
         lineage.trail = Trail::new(id, transcript);
-        lineage.backend = Some(backend);
-        lineage.context = (!context.is_empty()).then(|| Box::new(context));
-        lineage.seen = now;
-        lineage.counters.add(is_retry, usage);
+        lineage.seen = seconds;
+        lineage.spent.add(is_retry, usage);
+        if backend.is_some() {
+            // A turn that asked nobody has learned nothing.
+            lineage.context = (!context.is_empty()).then(|| Box::new(context));
+            lineage.backend = backend;
+        }
         self.total.add(is_retry, usage);
         self.lineages.insert(0, lineage);
-        id
+        Counted {
+            lineage: id,
+            is_retry,
+        }
+    }
+
+    /// Where `lineage` stands on the ladder, if that matters.
+    pub(super) fn loops(&self, lineage: LineageId) -> Option<&LoopState> {
+        let found = self.lineages.iter().find(|l| l.trail.id == lineage);
+        found?.loops.as_deref()
+    }
+
+    /// Remember where `lineage` stands on the ladder, in place of the one that was not asked about
+    /// for longest.
+    pub(super) fn keep_loops(&mut self, lineage: LineageId, state: &LoopState) {
+        let Some(found) = self.lineages.iter_mut().find(|l| l.trail.id == lineage) else {
+            return;
+        };
+        found.loops = state.matters().then(|| Box::new(state.clone()));
+        let kept = self.lineages.iter_mut().filter(|l| l.loops.is_some());
+        kept.skip(MAX_LOOPS).for_each(|l| l.loops = None);
+    }
+
+    /// What was spent since a human last set the session free.
+    pub(super) fn spent(&self, now: Instant) -> Spent {
+        let Freed {
+            turns,
+            seconds,
+            generated,
+        } = self.freed;
+        let wall = self.since_began(now).saturating_sub(seconds);
+        Spent {
+            turns: self.total.turns.saturating_sub(turns),
+            generated: self.total.tokens.completion.saturating_sub(generated),
+            wall: Duration::from_secs(u64::from(wall)),
+        }
+    }
+
+    /// A human has set the session free: its budget begins again.
+    pub(super) fn free(&mut self, now: Instant) {
+        self.freed = Freed {
+            turns: self.total.turns,
+            seconds: self.since_began(now),
+            generated: self.total.tokens.completion,
+        };
     }
 
     /// What the lineage at `index` remembers of its size, and all cuts of its kind.
@@ -212,7 +342,7 @@ impl SessionMonitor {
             self.lineages.reserve_exact(1);
             return;
         }
-        let turns = |lineage: &Lineage| lineage.counters.turns;
+        let turns = |lineage: &Lineage| lineage.spent.turns;
         let most = self.lineages.iter().map(turns).max().unwrap_or(0);
         let main = self.lineages.iter().position(|l| turns(l) == most);
         let last = self.lineages.len() - 1;
@@ -223,6 +353,15 @@ impl SessionMonitor {
     fn seconds(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.since).as_secs()
     }
+
+    fn since_began(&self, now: Instant) -> u32 {
+        u32::try_from(self.seconds(now)).unwrap_or(u32::MAX)
+    }
+
+    /// When the last turn of `lineage` was committed, to the second.
+    pub(super) fn seen(&self, lineage: &Lineage) -> Instant {
+        self.since + Duration::from_secs(u64::from(lineage.seen))
+    }
 }
 
 impl Lineage {
@@ -232,12 +371,13 @@ impl Lineage {
         context.and_then(|c| c.cut()).map_or(0, |cut| cut.removed())
     }
 
-    fn new(trail: Trail, now: Instant) -> Self {
+    fn new(trail: Trail) -> Self {
         Self {
             trail,
             backend: None,
-            seen: now,
-            counters: Counters::default(),
+            seen: 0,
+            spent: Small::default(),
+            loops: None,
             context: None,
         }
     }

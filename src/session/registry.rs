@@ -12,17 +12,18 @@ use dashmap::mapref::entry::Entry as MapEntry;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::hot::HotCache;
+use super::hot::{HotCache, Loops};
 use super::interventions::{Done, Recent};
 use super::key::{SessionId, SessionKey, Source};
 use super::lineage::{LineageId, Transcript};
-use super::monitor::SessionMonitor;
+use super::monitor::{Counted, SessionMonitor};
 use super::recency::{Fate, Recency};
 use super::view::{Page, SessionSummary, SessionView};
 use crate::config::Limits;
 use crate::fleet::BackendId;
-use crate::guard::context::{ContextState, Remembered};
+use crate::guard::context::{self, ContextState};
 use crate::guard::intervention::Intervention;
+use crate::guard::loops::{self, Settled};
 use crate::turn::Usage;
 
 /// Sessions removed under one lock by the sweeper.
@@ -65,7 +66,9 @@ pub struct Visit {
     /// Requests of the session in the last 60 s, this one included.
     pub rate: u32,
     /// What is known of the conversation's size, and what was left out of it.
-    pub context: Remembered,
+    pub context: context::Remembered,
+    /// What loop protection knows about it.
+    pub loops: loops::Remembered,
 }
 
 impl Visit {
@@ -78,12 +81,14 @@ impl Visit {
 /// How a turn was answered.
 #[derive(Clone, Debug)]
 pub struct Served {
-    /// By whom.
-    pub backend: BackendId,
+    /// By whom; none when nothing was generated.
+    pub backend: Option<BackendId>,
     /// What it took.
     pub usage: Usage,
     /// What to remember of its size, and of what was left out.
     pub context: ContextState,
+    /// What loop protection remembers of it.
+    pub loops: Option<Settled>,
 }
 
 impl Sessions {
@@ -106,8 +111,22 @@ impl Sessions {
         let mut monitor = session.monitor.lock();
         let rate = monitor.hit(now);
         let snapshot = monitor.snapshot(&transcript, |lineage| self.hot.lock().get(id, lineage));
+        let spent = monitor.spent(now);
         drop(monitor);
+        let hot = self.hot.lock().loops(id, snapshot.lineage);
+        let (state, ledger) = match hot {
+            Some(Loops { state, ledger }) => (Some(state), ledger),
+            None => (snapshot.loops, None),
+        };
+        let loops = loops::Remembered {
+            state,
+            ledger,
+            covered: snapshot.covered,
+            is_retry: snapshot.is_retry,
+            spent,
+        };
         Visit {
+            loops,
             session,
             transcript,
             lineage: snapshot.lineage,
@@ -140,7 +159,9 @@ impl Sessions {
 
     /// The turn was answered, and the client has all of it. The lineage it was counted to may be
     /// another than at its beginning, when turns ran side by side.
-    pub fn commit(&self, visit: &Visit, served: Served, now: Instant) -> LineageId {
+    ///
+    /// Whether the turn was counted is part of the answer: retries of the last one are not.
+    pub fn commit(&self, visit: &Visit, mut served: Served, now: Instant) -> (LineageId, bool) {
         let Visit {
             session,
             transcript,
@@ -151,11 +172,20 @@ impl Sessions {
         let session = self.enter(id, now, || Arc::clone(session));
         let mut monitor = session.monitor.lock();
         let known = |lineage| self.hot.lock().get(id, lineage);
-        let lineage = monitor.commit(transcript, known, served, now);
+        let settled = served.loops.take();
+        let counted = monitor.commit(transcript, known, served, now);
+        let Counted { lineage, is_retry } = counted;
+        let before = self.hot.lock().loops(id, lineage);
+        let loops = match settled {
+            Some(settled) if !is_retry => {
+                Some(keep_loops(&mut monitor, lineage, settled, before, now))
+            }
+            _ => before,
+        };
         drop(monitor);
         let messages = transcript.messages();
-        self.hot.lock().put(id, lineage, messages, now);
-        lineage
+        self.hot.lock().put(id, lineage, messages, loops, now);
+        (lineage, !is_retry)
     }
 
     /// What guards did in the turn of request `request`, whatever became of it.
@@ -254,7 +284,8 @@ impl Sessions {
     pub fn view(&self, id: SessionId, now: Instant) -> Option<SessionView> {
         let (session, seen) = self.find(id)?;
         let interventions = self.recent.lock().of(id);
-        Some(SessionView::of(&session, seen, now, interventions))
+        let loops = |lineage| Some(self.hot.lock().loops(id, lineage)?.state);
+        Some(SessionView::of(&session, seen, now, loops, interventions))
     }
 
     fn find(&self, id: SessionId) -> Option<(Arc<Session>, Instant)> {
@@ -319,4 +350,30 @@ impl Sessions {
     pub(super) fn hot_lineages(&self) -> usize {
         self.hot.lock().len()
     }
+}
+
+/// Remember where a lineage stands on the ladder. Another turn of it may have been committed since
+/// this one began: what only ever grows does not shrink by that.
+fn keep_loops(
+    monitor: &mut SessionMonitor,
+    lineage: LineageId,
+    settled: Settled,
+    before: Option<Loops>,
+    now: Instant,
+) -> Loops {
+    let Settled {
+        mut state,
+        ledger,
+        frees_budget,
+        ..
+    } = settled;
+    let stored = before.as_ref().map(|loops| &loops.state);
+    if let Some(stored) = stored.or_else(|| monitor.loops(lineage)) {
+        state.keep_up_with(stored);
+    }
+    if frees_budget {
+        monitor.free(now);
+    }
+    monitor.keep_loops(lineage, &state);
+    Loops { state, ledger }
 }

@@ -4,12 +4,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::monitor::{Lineage, MAX_LINEAGES};
+use super::monitor::{Lineage, MAX_LINEAGES, MAX_LOOPS};
 use super::registry::Session;
 use super::*;
 use crate::config::Limits;
 use crate::dialect::Dialect;
 use crate::fleet::BackendId;
+use crate::guard::loops::LoopState;
 use crate::turn::Usage;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -63,11 +64,12 @@ impl Gateway {
 
     fn serve(&self, visit: &Visit, backend: &str) -> LineageId {
         let served = Served {
-            backend: backend.into(),
+            backend: Some(backend.into()),
             usage: USAGE,
             context: Default::default(),
+            loops: None,
         };
-        self.sessions.commit(visit, served, self.now)
+        self.sessions.commit(visit, served, self.now).0
     }
 
     fn turn(&self, headers: &[(&str, &str)], body: &Value) -> (SessionId, LineageId) {
@@ -358,9 +360,10 @@ fn beyond_their_number_the_least_recently_used_go() {
     sessions.commit(
         &slow,
         Served {
-            backend: "a".into(),
+            backend: Some("a".into()),
             usage: USAGE,
             context: Default::default(),
+            loops: None,
         },
         clock.get() + MINUTE,
     );
@@ -425,7 +428,8 @@ fn pages_show_the_most_recently_used_first() {
 #[test]
 fn a_session_takes_at_most_two_kibibytes() {
     let lineages = MAX_LINEAGES * size_of::<Lineage>();
-    let size = size_of::<Session>() + lineages + 80;
+    let loops = MAX_LOOPS * size_of::<LoopState>();
+    let size = size_of::<Session>() + lineages + loops + 80;
     println!(
         "session: {} bytes + {MAX_LINEAGES} × {} bytes",
         size_of::<Session>(),
@@ -517,7 +521,8 @@ mod figures {
             sessions.commit(
                 &visit,
                 Served {
-                    backend: "a".into(),
+                    backend: Some("a".into()),
+                    loops: None,
                     usage: USAGE,
                     context: Default::default(),
                 },

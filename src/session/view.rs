@@ -7,8 +7,10 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::interventions::InterventionView;
+use super::lineage::LineageId;
 use super::monitor::{Counters, Lineage};
 use super::registry::Session;
+use crate::guard::loops::{LoopState, LoopView};
 
 /// Part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,9 @@ pub struct LineageView {
     /// Its turns and tokens.
     #[serde(flatten)]
     pub spent: Spent,
+    /// Where it stands on the ladder of loop protection, while that is remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loop_protection: Option<LoopView>,
 }
 
 /// Turns and tokens.
@@ -129,6 +134,7 @@ impl SessionView {
         session: &Session,
         seen: Instant,
         now: Instant,
+        loops: impl Fn(LineageId) -> Option<LoopState>,
         interventions: Vec<InterventionView>,
     ) -> Self {
         let summary = SessionSummary::of(session, seen, now);
@@ -137,7 +143,11 @@ impl SessionView {
         Self {
             summary,
             lineages: lineages
-                .map(|lineage| LineageView::of(lineage, now))
+                .map(|lineage| {
+                    let hot = loops(lineage.trail.id);
+                    let state = hot.as_ref().or(lineage.loops.as_deref());
+                    LineageView::of(lineage, monitor.seen(lineage), now, state)
+                })
                 .collect(),
             interventions,
         }
@@ -145,15 +155,16 @@ impl SessionView {
 }
 
 impl LineageView {
-    fn of(lineage: &Lineage, now: Instant) -> Self {
+    fn of(lineage: &Lineage, seen: Instant, now: Instant, loops: Option<&LoopState>) -> Self {
         Self {
             id: lineage.trail.id.to_string(),
             kind: lineage.trail.kind().as_str(),
             backend: lineage.backend.as_ref().map(ToString::to_string),
             messages: lineage.trail.length(),
             messages_left_out: lineage.left_out(),
-            last_seen: at(lineage.seen, now),
-            spent: Spent::of(&lineage.counters),
+            last_seen: at(seen, now),
+            spent: Spent::of(&lineage.counters()),
+            loop_protection: loops.map(LoopState::view),
         }
     }
 }

@@ -60,6 +60,7 @@ pub struct Metrics {
     attempt_tokens: IntCounterVec,
     interventions: IntCounterVec,
     guard_not_evaluated: IntCounter,
+    loop_transitions: IntCounterVec,
     prefix_breaks: IntCounterVec,
     overhead: HistogramVec,
     upstream_aborts: IntCounterVec,
@@ -144,6 +145,11 @@ impl Metrics {
             guard_not_evaluated: declare.counter(
                 "drover_guard_not_evaluated_total",
                 "Turns answered without the guards of their preset; more than 0 is a defect.",
+            )?,
+            loop_transitions: declare.counters(
+                "drover_loop_transitions_total",
+                "Changes of the rung of loop protection (act, hint, narrow, finalize, stop), by reason.",
+                &["from", "to", "reason"],
             )?,
             prefix_breaks: declare.counters(
                 "drover_prefix_breaks_total",
@@ -254,6 +260,13 @@ impl Metrics {
     /// Counts a turn that was answered though a guard of its preset has not seen all of it.
     pub fn guard_not_evaluated(&self) {
         self.guard_not_evaluated.inc();
+    }
+
+    /// Counts a change of the rung of loop protection; the labels are its fixed names.
+    pub fn loop_transition(&self, from_to_reason: [&'static str; 3]) {
+        self.loop_transitions
+            .with_label_values(&from_to_reason)
+            .inc();
     }
 
     /// Counts a prompt that began otherwise than its conversation's last one.

@@ -26,6 +26,17 @@ const WRAPPERS: &[&str] = &[
 /// The heading Codex writes above a project's instructions.
 const INSTRUCTIONS_HEADING: &str = "# AGENTS.md instructions";
 
+/// How clients begin a conversation that continues one they have summarised (Claude Code, Codex).
+const SUMMARIES: &[&str] = &[
+    "This session is being continued from a previous conversation",
+    "Another language model started to solve this problem",
+];
+
+/// Whether a user's `text` is the client's own summary of what went before.
+pub fn is_summary(text: &str) -> bool {
+    SUMMARIES.iter().any(|words| text.starts_with(words))
+}
+
 /// What a human may have written of a user's `text`: injected elements at its beginning and end are
 /// left out, and white space around it. Empty when nothing is left. An element that is never closed
 /// is text.

@@ -16,6 +16,6 @@ pub use answer::{Answer, Choice};
 pub use error::TurnError;
 pub use event::{Delta, Event, Stop, Timings, Usage};
 pub use form::{AnswerForm, ToolForm, ToolKind};
-pub use injected::human_text;
+pub use injected::{human_text, is_summary};
 pub use message::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
 pub use request::{Extra, Tool, ToolChoice, Turn};

@@ -29,6 +29,23 @@ static OWN_THREAD: LazyLock<Runtime> = LazyLock::new(|| {
         .unwrap()
 });
 
+/// Makes an answer of a request's body.
+type Script = Arc<dyn Fn(&[u8]) -> Reply + Send + Sync>;
+
+/// A model played by a script.
+#[derive(Clone)]
+struct Model {
+    script: Script,
+    /// Whether the bodies it has seen are kept.
+    keeps: bool,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Model")
+    }
+}
+
 /// See the module's documentation. Stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Backend {
@@ -42,6 +59,8 @@ struct Shared {
     record: Record,
     once: Mutex<VecDeque<Reply>>,
     always: Mutex<Reply>,
+    /// Answers by what is asked.
+    model: Mutex<Option<Model>>,
     health: Mutex<Health>,
     connections: AtomicUsize,
 }
@@ -61,6 +80,7 @@ impl Backend {
             record: Record::default(),
             once: Mutex::default(),
             always: Mutex::new(reply),
+            model: Mutex::default(),
             health: Mutex::new(Health::Ok),
             connections: AtomicUsize::new(0),
         });
@@ -83,6 +103,16 @@ impl Backend {
     /// From now on every POST is answered so.
     pub(crate) fn always(&self, reply: Reply) {
         *self.shared.always.lock() = reply;
+    }
+
+    /// From now on POSTs are answered by what they ask; their bodies are kept if `keeps`.
+    pub(crate) fn plays(
+        &self,
+        keeps: bool,
+        script: impl Fn(&[u8]) -> Reply + Send + Sync + 'static,
+    ) {
+        let script = Arc::new(script);
+        *self.shared.model.lock() = Some(Model { script, keeps });
     }
 
     /// From now on GETs are answered so.
@@ -231,11 +261,17 @@ impl Connection {
                 .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
                 .await?;
         }
-        let early = reply.early;
+        let model = shared.model.lock().clone();
+        let early = reply.early && model.is_none();
         let body = if early {
             Default::default()
         } else {
             self.reader.body(&headers).await?
+        };
+        let (reply, body) = match model {
+            None => (reply, body),
+            Some(model) if model.keeps => ((model.script)(&body), body),
+            Some(model) => ((model.script)(&body), Default::default()),
         };
         let request = Recorded {
             connection,

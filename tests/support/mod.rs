@@ -1,5 +1,6 @@
 //! What the tests are made of.
 
+pub(crate) mod agent;
 pub(crate) mod backend;
 pub(crate) mod checks;
 pub(crate) mod client;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::Context;
 use super::sampling::Sampling;
+use super::{Budgets, Loops};
 
 /// Guards of a turn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +26,10 @@ pub struct Guard {
     pub context: Context,
     /// Token limits, sampling, and what tools look like upstream.
     pub sampling: Sampling,
+    /// Agents that go round in circles.
+    pub loops: Loops,
+    /// What one session may spend until a human says something.
+    pub budgets: Budgets,
 }
 
 impl Default for Guard {
@@ -37,6 +42,8 @@ impl Default for Guard {
             tool_calls: ToolCalls::default(),
             context: Context::default(),
             sampling: Sampling::default(),
+            loops: Loops::default(),
+            budgets: Budgets::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod fleet;
 mod guard;
 mod limits;
 mod listen;
+mod loops;
 mod operations;
 mod sampling;
 
@@ -19,6 +20,7 @@ pub use fleet::{Backend, Fleet, Health, KvLayout, Passthrough, Pool, SlotCount};
 pub use guard::{Guard, Preset, ToolCalls};
 pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};
+pub use loops::{Budgets, ForceTools, Loops};
 pub use operations::{LogFormat, PingoraSettings, Telemetry};
 pub use sampling::{ModelProfile, Sampling};
 

@@ -51,6 +51,7 @@ impl<'a> Checker<'a> {
         self.limits(config);
         self.fleet(config);
         self.guard(config);
+        self.loops(config);
         self.operations(config);
     }
 
@@ -105,6 +106,31 @@ impl<'a> Checker<'a> {
         }
         if config.turn.max_attempts == 0 {
             self.error("turn.max_attempts", "must be at least 1");
+        }
+    }
+
+    fn loops(&mut self, config: &Config) {
+        let loops = &config.guard.loops;
+        let counts = [
+            ("stagnation_threshold", loops.stagnation_threshold),
+            ("finalize_threshold", loops.finalize_threshold),
+            ("loop_repeat_threshold", loops.loop_repeat_threshold),
+            ("review_cycle_limit", loops.review_cycle_limit),
+            ("no_progress_threshold", loops.no_progress_threshold),
+            (
+                "unproductive_exhaustion_limit",
+                loops.unproductive_exhaustion_limit,
+            ),
+            ("finalize_session_hard_cap", loops.finalize_session_hard_cap),
+        ];
+        for (key, count) in counts {
+            // The streaks are counted in a byte.
+            if !(1..=200).contains(&count) {
+                self.error(format!("guard.loops.{key}"), "must be from 1 to 200");
+            }
+        }
+        for (index, tool) in loops.polling_tools.iter().enumerate() {
+            self.glob(&format!("guard.loops.polling_tools[{index}]"), tool);
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Ask {
     pub temperature: Option<f64>,
     /// Keep the model from reasoning, where its template has a switch.
     pub thinking_off: bool,
+    /// No tool may be called.
+    pub no_calls: bool,
 }
 
 /// The request body. Always a stream: silence, garbage and disconnects are seen at once.
@@ -81,7 +83,8 @@ fn write_prompt(turn: &Turn, ask: Option<&Ask>, target: Target<'_>, body: &mut O
     let items = items(messages, target.rules, target.vision.unwrap_or(true));
     write_array(body.key("messages"), &items, write_item);
     let constrain = ask.and_then(|ask| ask.constrain.as_deref());
-    write_tools(turn, constrain.is_some(), body);
+    let no_calls = ask.is_some_and(|ask| ask.no_calls);
+    write_tools(turn, constrain.is_some(), no_calls, body);
     for (name, value) in &turn.extra {
         if !ask.is_some_and(|ask| ask.replaces(name)) {
             body.raw(name, value);
@@ -116,7 +119,7 @@ fn max_tokens(limit: Option<u64>, target: Target<'_>) -> Option<u64> {
 
 /// A named choice is not enforced by llama-server (an object falls back to `auto`): offer that tool
 /// alone and require a call.
-fn write_tools(turn: &Turn, constrained: bool, body: &mut ObjectWriter<'_>) {
+fn write_tools(turn: &Turn, constrained: bool, no_calls: bool, body: &mut ObjectWriter<'_>) {
     if turn.tools.is_empty() {
         return;
     }
@@ -134,6 +137,7 @@ fn write_tools(turn: &Turn, constrained: bool, body: &mut ObjectWriter<'_>) {
     match turn.tool_choice {
         // The schema decides; a grammar for calls beside it would contradict it.
         _ if constrained => {}
+        _ if no_calls => body.member("tool_choice", "none"),
         ToolChoice::Auto => {}
         ToolChoice::None => body.member("tool_choice", "none"),
         ToolChoice::Required | ToolChoice::Named(_) => body.member("tool_choice", "required"),

@@ -119,6 +119,8 @@ fn covered_by(trouble: &Trouble) -> &'static str {
             BadCall::Malformed(_) => "malformed",
             BadCall::Invalid(_) => "invalid",
         },
+        // Takes a conversation that goes round: tests/cases/loop_cases.rs, in every dialect and mode.
+        Trouble::Denied { .. } => "denied_call",
         Trouble::MissedCall => "missed_call",
         Trouble::ReasoningOnly => "reasoning_only",
         Trouble::Empty => "empty_answer",

@@ -40,6 +40,8 @@ pub enum PrefixBreak {
     Narrowing,
     /// The client names one tool; it is offered alone.
     ToolChoice,
+    /// After broken tool calls the model sees the conversation's ends only.
+    SessionReset,
 }
 
 impl PrefixBreak {
@@ -49,6 +51,7 @@ impl PrefixBreak {
             Self::Prune => "prune",
             Self::Narrowing => "narrowing",
             Self::ToolChoice => "tool_choice",
+            Self::SessionReset => "session_reset",
         }
     }
 }

@@ -1,0 +1,284 @@
+//! What loop protection does to a turn and to its session: summaries, stops, resets, the view.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::agent::talk::{Talk, call, everywhere, last, ls, names};
+use crate::support::agent::{Item, Protocol};
+use crate::support::*;
+
+everywhere! {
+    async fn case_103_calls_in_a_summary_are_dropped(protocol: Protocol, stream: bool) {
+        let mut talk = Talk::new(protocol, stream, &[]).await;
+        for _ in 0..9 {
+            talk.bash("ls", "a b");
+        }
+        let textual = r#"<tool_call>{"name":"Bash","arguments":{"command":"ls"}}</tool_call>"#;
+        talk.backend.then(Reply::says(&["It is half done.", textual])).then(Reply::says(&[textual]));
+        let (heard, asked) = talk.ask().await;
+        assert_eq!((heard.text.as_str(), asked.len()), ("It is half done.", 1));
+        assert!(names(&heard).is_empty());
+        // Nothing is left of it: our own words.
+        talk.text("…");
+        talk.user("do it");
+        talk.bash("ls", "a b");
+        let (heard, asked) = talk.ask().await;
+        assert_eq!(asked[0]["tool_choice"], "none");
+        assert!(heard.text.contains("`Bash` with `{\"command\":\"ls\"}` was called 10 times"), "{heard:?}");
+    }
+}
+
+/// One turn whose tool call cannot be used, however often the model is asked.
+async fn bad_turn(talk: &mut Talk, n: usize) {
+    talk.work(1);
+    for _ in 0..3 {
+        talk.backend.then(call("Bash", &json!({"wrong": n})));
+    }
+    let (heard, _) = talk.ask().await;
+    assert!(heard.text.contains("could not be used"), "{heard:?}");
+}
+
+everywhere! {
+    async fn case_107_a_contaminated_view_is_reset(protocol: Protocol, stream: bool) {
+        let mut talk = Talk::new(protocol, stream, &[]).await;
+        talk.work(12);
+        for n in 0..3 {
+            bad_turn(&mut talk, n).await;
+        }
+        talk.work(1);
+        talk.backend.then(ls());
+        let (heard, asked) = talk.ask().await;
+        assert_eq!(names(&heard), ["Bash"]);
+        let messages = asked[0]["messages"].as_array().unwrap();
+        assert!(messages.len() <= 2 + 1 + 9, "{}", messages.len());
+        let text = asked[0].to_string();
+        assert!(text.contains("[SESSION RESET") && text.contains("do it"), "{text}");
+        let calls = text.matches("\"tool_calls\"").count();
+        assert_eq!(calls, text.matches("\"tool_call_id\"").count(), "pairs are whole");
+        // The next turn begins with the same bytes.
+        talk.work(1);
+        talk.backend.then(ls());
+        let (_, next) = talk.ask().await;
+        let next = next[0]["messages"].as_array().unwrap();
+        assert_eq!(&next[..messages.len()], &messages[..]);
+        let breaks = talk.gateway.metric("drover_prefix_breaks_total", "session_reset").await;
+        assert_eq!(breaks, 1.0);
+    }
+}
+
+everywhere! {
+    async fn case_108_after_three_resets_one_summary(protocol: Protocol, stream: bool) {
+        let settings = [("guard.loops.contamination_max_resets", json!(0))];
+        let mut talk = Talk::new(protocol, stream, &settings).await;
+        talk.work(12);
+        for n in 0..3 {
+            bad_turn(&mut talk, n).await;
+        }
+        talk.work(1);
+        let (_, asked) = talk.ask().await;
+        assert_eq!(asked[0]["tool_choice"], "none");
+        assert!(last(&asked[0]).contains("plain text only"));
+        talk.text("This is what is done.");
+        talk.user("Now do something else.");
+        talk.backend.then(ls());
+        let (heard, asked) = talk.ask().await;
+        assert_eq!((names(&heard), asked[0].get("tool_choice")), (vec!["Bash"], None));
+    }
+}
+
+everywhere! {
+    async fn a_stop_takes_no_generation_and_says_why(protocol: Protocol, stream: bool) {
+        let settings = [("guard.loops.finalize_session_hard_cap", json!(1))];
+        let mut talk = Talk::new(protocol, stream, &settings).await;
+        for _ in 0..9 {
+            talk.bash("ls", "a b");
+        }
+        talk.ask().await;
+        talk.text("Hello there!");
+        talk.user("do it");
+        talk.ask().await;
+        talk.bash("ls", "a b");
+        let (heard, asked) = talk.ask().await;
+        assert!(asked.is_empty(), "nothing is generated");
+        assert_eq!(heard.stop, protocol.end_turn());
+        for part in ["`Bash`", "10 times", "turns and", "generated tokens", "send a message"] {
+            assert!(heard.text.contains(part), "{part}: {}", heard.text);
+        }
+        let log = talk.gateway.log().join("\n");
+        assert!(log.contains("session hard cap reached (1/1)"), "{log}");
+        let stops = talk.gateway.metric("drover_loop_transitions_total", r#"to="stop""#).await;
+        assert_eq!(stops, 1.0);
+        talk.text(&heard.text);
+        talk.user("Look into b.");
+        talk.backend.then(ls());
+        let (heard, asked) = talk.ask().await;
+        assert_eq!((names(&heard), asked.len()), (vec!["Bash"], 1));
+    }
+}
+
+everywhere! {
+    async fn observing_shows_what_would_have_been_done(protocol: Protocol, stream: bool) {
+        let mut talk = Talk::new(protocol, stream, &[("guard.preset", json!("observe"))]).await;
+        talk.backend.always(ls());
+        for _ in 0..10 {
+            talk.bash("ls", "a b");
+            let (heard, asked) = talk.ask().await;
+            assert_eq!((names(&heard), asked.len()), (vec!["Bash"], 1));
+            assert_eq!(last(&asked[0]), "a b");
+            assert_eq!(asked[0].get("tool_choice"), None);
+        }
+        for kind in ["loop_hint", "loop_narrow", "loop_finalize"] {
+            let labels = format!(r#"kind="{kind}",mode="observe""#);
+            assert!(talk.gateway.metric("drover_interventions_total", &labels).await > 0.0, "{kind}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_session_view_shows_the_ladder() {
+    let mut talk = Talk::new(Protocol::Anthropic, true, &[]).await;
+    for _ in 0..9 {
+        talk.bash("ls", "a b");
+        talk.ask().await;
+    }
+    let sessions = talk.gateway.admin_get("/api/sessions").await.json();
+    let id = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
+    let view = talk
+        .gateway
+        .admin_get(&format!("/api/sessions/{id}"))
+        .await
+        .json();
+    let lineage = &view["lineages"][0];
+    let loops = &lineage["loop_protection"];
+    assert_eq!(
+        (&loops["rung"], &loops["tool_turn_phase"]),
+        (&json!("finalize"), &json!("finalize"))
+    );
+    assert_eq!(loops["finalize_hard_stop_count"], 1);
+    assert_eq!(loops["phases"][0]["reason"], "stagnation_limit");
+    assert_eq!(
+        (&lineage["backend"], &view["source"]),
+        (&json!("b0"), &json!("hdr"))
+    );
+    assert!(view["intervention_count"].as_u64().is_some_and(|n| n > 0));
+}
+
+/// What a failed turn would have changed is not remembered.
+#[tokio::test]
+async fn a_turn_that_fails_leaves_no_trace() {
+    let mut talk = Talk::new(
+        Protocol::OpenAi,
+        false,
+        &[("guard.loops.finalize_session_hard_cap", json!(1))],
+    )
+    .await;
+    for _ in 0..9 {
+        talk.bash("ls", "a b");
+    }
+    for _ in 0..3 {
+        talk.backend
+            .then(Reply::error(400, "invalid_request_error", "no"));
+        let request = talk
+            .protocol
+            .request("m", "You are an agent.", &talk.items, &[], false)
+            .header("x-session-id", "the session");
+        assert_eq!(talk.gateway.ask(&request).await.status, 400);
+    }
+    let (_, asked) = talk.ask().await;
+    assert_eq!(
+        asked[0]["tool_choice"], "none",
+        "the first summary, not the end"
+    );
+}
+
+/// Requests of one session side by side, with the same and with different transcripts.
+#[tokio::test]
+async fn parallel_requests_of_one_session_do_not_disturb_each_other() {
+    let talk = Arc::new(Talk::new(Protocol::OpenAi, false, &[]).await);
+    let request = |lineage: usize, turns: usize| {
+        let mut items = vec![
+            talk.protocol
+                .item(&Item::User(format!("task {lineage}")))
+                .to_string(),
+        ];
+        for n in 0..turns {
+            let id = format!("c{n}");
+            let arguments = json!({"command": "ls"}).to_string();
+            items.push(
+                talk.protocol
+                    .item(&Item::Call {
+                        id: id.clone(),
+                        name: "Bash".into(),
+                        arguments,
+                    })
+                    .to_string(),
+            );
+            items.push(
+                talk.protocol
+                    .item(&Item::Result {
+                        id,
+                        text: "a b".into(),
+                    })
+                    .to_string(),
+            );
+        }
+        talk.protocol
+            .request("m", "", &items, &[], false)
+            .header("x-session-id", "the session")
+    };
+    for turns in 0..=9 {
+        let requests: Vec<Request> = (0..4)
+            .flat_map(|lineage| [request(lineage, turns), request(lineage, turns)])
+            .collect();
+        let mut answers = JoinSet::new();
+        for request in requests {
+            let talk = Arc::clone(&talk);
+            answers.spawn(async move { talk.gateway.ask(&request).await.status });
+        }
+        assert!(answers.join_all().await.iter().all(|status| *status == 200));
+    }
+    talk.gateway.idle().await;
+    let sessions = talk.gateway.admin_get("/api/sessions").await.json();
+    let id = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
+    let view = talk
+        .gateway
+        .admin_get(&format!("/api/sessions/{id}"))
+        .await
+        .json();
+    for lineage in view["lineages"].as_array().unwrap() {
+        let loops = &lineage["loop_protection"];
+        assert_eq!(
+            (&loops["rung"], &loops["finalize_hard_stop_count"]),
+            (&json!("finalize"), &json!(1)),
+            "{lineage}"
+        );
+    }
+    assert_eq!(view["lineages"].as_array().unwrap().len(), 4);
+}
+
+everywhere! {
+    async fn a_spent_budget_ends_a_session_until_somebody_says_something(protocol: Protocol, stream: bool) {
+        let mut talk = Talk::new(protocol, stream, &[("guard.budgets.turns", json!(2))]).await;
+        talk.backend.always(ls());
+        for _ in 0..2 {
+            let (heard, _) = talk.ask().await;
+            assert_eq!(names(&heard), ["Bash"]);
+            talk.work(1);
+        }
+        for _ in 0..2 {
+            let (heard, asked) = talk.ask().await;
+            assert!(asked.is_empty() && heard.text.contains("spent its budget"), "{heard:?}");
+            assert_eq!(heard.stop, protocol.end_turn());
+        }
+        talk.text("I have stopped here.");
+        talk.user("Go on.");
+        for _ in 0..3 {
+            let (heard, asked) = talk.ask().await;
+            assert_eq!((names(&heard), asked.len()), (vec!["Bash"], 1));
+            talk.work(1);
+        }
+        assert!(talk.ask().await.1.is_empty());
+    }
+}

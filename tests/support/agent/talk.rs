@@ -1,0 +1,159 @@
+//! A conversation that a test holds step by step, in any dialect.
+
+use serde_json::{Value, json};
+
+use super::protocol::{Heard, Item, Protocol};
+use crate::support::script::{delta, role};
+use crate::support::{Backend, Gateway, Reply, Setup};
+
+/// A test in every dialect, streamed and whole, at the same time.
+macro_rules! everywhere {
+    ($($(#[$meta:meta])* async fn $name:ident($protocol:ident: Protocol, $stream:ident: bool) $body:block)*) => {$(
+        $(#[$meta])*
+        #[tokio::test]
+        async fn $name() {
+            async fn case($protocol: Protocol, $stream: bool) $body
+            let mut cases = tokio::task::JoinSet::new();
+            for protocol in $crate::support::agent::Protocol::ALL {
+                for stream in [true, false] {
+                    cases.spawn(async move {
+                        let case = tokio::spawn(case(protocol, stream)).await;
+                        assert!(case.is_ok(), "{protocol:?}, stream: {stream}");
+                    });
+                }
+            }
+            while let Some(case) = cases.join_next().await {
+                case.unwrap();
+            }
+        }
+    )*};
+}
+
+pub(crate) use everywhere;
+
+/// A conversation with one gateway.
+pub(crate) struct Talk {
+    pub(crate) backend: Backend,
+    pub(crate) gateway: Gateway,
+    pub(crate) protocol: Protocol,
+    pub(crate) stream: bool,
+    pub(crate) items: Vec<String>,
+    pub(crate) calls: usize,
+}
+
+impl Talk {
+    pub(crate) async fn new(protocol: Protocol, stream: bool, settings: &[(&str, Value)]) -> Self {
+        let backend = Backend::start().await;
+        let mut setup = Setup::to(&[&backend]).set("guard.preset", json!("standard"));
+        for (key, value) in settings {
+            setup = setup.set(key, value.clone());
+        }
+        let gateway = setup.start().await;
+        let mut talk = Self {
+            backend,
+            gateway,
+            protocol,
+            stream,
+            items: Vec::new(),
+            calls: 0,
+        };
+        talk.user("do it");
+        talk
+    }
+
+    pub(crate) fn push(&mut self, item: &Item) {
+        self.items.push(self.protocol.item(item).to_string());
+    }
+
+    pub(crate) fn user(&mut self, text: &str) {
+        self.push(&Item::User(text.into()));
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.push(&Item::Assistant(text.into()));
+    }
+
+    pub(crate) fn act(&mut self, name: &str, arguments: Value, result: &str) {
+        self.calls += 1;
+        let id = format!("call_{}", self.calls);
+        self.push(&Item::Call {
+            id: id.clone(),
+            name: name.into(),
+            arguments: arguments.to_string(),
+        });
+        self.push(&Item::Result {
+            id,
+            text: result.into(),
+        });
+    }
+
+    pub(crate) fn bash(&mut self, command: &str, result: &str) {
+        self.act("Bash", json!({"command": command}), result);
+    }
+
+    pub(crate) fn read(&mut self, path: &str, result: &str) {
+        self.act("Read", json!({"file_path": path}), result);
+    }
+
+    /// Distinct useful calls.
+    pub(crate) fn work(&mut self, turns: usize) {
+        for _ in 0..turns {
+            let n = self.calls;
+            self.bash(&format!("step {n}"), &format!("did {n}"));
+        }
+    }
+
+    /// Ask; the answer, and what the backend was asked.
+    pub(crate) async fn ask(&self) -> (Heard, Vec<Value>) {
+        self.ask_with(&[]).await
+    }
+
+    pub(crate) async fn ask_with(&self, tools: &[&str]) -> (Heard, Vec<Value>) {
+        let before = self.backend.requests().len();
+        let request = self
+            .protocol
+            .request("m", "You are an agent.", &self.items, tools, self.stream)
+            .header("x-session-id", "the session");
+        let response = self.gateway.ask(&request).await;
+        let heard = self.protocol.read(&response, self.stream);
+        self.gateway.idle().await;
+        let asked = self.backend.requests();
+        (
+            heard,
+            asked[before..]
+                .iter()
+                .map(|request| request.json())
+                .collect(),
+        )
+    }
+}
+
+pub(crate) fn call(name: &str, arguments: &Value) -> Reply {
+    let call = json!([{"index": 0, "id": "c", "type": "function",
+        "function": {"name": name, "arguments": arguments.to_string()}}]);
+    Reply::stream()
+        .event(&role())
+        .event(&delta(json!({"tool_calls": call})))
+        .ends("tool_calls")
+}
+
+pub(crate) fn ls() -> Reply {
+    call("Bash", &json!({"command": "ls"}))
+}
+
+/// The text of the last message upstream.
+pub(crate) fn last(asked: &Value) -> String {
+    let message = asked["messages"].as_array().unwrap().last().unwrap();
+    match &message["content"] {
+        Value::String(text) => text.clone(),
+        parts => parts.to_string(),
+    }
+}
+
+pub(crate) fn names(heard: &Heard) -> Vec<&str> {
+    heard
+        .calls
+        .iter()
+        .map(|(_, name, _)| name.as_str())
+        .collect()
+}
