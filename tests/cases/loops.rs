@@ -13,6 +13,7 @@ use crate::support::agent::{self, Outcome, Protocol, Script, healthy, looping};
 use crate::support::*;
 
 async fn gateway(backend: &Backend) -> Gateway {
+    backend.set_health(Health::Roomy);
     Setup::to(&[backend])
         .set("guard.preset", json!("standard"))
         .start()

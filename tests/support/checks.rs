@@ -15,6 +15,8 @@ pub(crate) const PREFIX: &str = "/api";
 pub(crate) enum Health {
     /// Like a server that works.
     Ok,
+    /// The same, with a window that no test fills.
+    Roomy,
     /// Every path says that the model is loading.
     Loading,
 }
@@ -47,17 +49,27 @@ impl Check {
         }
         let body = match self {
             Self::Health => json!({"status": "ok"}),
-            Self::Props => props(),
-            Self::Slots => (0..4).map(slot).collect(),
+            Self::Props => props(health.window()),
+            Self::Slots => (0..4).map(|id| slot(id, health.window())).collect(),
             Self::ApplyTemplate => json!({"prompt": render(body)}),
         };
         Reply::json(200, &body)
     }
 }
 
-fn props() -> Value {
+impl Health {
+    /// Tokens a slot holds.
+    fn window(self) -> u64 {
+        match self {
+            Self::Roomy => 1 << 20,
+            Self::Ok | Self::Loading => N_CTX,
+        }
+    }
+}
+
+fn props(window: u64) -> Value {
     json!({
-        "default_generation_settings": {"params": {"seed": 1}, "n_ctx": N_CTX},
+        "default_generation_settings": {"params": {"seed": 1}, "n_ctx": window},
         "total_slots": 4, "model_alias": "backend-model", "model_path": "/m.gguf",
         "modalities": {"vision": true, "video": false, "audio": false},
         "endpoint_slots": true, "endpoint_props": false, "endpoint_metrics": false,
@@ -67,8 +79,8 @@ fn props() -> Value {
     })
 }
 
-fn slot(id: u32) -> Value {
-    json!({"id": id, "n_ctx": N_CTX, "speculative": false, "is_processing": false})
+fn slot(id: u32, window: u64) -> Value {
+    json!({"id": id, "n_ctx": window, "speculative": false, "is_processing": false})
 }
 
 /// A template that takes any order of roles, in the manner of ChatML.

@@ -125,7 +125,7 @@ pub struct Transition {
 }
 
 /// Changes of phase that are remembered.
-const HISTORY: usize = 6;
+const HISTORY: usize = 4;
 
 /// Things of one kind that are counted by name: tools, calls.
 pub(super) const COUNTED: usize = 4;

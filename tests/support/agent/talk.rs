@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::protocol::{Heard, Item, Protocol};
 use crate::support::script::{delta, role};
-use crate::support::{Backend, Gateway, Reply, Setup};
+use crate::support::{Backend, Gateway, Health, Reply, Setup};
 
 /// A test in every dialect, streamed and whole, at the same time.
 macro_rules! everywhere {
@@ -44,6 +44,7 @@ pub(crate) struct Talk {
 impl Talk {
     pub(crate) async fn new(protocol: Protocol, stream: bool, settings: &[(&str, Value)]) -> Self {
         let backend = Backend::start().await;
+        backend.set_health(Health::Roomy);
         let mut setup = Setup::to(&[&backend]).set("guard.preset", json!("standard"));
         for (key, value) in settings {
             setup = setup.set(key, value.clone());

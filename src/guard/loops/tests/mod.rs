@@ -88,6 +88,8 @@ impl Session {
             messages: self.messages.clone(),
             tools: TOOLS.iter().map(|name| tool(name)).collect(),
             tool_choice: ToolChoice::Auto,
+            allowed: None,
+            answer: Default::default(),
             stream: false,
             include_usage: false,
             stop: Vec::new(),
