@@ -21,8 +21,8 @@ pub use pattern::{ModelGlob, Pattern};
 pub use schema::{
     Admin, ApiKey, Auth, Backend, BuiltinFragment, Config, Context, Fleet, Guard, Health,
     KeySource, KvLayout, Limits, Listener, LogFormat, MaySelect, ModelProfile, Passthrough,
-    PingoraSettings, Pool, Preset, Sampling, SlotCount, Telemetry, Timeouts, Tls, ToolCalls,
-    TurnLimits, Volatile, VolatilePattern,
+    PingoraSettings, Pool, Preset, Sampling, Selection, SlotCount, Telemetry, Timeouts, Tls,
+    ToolCalls, TurnLimits, Volatile, VolatilePattern,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

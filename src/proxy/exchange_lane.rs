@@ -12,7 +12,7 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, auth, errors, sessions, shaping};
+use super::{Shared, auth, errors, selection, sessions, shaping};
 use crate::config::{Config, Preset};
 use crate::dialect::relay::Relay;
 use crate::dialect::{Dialect, Meta};
@@ -20,7 +20,7 @@ use crate::exchange::{
     self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards,
     RelayConversion,
 };
-use crate::fleet::Pool;
+use crate::fleet::{Pool, Wish};
 use crate::guard::preset;
 use crate::session::Served;
 use crate::telemetry::Metrics;
@@ -47,7 +47,7 @@ pub(super) async fn serve(
     };
     let decoding = Instant::now();
     let prepared = prepare(shared, &config, session, ctx, kind, body);
-    let (pool, mut conversion, stream) = match prepared {
+    let (pool, mut conversion, stream, wish) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return errors::respond(session, ctx, error).await,
     };
@@ -56,12 +56,14 @@ pub(super) async fn serve(
         request_id: &ctx.id,
         session_id: ctx.session,
     };
+    let asked = &*ctx;
     let mut client = Client::new(down, stream, &config.timeouts);
     client.add_overhead(Stage::Decode, decoding.elapsed());
     let exchange = Exchange {
         connector: &shared.connector,
         pool: &pool,
-        preferred: ctx.visit.as_ref().and_then(|v| v.preferred.as_ref()),
+        wish: &wish,
+        explain: &|decision| selection::decided(shared, asked, pool.name(), decision),
         timeouts: &config.timeouts,
         limits: &config.turn,
         gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
@@ -82,14 +84,17 @@ pub(super) async fn serve(
             usage: ctx.report.usage,
             context: ctx.report.context.clone(),
         };
-        shared.sessions.commit(visit, served, Instant::now());
+        let tokens = served.usage.prompt + served.usage.completion;
+        let lineage = shared.sessions.commit(visit, served, Instant::now());
+        pool.served(backend.id(), visit.conversation(lineage), tokens);
     }
+    selection::answered(shared, ctx, &pool, ctx.report.usage);
     let left = outcome.end == End::ClientGone;
     ctx.exchanged = Some(outcome);
     if left { Err(gone(ctx)) } else { Ok(()) }
 }
 
-type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool);
+type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool, Wish);
 
 /// From bytes to a conversion and the pool that can serve it.
 fn prepare(
@@ -109,6 +114,7 @@ fn prepare(
             let stream = turn.stream;
             let pool = pool(shared, config, ctx, &turn.model, stream)?;
             sessions::begin(shared, config, session, ctx, &turn);
+            let wish = selection::wish(config, &pool, ctx.visit.as_ref(), &turn);
             let (id, model) = (ctx.id.clone(), turn.model.clone());
             let meta = Meta {
                 id,
@@ -119,20 +125,30 @@ fn prepare(
             let shaping = shaping::of(config, preset, session, ctx, &pool, &turn)?;
             let guards = Guards::new(preset, config.guard.clone());
             let conversion = ChatConversion::new(dialect, turn, meta, guards).shaped(shaping);
-            Ok((pool, Box::new(conversion), stream))
+            Ok((pool, Box::new(conversion), stream, wish))
         }
         ExchangeKind::CountTokens => {
             let turn = Dialect::Anthropic.decode(&body)?;
             let pool = pool(shared, config, ctx, &turn.model, false)?;
             sessions::count(shared, config, session, ctx, &turn);
-            Ok((pool, Box::new(CountConversion::new(turn)), false))
+            Ok((
+                pool,
+                Box::new(CountConversion::new(turn)),
+                false,
+                Wish::default(),
+            ))
         }
         ExchangeKind::Relay(kind) => {
             let relay = Relay::decode(kind, &body)?;
             let stream = relay.stream;
             let pool = pool(shared, config, ctx, &relay.model, stream)?;
             sessions::relay(shared, config, session, ctx, &relay);
-            Ok((pool, Box::new(RelayConversion::new(relay)), stream))
+            Ok((
+                pool,
+                Box::new(RelayConversion::new(relay)),
+                stream,
+                Wish::default(),
+            ))
         }
     }
 }

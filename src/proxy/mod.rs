@@ -16,6 +16,7 @@ mod logging;
 mod models;
 mod native_lane;
 mod route;
+mod selection;
 mod sessions;
 mod shaping;
 mod shared;

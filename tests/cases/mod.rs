@@ -26,6 +26,7 @@ mod relay;
 mod responses;
 mod reuse;
 mod sampling;
+mod selection;
 mod sessions;
 mod stop;
 mod stream;
