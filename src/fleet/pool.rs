@@ -220,9 +220,7 @@ impl Pool {
             weight: backend.weight().get(),
             pace: backend.pace(self.selection.slow_start, now),
             slots,
-            warm: slots.map_or(0, |most| {
-                warmth.warm(self.selection.warm_for, most as usize, now)
-            }),
+            warm: warmth.warm(self.selection.warm_for, slots, now),
         }
     }
 

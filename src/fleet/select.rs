@@ -32,6 +32,8 @@ pub(super) struct View {
     /// Requests it works on at the same time, where that is known.
     pub(super) slots: Option<u32>,
     /// Conversations it holds that were used lately; more than its slots count as its slots.
+    /// llama-server gives prompts that begin alike the same slot, even beside an empty one: warm
+    /// conversations are spread like requests.
     pub(super) warm: usize,
 }
 
@@ -172,10 +174,11 @@ impl Eligible {
     }
 }
 
-/// The first in the order of the prefix's hash that is within its bound, of those with room for another
-/// conversation if there are such.
+/// The first in the order of the prefix's hash whose requests are within their bound; of those where
+/// another conversation is within the same bound and pushes no warm one out, if there are such.
 fn by_prefix(views: &[View], eligible: &Eligible, prefix: u64) -> Option<(usize, Reason)> {
     let bound = Bound::of(views);
+    let warm = Bound::over(views, |view| view.warm);
     let (mut home, mut roomy, mut any) = (Top::NONE, Top::NONE, Top::NONE);
     for (at, view) in views.iter().enumerate() {
         let place = Top {
@@ -185,7 +188,7 @@ fn by_prefix(views: &[View], eligible: &Eligible, prefix: u64) -> Option<(usize,
         home = home.max(place);
         if eligible.has(at, view) && bound.allows(view) {
             any = any.max(place);
-            if view.has_room() {
+            if view.has_room() && warm.has_place(view, view.warm) {
                 roomy = roomy.max(place);
             }
         }
@@ -228,10 +231,15 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Capacity is counted in slots where all are known, else in shares.
+    /// Of requests in flight.
     pub(super) fn of(views: &[View]) -> Self {
+        Self::over(views, |view| view.inflight)
+    }
+
+    /// Capacity is counted in slots where all are known, else in shares.
+    fn over(views: &[View], load: impl Fn(&View) -> usize) -> Self {
         let by_slots = views.iter().all(|view| view.slots.is_some());
-        let total: usize = views.iter().map(|view| view.inflight).sum();
+        let total: usize = views.iter().map(load).sum();
         let mut bound = Self {
             per_unit: 0.0,
             by_slots,
@@ -250,8 +258,12 @@ impl Bound {
 
     /// Whether one request more is within the candidate's bound. One always is.
     pub(super) fn allows(&self, view: &View) -> bool {
+        self.has_place(view, view.inflight)
+    }
+
+    fn has_place(&self, view: &View, taken: usize) -> bool {
         let most = (self.per_unit * self.capacity(view)).ceil().max(1.0);
-        view.inflight as f64 + 1.0 <= most
+        taken as f64 + 1.0 <= most
     }
 }
 

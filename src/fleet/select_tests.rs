@@ -160,11 +160,15 @@ fn a_prefix_has_a_home_and_a_second_choice() {
 }
 
 #[test]
-fn a_home_full_of_warm_conversations_spills() {
+fn a_home_with_more_warm_conversations_than_others_spills() {
     let mut list = views(&[(0, Some(2)); 4]);
     let home = chosen(&list, prefix(7)).unwrap();
     list[home].warm = 2;
     assert_ne!(chosen(&list, prefix(7)), Some(home));
+    list[home].warm = 1;
+    assert_ne!(chosen(&list, prefix(7)), Some(home), "others hold none");
+    list.iter_mut().for_each(|view| view.warm = 1);
+    assert_eq!(chosen(&list, prefix(7)), Some(home), "all hold one");
     list.iter_mut().for_each(|view| view.warm = 2);
     assert_eq!(chosen(&list, prefix(7)), Some(home), "all are full");
 }

@@ -280,7 +280,7 @@ fn served(pool: &Pool, wish: &Wish, tokens: u64) -> (BackendId, Decision) {
 
 #[test]
 fn caches_are_predicted() {
-    let fleet = fleet();
+    let fleet = fleet_of("{name: a, url: 'http://127.0.0.1:1'}");
     ready(&fleet);
     let pool = fleet.pool("p").unwrap();
     let (home, first) = served(&pool, &wish(1, Some(7)), 5000);

@@ -15,6 +15,11 @@ const PER_SLOT: usize = 4;
 const UNKNOWN_SLOTS: u32 = 4;
 const MOST_SLOTS: u32 = 64;
 
+/// Slots to reckon with.
+fn reckoned(slots: Option<u32>) -> usize {
+    slots.unwrap_or(UNKNOWN_SLOTS).clamp(1, MOST_SLOTS) as usize
+}
+
 /// Beginning of a prompt that does not change from turn to turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
@@ -52,7 +57,7 @@ impl Warmth {
         now: Instant,
     ) {
         let known = self.take(conversation);
-        let room = slots.unwrap_or(UNKNOWN_SLOTS).clamp(1, MOST_SLOTS) as usize * PER_SLOT;
+        let room = reckoned(slots) * PER_SLOT;
         let over = (self.held.len() + 1).saturating_sub(room);
         self.held.drain(..over);
         self.held.push(Held {
@@ -75,9 +80,9 @@ impl Warmth {
         self.take(conversation);
     }
 
-    /// Conversations used within `lately`, counted up to `most`.
-    pub(super) fn warm(&self, lately: Duration, most: usize, now: Instant) -> usize {
-        let recent = self.held.iter().rev().take(most);
+    /// Conversations used within `lately`, counted up to the number of slots.
+    pub(super) fn warm(&self, lately: Duration, slots: Option<u32>, now: Instant) -> usize {
+        let recent = self.held.iter().rev().take(reckoned(slots));
         let warm = |held: &&Held| now.saturating_duration_since(held.at) <= lately;
         recent.take_while(warm).count()
     }
@@ -145,8 +150,8 @@ mod tests {
         }
         assert_eq!(warmth.held.len(), 2 * PER_SLOT);
         assert_eq!((warmth.tokens(99), warmth.tokens(91)), (Some(1099), None));
-        assert_eq!(warmth.warm(LATELY, 2, now), 2);
-        assert_eq!(warmth.warm(LATELY, 2, now + 2 * LATELY), 0);
+        assert_eq!(warmth.warm(LATELY, Some(2), now), 2);
+        assert_eq!(warmth.warm(LATELY, Some(2), now + 2 * LATELY), 0);
     }
 
     #[test]
@@ -160,7 +165,7 @@ mod tests {
         );
         warmth.fill(1, 700);
         warmth.place(1, None, None, now + LATELY);
-        assert_eq!(warmth.warm(LATELY, 9, now + LATELY), 1);
+        assert_eq!(warmth.warm(LATELY, None, now + LATELY), 1);
         assert_eq!(
             (warmth.tokens(1), warmth.prefix_tokens(PREFIX)),
             (Some(700), Some(500))

@@ -60,7 +60,7 @@ impl Agent {
         let said = answer["choices"][0]["message"]["content"].as_str();
         self.messages
             .push(json!({"role": "assistant", "content": said.unwrap_or_default()}));
-        let result = format!("result: {}", "a line of the file\n".repeat(40));
+        let result = format!("result: {}", "a line of the file\n".repeat(160));
         self.messages
             .push(json!({"role": "user", "content": result}));
         let usage = &answer["usage"];
@@ -82,6 +82,8 @@ async fn sims(count: usize, slots: usize) -> Vec<SimHandle> {
             name: format!("gpu{n}"),
             total_slots: slots,
             prefill_tps: 20_000.0,
+            // As by default: what loses its slot is kept in host memory.
+            cache_ram_tokens: 100_000,
             ..SimConfig::default()
         };
         sims.push(sim::bind(config, "127.0.0.1:0").await.unwrap());
@@ -107,21 +109,21 @@ fn sum(told: &[Told]) -> (f64, Duration) {
     (cached as f64 / prompt as f64, took / told.len() as u32)
 }
 
-/// Twelve agents on eight servers: nearly every turn finds its prompt, where taking turns finds little.
+/// Eleven agents on eight servers (no number that lets an agent meet its server by turns): nearly every turn finds its prompt, where taking turns finds little.
 #[tokio::test]
 async fn conversations_keep_their_caches_where_round_robin_loses_them() {
     const TURNS: usize = 6;
     let by_gateway = sims(8, 2).await;
     let gateway = Setup::urls(&urls(&by_gateway)).start().await;
     let mut told = Vec::new();
-    let mut running = agents(12);
+    let mut running = agents(11);
     for _ in 0..TURNS {
         for agent in &mut running {
             told.push(agent.turn(gateway.connect().await).await);
         }
     }
     let by_turns = sims(8, 2).await;
-    let (mut rounds, mut others) = (Vec::new(), agents(12));
+    let (mut rounds, mut others) = (Vec::new(), agents(11));
     for _ in 0..TURNS {
         for agent in &mut others {
             let sim = &by_turns[rounds.len() % by_turns.len()];
@@ -131,8 +133,8 @@ async fn conversations_keep_their_caches_where_round_robin_loses_them() {
     }
     let ((ratio, ttft), (base, slow)) = (sum(&told), sum(&rounds));
     println!("cached: {ratio:.3} against {base:.3}; mean turn: {ttft:?} against {slow:?}");
-    // All but the first turn, of which the shared beginning is found at times.
-    assert!(ratio > 0.75, "{ratio}");
+    // All but the first turn and what the last answer added.
+    assert!(ratio > 0.6, "{ratio}");
     assert!(ratio > base + 0.1, "{ratio} against {base}");
     assert!(ttft < slow, "{ttft:?} against {slow:?}");
 
@@ -156,20 +158,17 @@ async fn one_prompt_for_all_does_not_fill_one_server() {
     let sims = sims(8, 2).await;
     let gateway = Setup::urls(&urls(&sims)).start().await;
     let mut held: BTreeMap<String, usize> = BTreeMap::new();
-    let mut first = Vec::new();
     for n in 0..16 {
         let mut agent = Agent::new(format!("agent-{n}"), "coding");
         let backend = agent.turn(gateway.connect().await).await.backend.unwrap();
-        first.push(backend.clone());
         *held.entry(backend).or_default() += 1;
     }
     assert!(held.values().all(|count| *count == 2), "{held:?}");
-    assert_eq!(first[0], first[1], "while there is room they are together");
     gateway.idle().await;
-    let spilled = gateway
-        .metric("drover_selections_total", r#"reason="spill""#)
+    let home = gateway
+        .metric("drover_selections_total", r#"reason="affinity""#)
         .await;
-    assert_eq!(spilled, 14.0);
+    assert_eq!(home, 2.0, "one at first, one when all others had one");
 }
 
 #[tokio::test]
