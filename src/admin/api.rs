@@ -34,6 +34,7 @@ pub(super) fn serve(state: &State, endpoint: Endpoint) -> Reply {
             },
         ),
         Endpoint::Session(id) => session(state, &id),
+        Endpoint::Explain(id) => explain(state, &id),
         Endpoint::SetDraining { id, draining } => set_draining(state, &id, draining),
     }
 }
@@ -54,6 +55,7 @@ fn index() -> Reply {
                 endpoint("POST", "/api/backends/{id}/undrain", "new requests again"),
                 endpoint("GET", "/api/sessions?offset=0&limit=100", "sessions, the most recently used first"),
                 endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
+                endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
                 endpoint("GET", "/api/config", "the effective configuration, secrets redacted"),
             ],
         }),
@@ -148,6 +150,17 @@ fn session(state: &State, id: &str) -> Reply {
             StatusCode::NOT_FOUND,
             "session_not_found",
             "no session of this id is remembered; GET /api/sessions lists them",
+        ),
+    }
+}
+
+fn explain(state: &State, request: &str) -> Reply {
+    match state.fleet.explain(request) {
+        Some(explained) => reply::json(StatusCode::OK, &explained),
+        None => reply::error(
+            StatusCode::NOT_FOUND,
+            "request_not_found",
+            "no request of this id is remembered; the last `fleet.selection.explain_last` are",
         ),
     }
 }

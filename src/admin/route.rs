@@ -28,6 +28,8 @@ pub(super) enum Endpoint {
     Sessions(Page),
     /// `GET /api/sessions/{id}`: one session with its conversations.
     Session(String),
+    /// `GET /api/explain/{request_id}`: why a request went where it went.
+    Explain(String),
     /// `POST /api/backends/{id}/drain` and `…/undrain`.
     SetDraining {
         /// Name of the backend.
@@ -75,6 +77,7 @@ impl Endpoint {
             ["api", "backends"] => Self::Backends,
             ["api", "sessions"] => Self::Sessions(page(query)),
             ["api", "sessions", id] if !id.is_empty() => Self::Session((*id).to_owned()),
+            ["api", "explain", id] if !id.is_empty() => Self::Explain((*id).to_owned()),
             ["api", "backends", id, action @ ("drain" | "undrain")] if !id.is_empty() => {
                 Self::SetDraining {
                     id: percent_decode_str(id).decode_utf8().ok()?.into_owned(),

@@ -19,6 +19,9 @@ impl FleetView for TwoBackends {
     fn checked_once(&self) -> bool {
         self.checked
     }
+    fn explain(&self, _: &str) -> Option<crate::fleet::Explained> {
+        None
+    }
     fn set_draining(&self, id: &str, draining: bool) -> bool {
         let mut backends = self.backends.lock();
         let found = backends.iter_mut().find(|b| b.id == id);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::KvLayout;
-use crate::fleet::{Backend, Fleet, Template};
+use crate::fleet::{Backend, Explained, Fleet, Template};
 
 /// The fleet as the admin address sees it.
 pub trait FleetView: Send + Sync {
@@ -12,6 +12,9 @@ pub trait FleetView: Send + Sync {
 
     /// Whether the first health check of every backend has finished.
     fn checked_once(&self) -> bool;
+
+    /// Why the request went where it went, if it is one of the last.
+    fn explain(&self, request: &str) -> Option<Explained>;
 
     /// Stops (`true`) or resumes new requests to the backend named `id`. `false` when there is none.
     fn set_draining(&self, id: &str, draining: bool) -> bool;
@@ -65,6 +68,10 @@ impl FleetView for Fleet {
 
     fn checked_once(&self) -> bool {
         Fleet::checked_once(self)
+    }
+
+    fn explain(&self, request: &str) -> Option<Explained> {
+        self.explanations().of(request)
     }
 
     fn set_draining(&self, id: &str, draining: bool) -> bool {

@@ -21,8 +21,8 @@ pub use pattern::{ModelGlob, Pattern};
 pub use schema::{
     Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Fleet, ForceTools,
     Guard, Health, KeySource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect,
-    ModelProfile, Passthrough, PingoraSettings, Pool, Preset, Sampling, SlotCount, Telemetry,
-    Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern,
+    ModelProfile, Passthrough, PingoraSettings, Pool, Preset, Sampling, Selection, SlotCount,
+    Telemetry, Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

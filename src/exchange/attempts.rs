@@ -35,7 +35,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     mut budget: TurnBudget,
     outcome: &mut Outcome,
 ) -> Result<(), Stopped> {
-    let mut now = Continuation::first(exchange.preferred.cloned());
+    let mut now = Continuation::first(exchange.wish.preferred().cloned());
     let mut last_fault: Option<TurnError> = None;
     loop {
         let lease = match select(exchange, &now, client, last_fault.as_ref()) {
@@ -139,14 +139,16 @@ fn select<C, D: Downstream>(
 ) -> Result<Lease, Stopped> {
     let selecting = Instant::now();
     let pool = exchange.pool;
-    let selected = pool.select_preferring(&now.backend.except, now.backend.prefer.as_ref());
-    let lease = selected.map_err(|unavailable| {
+    let choice = &now.backend;
+    let selected = pool.choose(&choice.except, choice.prefer.as_ref(), exchange.wish);
+    let (lease, decision) = selected.map_err(|unavailable| {
         let error = last_fault
             .cloned()
             .unwrap_or_else(|| no_backend(pool.name(), unavailable));
         Stopped::Fault(Fault::Transient(error))
     })?;
     client.attempt_begins(lease.id().as_str());
+    (exchange.explain)(decision);
     client.add_overhead(Stage::Select, selecting.elapsed());
     Ok(lease)
 }

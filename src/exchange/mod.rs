@@ -34,7 +34,7 @@ use tokio::time::Instant;
 
 use crate::config::{Timeouts, TurnLimits};
 use crate::dialect::llama::Fault;
-use crate::fleet::{Backend, BackendId, Lease, Pool, Unavailable};
+use crate::fleet::{Backend, Decision, Lease, Pool, Unavailable, Wish};
 use crate::telemetry::labels::{AbortCause, Stage, Why};
 use crate::turn::TurnError;
 
@@ -89,8 +89,10 @@ pub struct Exchange<'a, C> {
     pub connector: &'a C,
     /// Backends that serve the model.
     pub pool: &'a Pool,
-    /// The one that has the conversation's KV cache.
-    pub preferred: Option<&'a BackendId>,
+    /// What is known of the turn that tells where it had better go.
+    pub wish: &'a Wish,
+    /// Is told why each attempt went where it went.
+    pub explain: &'a (dyn Fn(Decision) + Sync),
     /// Deadlines.
     pub timeouts: &'a Timeouts,
     /// What the turn may spend.

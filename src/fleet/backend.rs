@@ -4,15 +4,19 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
+use serde::{Serialize, Serializer};
+use tokio::time::Instant;
 
 use super::FleetError;
 use super::facts::Facts;
 use super::peer;
+use super::rendezvous;
 use super::resolve::Addresses;
 use super::state::{BackendState, HealthState, Observation, Transition};
 use super::target::Target;
@@ -42,6 +46,12 @@ impl fmt::Display for BackendId {
     }
 }
 
+impl Serialize for BackendId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
 /// How a request failed on a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -57,6 +67,7 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Backend {
     id: BackendId,
+    key: u64,
     pool: Arc<str>,
     target: Target,
     model: Option<String>,
@@ -75,6 +86,12 @@ pub struct Backend {
     checked: AtomicBool,
     draining: AtomicBool,
     inflight: AtomicUsize,
+    /// How often it has loaded its model, as far as was seen: each time its caches are empty.
+    loads: AtomicU64,
+    born: Instant,
+    /// Milliseconds from `born` until it was ready once more; 0: it has not been away.
+    back_at: AtomicU64,
+    was_ready: AtomicBool,
 }
 
 impl Backend {
@@ -86,8 +103,10 @@ impl Backend {
         let target = Target::parse(&backend.url)?;
         let name = backend.name.clone();
         let health = &config.fleet.health;
+        let id = BackendId(name.unwrap_or_else(|| target.default_name()).into());
         let this = Self {
-            id: BackendId(name.unwrap_or_else(|| target.default_name()).into()),
+            key: rendezvous::key(id.as_str()),
+            id,
             pool,
             model: backend.model.clone(),
             profile: backend.profile.clone(),
@@ -107,6 +126,10 @@ impl Backend {
             checked: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             inflight: AtomicUsize::new(0),
+            loads: AtomicU64::new(0),
+            born: Instant::now(),
+            back_at: AtomicU64::new(0),
+            was_ready: AtomicBool::new(false),
             target,
         };
         if let Some(address) = this.target.address {
@@ -246,6 +269,7 @@ impl Backend {
         }
         drop(health);
         if let Some(Transition { from, to }) = transition {
+            self.moved(from, to);
             match to {
                 BackendState::Down => {
                     tracing::warn!(backend = %self.id, %from, %to, why, "backend state");
@@ -254,6 +278,41 @@ impl Backend {
             }
         }
         transition
+    }
+
+    fn moved(&self, from: BackendState, to: BackendState) {
+        if to != BackendState::Ready {
+            return;
+        }
+        if from == BackendState::Loading {
+            self.loads.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.was_ready.swap(true, Ordering::Relaxed) {
+            let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.back_at.store(at.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Hash of its name.
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// How often it has loaded its model since the gateway watches it.
+    pub(super) fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
+    }
+
+    /// Part of its share of the load it gets: from a tenth up to all of it within `slow_start` after it
+    /// came back. At the gateway's own start nothing else is warmer.
+    pub(super) fn pace(&self, slow_start: Duration, now: Instant) -> f64 {
+        let back_at = self.back_at.load(Ordering::Relaxed);
+        if back_at == 0 || slow_start.is_zero() {
+            return 1.0;
+        }
+        let back_at = self.born + Duration::from_millis(back_at);
+        let part = now.saturating_duration_since(back_at).as_secs_f64() / slow_start.as_secs_f64();
+        part.clamp(0.1, 1.0)
     }
 
     pub(super) fn set_facts(&self, facts: Facts) {

@@ -5,19 +5,25 @@
 //! length of a selection.
 
 mod backend;
+mod decision;
 mod facts;
 mod health;
+mod lease;
 mod models;
 mod peer;
 mod pool;
+mod prefix;
 mod probe;
+mod rendezvous;
 mod resolve;
 mod scrape;
 mod select;
 mod state;
 mod target;
 mod template;
+mod warmth;
 mod watch;
+mod wish;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,12 +32,16 @@ use arc_swap::ArcSwap;
 use globset::{GlobBuilder, GlobMatcher};
 
 pub use backend::{Backend, BackendId, Failure};
+pub use decision::{Candidate, Decision, Explained, Explanations, Standing};
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use health::HealthService;
+pub use lease::{Lease, Unavailable};
 pub use pool::Pool;
-pub use select::{Lease, Unavailable};
+pub use select::Reason;
 pub use state::{BackendState, Transition};
 pub use template::Template;
+pub use warmth::Prefix;
+pub use wish::{Known, Wish};
 
 use crate::config::Config;
 use models::ModelTable;
@@ -67,6 +77,7 @@ pub enum FleetError {
 #[derive(Debug)]
 pub struct Fleet {
     registry: ArcSwap<Registry>,
+    explanations: Explanations,
 }
 
 #[derive(Debug)]
@@ -87,6 +98,7 @@ impl Fleet {
     pub fn new(config: &Config) -> Result<Arc<Self>, FleetError> {
         Ok(Arc::new(Self {
             registry: ArcSwap::from_pointee(Registry::new(config)?),
+            explanations: Explanations::new(config.fleet.selection.explain_last),
         }))
     }
 
@@ -97,6 +109,11 @@ impl Fleet {
         let registry = self.registry.load();
         let (pool, pattern) = registry.models.resolve(model)?;
         Some((registry.pools.get(pool)?.clone(), pattern.clone()))
+    }
+
+    /// Why the last requests went where they went.
+    pub fn explanations(&self) -> &Explanations {
+        &self.explanations
     }
 
     /// The pool called `name`.

@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::FleetError;
 use super::backend::{Backend, BackendId};
-use super::select::{Lease, Load, Unavailable, pick, stays};
+use super::decision::{Candidate, Decision, Standing};
+use super::lease::{Lease, Unavailable};
+use super::select::{Bound, Need, Reason, View, choose};
 use super::state::BackendState;
+use super::warmth::Warmth;
+use super::wish::Wish;
 use crate::config::{self, Config, Preset};
 
 /// A model of useful size loads in tens of seconds; clients that ask every few seconds lose little.
@@ -22,20 +27,48 @@ pub struct Pool {
     backends: Vec<Arc<Backend>>,
     guard: Option<Preset>,
     down_retry: Duration,
+    selection: config::Selection,
     /// Held while choosing, so that two requests do not both see the same idle backend.
-    turn: Mutex<u64>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Selections made, those by cache left out.
+    turn: u64,
+    /// Of each backend.
+    warmth: Vec<Warmth>,
+}
+
+/// A selection with what it was based on.
+struct Picked {
+    lease: Lease,
+    /// The backends that could take the request, and where in the pool they stand.
+    views: Vec<View>,
+    places: Vec<usize>,
+    /// Which of them.
+    chosen: usize,
+    reason: Reason,
+    /// One was to be left to the main conversation.
+    spared: bool,
+    /// Tokens the chosen one should find in its cache.
+    predicted: u64,
 }
 
 impl Pool {
     pub(super) fn new(pool: &config::Pool, config: &Config) -> Result<Self, FleetError> {
         let name: Arc<str> = pool.name.as_str().into();
-        let backends = pool
+        let backends: Vec<_> = pool
             .backends
             .iter()
             .map(|b| Ok(Arc::new(Backend::new(b, name.clone(), config)?)))
             .collect::<Result<_, FleetError>>()?;
         let health = &config.fleet.health;
         Ok(Self {
+            state: Mutex::new(State {
+                turn: 0,
+                warmth: vec![Warmth::default(); backends.len()],
+            }),
             models: pool.models.iter().map(|m| m.as_str().into()).collect(),
             backends,
             guard: pool.guard,
@@ -44,7 +77,7 @@ impl Pool {
             down_retry: Duration::from_secs(
                 (health.interval * health.healthy_after.get()).as_secs() + 1,
             ),
-            turn: Mutex::new(0),
+            selection: config.fleet.selection.clone(),
         })
     }
 
@@ -73,48 +106,169 @@ impl Pool {
         self.backends.iter().map(|b| b.inflight()).sum()
     }
 
-    /// A place on the least busy backend (in-flight requests for its weight) that is ready, not
-    /// draining, and not in `exclude`.
+    /// A place on a backend that is ready, not draining, and not in `exclude`: the least busy one.
     ///
     /// # Errors
     /// Why there is none.
     pub fn select(&self, exclude: &[BackendId]) -> Result<Lease, Unavailable> {
-        self.select_preferring(exclude, None)
+        let picked = self.pick(exclude, None, &Wish::default())?;
+        Ok(picked.lease)
     }
 
-    /// The same, but on `preferred` if that can be had without waiting while another backend is idle.
+    /// The same for a request of which more is known (`docs/fleet.md`), with the reasons. `prefer` has
+    /// what the request needs in its KV cache.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn select_preferring(
+    pub fn choose(
         &self,
         exclude: &[BackendId],
-        preferred: Option<&BackendId>,
-    ) -> Result<Lease, Unavailable> {
-        let mut turn = self.turn.lock();
-        let candidates: Vec<&Arc<Backend>> = self
-            .backends
-            .iter()
-            .filter(|b| !exclude.contains(b.id()) && b.available())
-            .collect();
-        let loads: Vec<Load> = candidates
-            .iter()
-            .map(|b| Load {
-                inflight: b.inflight(),
-                weight: b.weight(),
-                slots: b.slots(),
-            })
-            .collect();
-        let preferred = preferred.and_then(|id| candidates.iter().position(|b| b.id() == id));
-        if let Some(n) = preferred.filter(|n| stays(&loads, *n)) {
-            return Ok(Lease::new(Arc::clone(candidates[n])));
+        prefer: Option<&BackendId>,
+        wish: &Wish,
+    ) -> Result<(Lease, Decision), Unavailable> {
+        let picked = self.pick(exclude, prefer, wish)?;
+        let decision = self.explain(&picked, exclude, prefer, wish);
+        Ok((picked.lease, decision))
+    }
+
+    /// Whether a conversation would stay on `backend`, if it came now: then nothing else has to be
+    /// found out about it.
+    pub fn would_stay(&self, backend: &BackendId) -> bool {
+        let found = self.backends.iter().find(|b| b.id() == backend);
+        found.is_some_and(|b| {
+            let free = b.slots().is_none_or(|slots| b.inflight() < slots as usize);
+            free && b.available()
+        })
+    }
+
+    /// A turn of `conversation` was answered by `backend`, which has `tokens` of it in its cache now.
+    pub fn served(&self, backend: &BackendId, conversation: u64, tokens: u64) {
+        if let Some(at) = self.backends.iter().position(|b| b.id() == backend) {
+            self.state.lock().warmth[at].fill(conversation, tokens);
         }
-        match pick(&loads, *turn).and_then(|n| candidates.get(n)) {
-            Some(chosen) => {
-                *turn = turn.wrapping_add(1);
-                Ok(Lease::new(Arc::clone(chosen)))
+    }
+
+    fn pick(
+        &self,
+        exclude: &[BackendId],
+        prefer: Option<&BackendId>,
+        wish: &Wish,
+    ) -> Result<Picked, Unavailable> {
+        let now = Instant::now();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let mut views: Vec<View> = Vec::with_capacity(self.backends.len());
+        let mut places: Vec<usize> = Vec::with_capacity(self.backends.len());
+        for (at, backend) in self.backends.iter().enumerate() {
+            if exclude.contains(backend.id()) || !backend.available() {
+                continue;
             }
-            None => Err(self.unavailable(exclude)),
+            views.push(self.view(backend, &mut state.warmth[at], now));
+            places.push(at);
+        }
+        let find = |id: &BackendId| places.iter().position(|at| self.backends[*at].id() == id);
+        let lately = self.selection.warm_for;
+        let spare = wish.spare.as_ref().and_then(|main| {
+            let at = find(&main.backend)?;
+            let warm = state.warmth[places[at]].is_warm(main.conversation, lately, now);
+            warm.then_some(at)
+        });
+        let need = Need {
+            sticky: prefer.and_then(find),
+            prefix: wish.prefix.map(|prefix| prefix.hash),
+            spare,
+            turn: state.turn,
+        };
+        let Some((chosen, reason)) = choose(&views, need) else {
+            drop(guard);
+            return Err(self.unavailable(exclude));
+        };
+        if reason != Reason::Sticky {
+            state.turn = state.turn.wrapping_add(1);
+        }
+        let at = places[chosen];
+        let backend = &self.backends[at];
+        let predicted = wish.predicted(&state.warmth[at]);
+        if let Some(conversation) = wish.conversation {
+            let left = prefer
+                .into_iter()
+                .chain(exclude)
+                .filter(|id| *id != backend.id());
+            for old in left.filter_map(|id| self.backends.iter().position(|b| b.id() == id)) {
+                state.warmth[old].leave(conversation);
+            }
+            let slots = views[chosen].slots;
+            state.warmth[at].place(conversation, wish.prefix, slots, now);
+        }
+        Ok(Picked {
+            lease: Lease::new(Arc::clone(backend)),
+            views,
+            places,
+            chosen,
+            reason,
+            spared: need.spare.is_some(),
+            predicted,
+        })
+    }
+
+    fn view(&self, backend: &Backend, warmth: &mut Warmth, now: Instant) -> View {
+        warmth.loaded(backend.loads());
+        let slots = backend.slots();
+        View {
+            key: backend.key(),
+            inflight: backend.inflight(),
+            weight: backend.weight().get(),
+            pace: backend.pace(self.selection.slow_start, now),
+            slots,
+            warm: warmth.warm(self.selection.warm_for, slots, now),
+        }
+    }
+
+    fn explain(
+        &self,
+        picked: &Picked,
+        exclude: &[BackendId],
+        prefer: Option<&BackendId>,
+        wish: &Wish,
+    ) -> Decision {
+        let bound = Bound::of(&picked.views);
+        let mut seen = picked
+            .places
+            .iter()
+            .zip(&picked.views)
+            .enumerate()
+            .peekable();
+        let candidate = |(at, backend): (usize, &Arc<Backend>)| {
+            let Some((n, (_, view))) = seen.next_if(|(_, (place, _))| **place == at) else {
+                let tried = exclude.contains(backend.id());
+                return Candidate::out(backend, tried);
+            };
+            Candidate {
+                backend: backend.id().clone(),
+                standing: match () {
+                    () if n == picked.chosen => Standing::Chosen,
+                    () if view.is_free() => Standing::Usable,
+                    () => Standing::Full,
+                },
+                inflight: view.inflight,
+                slots: view.slots,
+                warm: view.warm,
+                load: view.load(),
+                within_bound: bound.allows(view),
+                affinity: wish.prefix.map(|prefix| view.affinity(prefix.hash)),
+            }
+        };
+        Decision {
+            candidates: self.backends.iter().enumerate().map(candidate).collect(),
+            chosen: picked.lease.id().clone(),
+            reason: picked.reason,
+            sticky: prefer.cloned(),
+            has_prefix: wish.prefix.is_some(),
+            spare: match (&wish.spare, picked.spared) {
+                (Some(main), true) => Some(main.backend.clone()),
+                _ => None,
+            },
+            predicted_cached_tokens: picked.predicted,
         }
     }
 

@@ -1,178 +1,304 @@
-//! Who takes the next request.
+//! Who takes the next request: a pure decision over what is known of the candidates.
+//!
+//! In this order: the backend that has the conversation's KV cache, unless it is overloaded; the
+//! backend that the prompt's stable prefix hashes to, while its load is within the bound, else the
+//! next one in the order of that hash; else the least busy one. A backend without a free slot comes
+//! after those that have one, except for the conversation it holds.
 
-use std::num::NonZeroU32;
-use std::ops::Deref;
-use std::sync::Arc;
-use std::time::Duration;
+use super::rendezvous::{mix, score};
 
-use super::backend::Backend;
+/// From this many candidates on two of them are compared instead of all. Several gateways in front
+/// of a large pool would otherwise all see the same least busy backend, and meet there.
+pub(super) const LARGE: usize = 17;
 
-/// A place on a backend for one request. Dropping it gives the place back, however the request ended.
-#[derive(Debug)]
-pub struct Lease(Arc<Backend>);
+/// A backend stays within its bound up to this multiple of the mean load (consistent hashing with
+/// bounded loads, Mirrokni et al. 2016).
+pub(super) const BOUND: f64 = 1.25;
 
-impl Lease {
-    pub(super) fn new(backend: Arc<Backend>) -> Self {
-        backend.enter();
-        Self(backend)
-    }
-}
+/// A conversation leaves the backend that holds its cache when this many times its slots are taken.
+const OVERLOADED: usize = 2;
 
-impl Deref for Lease {
-    type Target = Arc<Backend>;
-
-    fn deref(&self) -> &Arc<Backend> {
-        &self.0
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-/// Why no backend of a pool can take a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// None answers its checks.
-    #[error("no backend is up")]
-    AllDown {
-        /// When to ask again: one of them may be back by then.
-        retry_after: Duration,
-    },
-    /// None is up, but some are loading their model.
-    #[error("the model is loading")]
-    Loading {
-        /// When to ask again.
-        retry_after: Duration,
-    },
-    /// Those that are up get no new requests.
-    #[error("every backend is draining")]
-    Draining,
-    /// Every backend that could serve was tried already.
-    #[error("no other backend is left to try")]
-    NoneLeft,
-}
-
-/// How busy a candidate is.
+/// A backend that could take the request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
+pub(super) struct View {
+    /// Hash of its name.
+    pub(super) key: u64,
+    /// Requests it works on for this gateway.
     pub(super) inflight: usize,
-    pub(super) weight: NonZeroU32,
+    /// Configured share of the load.
+    pub(super) weight: u32,
+    /// Part of that share it gets now, above 0 and up to 1: less while it starts slowly.
+    pub(super) pace: f64,
     /// Requests it works on at the same time, where that is known.
     pub(super) slots: Option<u32>,
+    /// Conversations it holds that were used lately; more than its slots count as its slots.
+    /// llama-server gives prompts that begin alike the same slot, even beside an empty one: warm
+    /// conversations are spread like requests.
+    pub(super) warm: usize,
 }
 
-impl Load {
-    /// Whether `self` has less to do for its weight than `other`: in-flight / weight, by cross product.
-    fn cmp(self, other: Self) -> std::cmp::Ordering {
-        let product = |a: Self, b: Self| a.inflight as u128 * u128::from(b.weight.get());
-        product(self, other).cmp(&product(other, self))
+impl View {
+    /// In-flight requests for its share.
+    pub(super) fn load(&self) -> f64 {
+        self.inflight as f64 / self.share()
+    }
+
+    /// How much the prefix wants it.
+    pub(super) fn affinity(&self, prefix: u64) -> f64 {
+        score(prefix, self.key, self.share())
+    }
+
+    fn share(&self) -> f64 {
+        f64::from(self.weight) * self.pace
+    }
+
+    /// Whether a request would be worked on at once.
+    pub(super) fn is_free(&self) -> bool {
+        self.slots
+            .is_none_or(|slots| self.inflight < slots as usize)
+    }
+
+    /// Whether a new conversation pushes no warm one out.
+    fn has_room(&self) -> bool {
+        self.slots.is_none_or(|slots| self.warm < slots as usize)
     }
 }
 
-/// The index of the candidate with the least in-flight for its weight. Among equals the turns go round
-/// by weight: of `turn`s in a row each gets its share. `None` when there are no candidates.
-pub(super) fn pick(loads: &[Load], turn: u64) -> Option<usize> {
-    let least = loads.iter().copied().min_by(|a, b| a.cmp(*b))?;
-    let equal = |load: &Load| load.cmp(least).is_eq();
-    let weight = |load: &Load| u64::from(load.weight.get());
-    let total: u64 = loads.iter().filter(|l| equal(l)).map(weight).sum();
-    let mut place = turn % total;
-    loads.iter().position(|load| {
-        equal(load)
-            && match place.checked_sub(weight(load)) {
-                Some(rest) => {
-                    place = rest;
-                    false
-                }
-                None => true,
-            }
-    })
+/// What the request wants, as positions among the candidates.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Need {
+    /// Who has the conversation's KV cache.
+    pub(super) sticky: Option<usize>,
+    /// Hash of the prompt's stable prefix.
+    pub(super) prefix: Option<u64>,
+    /// Who had better be left to the main conversation.
+    pub(super) spare: Option<usize>,
+    /// Of requests in a row a different one for each.
+    pub(super) turn: u64,
+}
+
+/// Why a backend was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It has the conversation's KV cache.
+    Sticky,
+    /// The prompt's stable prefix hashes to it.
+    Affinity,
+    /// The prefix hashes to another, which is over its bound, full, or spared: it is the next.
+    Spill,
+    /// The less busy one of two candidates.
+    TwoChoices,
+    /// The least busy one.
+    LeastBusy,
+}
+
+impl Reason {
+    /// Its name in metrics and in the admin API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sticky => "sticky",
+            Self::Affinity => "affinity",
+            Self::Spill => "spill",
+            Self::TwoChoices => "two_choices",
+            Self::LeastBusy => "least_busy",
+        }
+    }
+}
+
+/// The candidate to take; none when there are none.
+pub(super) fn choose(views: &[View], need: Need) -> Option<(usize, Reason)> {
+    if let Some(at) = need.sticky.filter(|at| stays(views, *at)) {
+        return Some((at, Reason::Sticky));
+    }
+    let eligible = Eligible::of(views, need.spare);
+    if let Some(prefix) = need.prefix
+        && let Some(found) = by_prefix(views, &eligible, prefix)
+    {
+        return Some(found);
+    }
+    if eligible.count(views) >= LARGE {
+        let at = of_two(views, &eligible, need.turn)?;
+        return Some((at, Reason::TwoChoices));
+    }
+    least_busy(views, &eligible, need.turn).map(|at| (at, Reason::LeastBusy))
 }
 
 /// Whether a conversation stays with the candidate that has its KV cache: unless it would have to wait
-/// for a slot there while another is idle. Reading a long prompt anew costs more than a short wait
-/// behind others.
-pub(super) fn stays(loads: &[Load], preferred: usize) -> bool {
-    let Some(load) = loads.get(preferred) else {
+/// for a slot there while another is idle, or behind many while another has a free slot. Reading a long
+/// prompt anew costs more than a short wait behind others.
+fn stays(views: &[View], sticky: usize) -> bool {
+    let Some(view) = views.get(sticky) else {
         return false;
     };
-    let would_wait = load
-        .slots
-        .is_some_and(|slots| load.inflight >= slots as usize);
-    !(would_wait && loads.iter().any(|other| other.inflight == 0))
+    let slots = match view.slots {
+        Some(slots) if !view.is_free() => slots as usize,
+        _ => return true,
+    };
+    let overloaded = view.inflight >= slots.saturating_mul(OVERLOADED);
+    let better = |other: &View| other.inflight == 0 || (overloaded && other.is_free());
+    !views.iter().any(better)
+}
+
+/// Which candidates come first.
+struct Eligible {
+    /// Only those with a free slot: there are some.
+    free: bool,
+    /// Not this one: others have idle slots.
+    spared: Option<usize>,
+}
+
+impl Eligible {
+    fn of(views: &[View], spare: Option<usize>) -> Self {
+        let free = views.iter().any(View::is_free);
+        let others = |spare: &usize| {
+            let mut views = views.iter().enumerate();
+            views.any(|(at, view)| at != *spare && view.is_free())
+        };
+        Self {
+            free,
+            spared: spare.filter(others),
+        }
+    }
+
+    fn has(&self, at: usize, view: &View) -> bool {
+        (!self.free || view.is_free()) && self.spared != Some(at)
+    }
+
+    fn iter<'a>(&'a self, views: &'a [View]) -> impl Iterator<Item = (usize, &'a View)> {
+        let all = views.iter().enumerate();
+        all.filter(|(at, view)| self.has(*at, view))
+    }
+
+    fn count(&self, views: &[View]) -> usize {
+        self.iter(views).count()
+    }
+}
+
+/// The first in the order of the prefix's hash whose requests are within their bound; of those where
+/// another conversation is within the same bound and pushes no warm one out, if there are such.
+fn by_prefix(views: &[View], eligible: &Eligible, prefix: u64) -> Option<(usize, Reason)> {
+    let bound = Bound::of(views);
+    let warm = Bound::over(views, |view| view.warm);
+    let (mut home, mut roomy, mut any) = (Top::NONE, Top::NONE, Top::NONE);
+    for (at, view) in views.iter().enumerate() {
+        let place = Top {
+            at: Some(at),
+            score: view.affinity(prefix),
+        };
+        home = home.max(place);
+        if eligible.has(at, view) && bound.allows(view) {
+            any = any.max(place);
+            if view.has_room() && warm.has_place(view, view.warm) {
+                roomy = roomy.max(place);
+            }
+        }
+    }
+    let chosen = roomy.at.or(any.at)?;
+    let reason = match home.at == Some(chosen) {
+        true => Reason::Affinity,
+        false => Reason::Spill,
+    };
+    Some((chosen, reason))
+}
+
+/// The best place so far.
+#[derive(Clone, Copy)]
+struct Top {
+    at: Option<usize>,
+    score: f64,
+}
+
+impl Top {
+    const NONE: Self = Self {
+        at: None,
+        score: f64::NEG_INFINITY,
+    };
+
+    fn max(self, other: Self) -> Self {
+        if other.score > self.score {
+            other
+        } else {
+            self
+        }
+    }
+}
+
+/// How many requests each candidate may have, the new one included.
+pub(super) struct Bound {
+    /// For a whole unit of capacity.
+    per_unit: f64,
+    by_slots: bool,
+}
+
+impl Bound {
+    /// Of requests in flight.
+    pub(super) fn of(views: &[View]) -> Self {
+        Self::over(views, |view| view.inflight)
+    }
+
+    /// Capacity is counted in slots where all are known, else in shares.
+    fn over(views: &[View], load: impl Fn(&View) -> usize) -> Self {
+        let by_slots = views.iter().all(|view| view.slots.is_some());
+        let total: usize = views.iter().map(load).sum();
+        let mut bound = Self {
+            per_unit: 0.0,
+            by_slots,
+        };
+        let capacity: f64 = views.iter().map(|view| bound.capacity(view)).sum();
+        bound.per_unit = BOUND * (total + 1) as f64 / capacity.max(f64::MIN_POSITIVE);
+        bound
+    }
+
+    fn capacity(&self, view: &View) -> f64 {
+        match view.slots {
+            Some(slots) if self.by_slots => f64::from(slots) * view.pace,
+            _ => view.share(),
+        }
+    }
+
+    /// Whether one request more is within the candidate's bound. One always is.
+    pub(super) fn allows(&self, view: &View) -> bool {
+        self.has_place(view, view.inflight)
+    }
+
+    fn has_place(&self, view: &View, taken: usize) -> bool {
+        let most = (self.per_unit * self.capacity(view)).ceil().max(1.0);
+        taken as f64 + 1.0 <= most
+    }
+}
+
+/// The less busy one of two that the turn picks.
+fn of_two(views: &[View], eligible: &Eligible, turn: u64) -> Option<usize> {
+    let all: smallvec::SmallVec<[usize; 64]> = eligible.iter(views).map(|(at, _)| at).collect();
+    let count = all.len() as u64;
+    let (first, second) = (mix(turn), mix(!turn));
+    let one = *all.get((first % count) as usize)?;
+    // Among the others, so that there are two.
+    let step = 1 + second % (count - 1).max(1);
+    let other = *all.get(((first + step) % count) as usize)?;
+    Some(match views[other].load() < views[one].load() {
+        true => other,
+        false => one,
+    })
+}
+
+/// The candidate with the least in-flight for its share. Among equals the turns go round by weight: of
+/// `turn`s in a row each gets its part.
+fn least_busy(views: &[View], eligible: &Eligible, turn: u64) -> Option<usize> {
+    let loads = eligible.iter(views).map(|(_, view)| view.load());
+    let least = loads.min_by(f64::total_cmp)?;
+    let equals = || eligible.iter(views).filter(|(_, v)| v.load() <= least);
+    let total: u64 = equals().map(|(_, view)| u64::from(view.weight)).sum();
+    let mut place = turn % total.max(1);
+    for (at, view) in equals() {
+        match place.checked_sub(u64::from(view.weight)) {
+            Some(rest) => place = rest,
+            None => return Some(at),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    fn loads(list: &[(usize, u32)]) -> Vec<Load> {
-        let load = |&(inflight, weight)| Load {
-            inflight,
-            weight: NonZeroU32::new(weight).unwrap(),
-            slots: None,
-        };
-        list.iter().map(load).collect()
-    }
-
-    #[rstest]
-    #[case(&[], None)]
-    #[case(&[(9, 1)], Some(0))]
-    #[case(&[(1, 1), (0, 1), (2, 1)], Some(1))]
-    #[case(&[(2, 3), (1, 1)], Some(0))]
-    #[case(&[(4, 3), (1, 1)], Some(1))]
-    #[case(&[(usize::MAX, 1), (usize::MAX - 1, 1)], Some(1))]
-    fn the_least_busy_for_its_weight(#[case] list: &[(usize, u32)], #[case] chosen: Option<usize>) {
-        for turn in 0..7 {
-            assert_eq!(pick(&loads(list), turn), chosen);
-        }
-    }
-
-    #[rstest]
-    #[case(&[(0, Some(1)), (0, Some(1))], true)]
-    #[case(&[(1, Some(2)), (0, Some(2))], true)]
-    #[case(&[(2, Some(2)), (0, Some(2))], false)]
-    #[case(&[(2, Some(2)), (1, Some(2)), (0, None)], false)]
-    #[case(&[(9, Some(2)), (1, Some(2))], true)]
-    #[case(&[(9, None), (0, None)], true)]
-    #[case(&[(9, Some(1))], true)]
-    #[case(&[], false)]
-    fn a_conversation_stays_unless_it_would_wait_while_another_idles(
-        #[case] list: &[(usize, Option<u32>)],
-        #[case] expected: bool,
-    ) {
-        let load = |&(inflight, slots)| Load {
-            inflight,
-            weight: NonZeroU32::MIN,
-            slots,
-        };
-        let loads: Vec<Load> = list.iter().map(load).collect();
-        assert_eq!(stays(&loads, 0), expected);
-    }
-
-    #[test]
-    fn equals_take_turns_by_weight() {
-        let candidates = loads(&[(0, 3), (1, 1), (0, 1)]);
-        let mut counts = [0; 3];
-        for turn in 0..40 {
-            counts[pick(&candidates, turn).unwrap()] += 1;
-        }
-        assert_eq!(counts, [30, 0, 10]);
-    }
-
-    #[test]
-    fn under_load_places_follow_the_weights() {
-        let mut candidates = loads(&[(0, 1), (0, 2), (0, 5)]);
-        for turn in 0..80 {
-            let n = pick(&candidates, turn).unwrap();
-            candidates[n].inflight += 1;
-        }
-        let shares: Vec<_> = candidates.iter().map(|l| l.inflight).collect();
-        assert_eq!(shares, [10, 20, 50]);
-    }
-}
+#[path = "select_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, auth, errors, loops, sessions, shaping};
+use super::{Shared, auth, errors, loops, selection, sessions, shaping};
 use crate::config::{Config, Preset};
 use crate::dialect::relay::Relay;
 use crate::dialect::{Dialect, Meta};
@@ -20,7 +20,7 @@ use crate::exchange::{
     self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards,
     RelayConversion,
 };
-use crate::fleet::Pool;
+use crate::fleet::{Pool, Wish};
 use crate::guard::preset;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
@@ -46,7 +46,7 @@ pub(super) async fn serve(
     };
     let decoding = Instant::now();
     let prepared = prepare(shared, &config, session, ctx, kind, body);
-    let (pool, mut conversion, stream) = match prepared {
+    let (pool, mut conversion, stream, wish) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return errors::respond(session, ctx, error).await,
     };
@@ -55,12 +55,14 @@ pub(super) async fn serve(
         request_id: &ctx.id,
         session_id: ctx.session,
     };
+    let asked = &*ctx;
     let mut client = Client::new(down, stream, &config.timeouts);
     client.add_overhead(Stage::Decode, decoding.elapsed());
     let exchange = Exchange {
         connector: &shared.connector,
         pool: &pool,
-        preferred: ctx.visit.as_ref().and_then(|v| v.preferred.as_ref()),
+        wish: &wish,
+        explain: &|decision| selection::decided(shared, asked, pool.name(), decision),
         timeouts: &config.timeouts,
         limits: &config.turn,
         gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
@@ -73,13 +75,14 @@ pub(super) async fn serve(
     if let Some(visit) = &ctx.visit {
         shared.sessions.record(visit, &ctx.id, &ctx.interventions);
     }
-    loops::commit(shared, ctx, &outcome);
+    let lineage = loops::commit(shared, ctx, &outcome);
+    selection::answered(shared, ctx, &pool, &outcome, lineage);
     let left = outcome.end == End::ClientGone;
     ctx.exchanged = Some(outcome);
     if left { Err(gone(ctx)) } else { Ok(()) }
 }
 
-type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool);
+type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool, Wish);
 
 /// From bytes to a conversion and the pool that can serve it.
 fn prepare(
@@ -99,6 +102,7 @@ fn prepare(
             let stream = turn.stream;
             let pool = pool(shared, config, ctx, &turn.model, stream)?;
             sessions::begin(shared, config, session, ctx, &turn);
+            let wish = selection::wish(config, &pool, ctx.visit.as_ref(), &turn);
             let (id, model) = (ctx.id.clone(), turn.model.clone());
             let meta = Meta {
                 id,
@@ -114,20 +118,30 @@ fn prepare(
                 Some(plan) => conversion.with_plan(plan),
                 None => conversion,
             };
-            Ok((pool, Box::new(conversion), stream))
+            Ok((pool, Box::new(conversion), stream, wish))
         }
         ExchangeKind::CountTokens => {
             let turn = Dialect::Anthropic.decode(&body)?;
             let pool = pool(shared, config, ctx, &turn.model, false)?;
             sessions::count(shared, config, session, ctx, &turn);
-            Ok((pool, Box::new(CountConversion::new(turn)), false))
+            Ok((
+                pool,
+                Box::new(CountConversion::new(turn)),
+                false,
+                Wish::default(),
+            ))
         }
         ExchangeKind::Relay(kind) => {
             let relay = Relay::decode(kind, &body)?;
             let stream = relay.stream;
             let pool = pool(shared, config, ctx, &relay.model, stream)?;
             sessions::relay(shared, config, session, ctx, &relay);
-            Ok((pool, Box::new(RelayConversion::new(relay)), stream))
+            Ok((
+                pool,
+                Box::new(RelayConversion::new(relay)),
+                stream,
+                Wish::default(),
+            ))
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::config::{Config, Preset};
 use crate::exchange::{End, Outcome};
 use crate::guard::context::PrefixBreak;
 use crate::guard::loops::{self, Plan, Setting, Settled};
-use crate::session::Served;
+use crate::session::{LineageId, Served};
 use crate::telemetry::Metrics;
 use crate::turn::Turn;
 
@@ -35,10 +35,11 @@ pub(super) fn plan(
     Some(plan)
 }
 
-/// The client has its whole answer: what was done and spent is remembered.
-pub(super) fn commit(shared: &Shared, ctx: &mut Context, outcome: &Outcome) {
+/// The client has its whole answer: what was done and spent is remembered. Returns the conversation
+/// that the turn was counted to.
+pub(super) fn commit(shared: &Shared, ctx: &mut Context, outcome: &Outcome) -> Option<LineageId> {
     let (End::Complete, Some(visit)) = (&outcome.end, &ctx.visit) else {
-        return;
+        return None;
     };
     let pending = ctx.loops.take();
     let settled = pending.map(|pending| pending.settle(&ctx.report.loops));
@@ -53,6 +54,7 @@ pub(super) fn commit(shared: &Shared, ctx: &mut Context, outcome: &Outcome) {
     if let Some(noted) = noted.filter(|_| counted) {
         noted.report(visit.session(), lineage);
     }
+    Some(lineage)
 }
 
 /// What changed, for log and metrics.

@@ -17,6 +17,7 @@ mod loops;
 mod models;
 mod native_lane;
 mod route;
+mod selection;
 mod sessions;
 mod shaping;
 mod shared;

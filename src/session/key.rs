@@ -140,6 +140,17 @@ impl SessionKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; 10]);
 
+impl SessionId {
+    /// Hash of it and of a conversation of it.
+    pub(super) fn hash_with(self, base: u64, sibling: u32) -> u64 {
+        let mut bytes = [0; 22];
+        bytes[..10].copy_from_slice(&self.0);
+        bytes[10..18].copy_from_slice(&base.to_le_bytes());
+        bytes[18..].copy_from_slice(&sibling.to_le_bytes());
+        xxhash_rust::xxh3::xxh3_64(&bytes)
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))

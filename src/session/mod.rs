@@ -20,6 +20,7 @@ mod view;
 pub use interventions::InterventionView;
 pub use key::{Claims, Principal, SessionId, SessionKey, Source};
 pub use lineage::{LineageId, Transcript};
+pub use monitor::Cache;
 pub use registry::{Served, Sessions, Visit};
 pub use sweeper::Sweeper;
 pub use view::{LineageView, Page, SessionSummary, SessionView};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lineage::{LineageId, Place, Trail, Transcript, place};
+use super::lineage::{Kind, LineageId, Place, Trail, Transcript, place};
 use super::rate::Rate;
 use super::registry::Served;
 use crate::fleet::BackendId;
@@ -90,11 +90,22 @@ pub(super) struct Counted {
     pub(super) is_retry: bool,
 }
 
+/// The lineage whose KV cache a request can use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cache {
+    /// Its own, or one that began alike.
+    pub lineage: LineageId,
+    /// How much of it the request has in common with it, up to 1.
+    pub common: f64,
+}
+
 /// What a request meets.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     pub(super) lineage: LineageId,
     pub(super) preferred: Option<BackendId>,
+    pub(super) cache: Option<Cache>,
+    pub(super) main: Option<(LineageId, BackendId)>,
     pub(super) is_retry: bool,
     pub(super) context: Remembered,
     /// Messages of the request that were there at the last turn.
@@ -195,20 +206,31 @@ impl SessionMonitor {
                 Snapshot {
                     lineage: lineage.trail.id,
                     preferred: lineage.backend.clone(),
+                    cache: Some(Cache {
+                        lineage: lineage.trail.id,
+                        common: 1.0,
+                    }),
+                    main: self.main_beside(transcript),
                     is_retry: lineage.trail.is_retried_by(transcript),
                     context: self.remembered(transcript, Some(index)),
                     covered: lineage.trail.covered(transcript),
                     loops: lineage.loops.as_deref().cloned(),
                 }
             }
-            Place::New(lineage) => Snapshot {
-                lineage,
-                preferred: self.nearest(transcript, messages),
-                is_retry: false,
-                context: self.remembered(transcript, None),
-                covered: None,
-                loops: None,
-            },
+            Place::New(lineage) => {
+                let nearest = self.nearest(transcript, messages);
+                let (cache, preferred) = nearest.unzip();
+                Snapshot {
+                    lineage,
+                    preferred: preferred.flatten(),
+                    cache,
+                    main: self.main_beside(transcript),
+                    is_retry: false,
+                    context: self.remembered(transcript, None),
+                    covered: None,
+                    loops: None,
+                }
+            }
         }
     }
 
@@ -317,21 +339,40 @@ impl SessionMonitor {
         place(transcript, self.lineages.iter().map(|l| &l.trail), messages)
     }
 
-    /// The backend of the lineage that has most in common with a new one: a conversation that went
+    /// The lineage, and its backend, that has most in common with a new one: a conversation that went
     /// back a few turns finds most of its KV cache there.
     fn nearest<M: AsRef<[u64]>>(
         &self,
         transcript: &Transcript,
         messages: impl Fn(LineageId) -> Option<M>,
-    ) -> Option<BackendId> {
+    ) -> Option<(Cache, Option<BackendId>)> {
         let same_kind = |l: &&Lineage| l.trail.kind() == transcript.kind();
-        let common = |lineage: &Lineage| {
+        let alike = self.lineages.iter().filter(same_kind);
+        let candidates = alike.filter_map(|lineage| {
             let known = messages(lineage.trail.id)?;
             let length = transcript.common_prefix(known.as_ref());
-            (length >= WORTH_SHARING).then_some((length, lineage.backend.clone()))
+            (length >= WORTH_SHARING).then_some((length, lineage))
+        });
+        let (length, lineage) = candidates.max_by_key(|(length, _)| *length)?;
+        let cache = Cache {
+            lineage: lineage.trail.id,
+            common: (length as f64 / lineage.trail.length().max(1) as f64).min(1.0),
         };
-        let candidates = self.lineages.iter().filter(same_kind).filter_map(common);
-        candidates.max_by_key(|(length, _)| *length)?.1
+        Some((cache, lineage.backend.clone()))
+    }
+
+    /// The main conversation and its backend, if `transcript` is a side call: a subagent's, or one
+    /// without tools.
+    fn main_beside(&self, transcript: &Transcript) -> Option<(LineageId, BackendId)> {
+        if transcript.kind() == Kind::Tools {
+            return None;
+        }
+        let mains = self
+            .lineages
+            .iter()
+            .filter(|l| l.trail.kind() == Kind::Tools);
+        let main = mains.max_by_key(|lineage| lineage.counters().turns)?;
+        Some((main.trail.id, main.backend.clone()?))
     }
 
     /// Forget the lineage not seen for longest, but never the one with most turns: while its

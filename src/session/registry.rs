@@ -16,7 +16,7 @@ use super::hot::{HotCache, Loops};
 use super::interventions::{Done, Recent};
 use super::key::{SessionId, SessionKey, Source};
 use super::lineage::{LineageId, Transcript};
-use super::monitor::{Counted, SessionMonitor};
+use super::monitor::{Cache, Counted, SessionMonitor};
 use super::recency::{Fate, Recency};
 use super::view::{Page, SessionSummary, SessionView};
 use crate::config::Limits;
@@ -61,6 +61,10 @@ pub struct Visit {
     pub lineage: LineageId,
     /// Where that conversation has its KV cache.
     pub preferred: Option<BackendId>,
+    /// The conversation that left it there.
+    pub cache: Option<Cache>,
+    /// The session's main conversation and its backend, when this is a side call.
+    pub main: Option<(LineageId, BackendId)>,
     /// Whether the same turn was answered before.
     pub is_retry: bool,
     /// Requests of the session in the last 60 s, this one included.
@@ -75,6 +79,11 @@ impl Visit {
     /// The session's public name.
     pub fn session(&self) -> SessionId {
         self.session.id
+    }
+
+    /// Hash of a conversation of the session, the same in the whole process.
+    pub fn conversation(&self, lineage: LineageId) -> u64 {
+        self.session.id.hash_with(lineage.base, lineage.sibling)
     }
 }
 
@@ -131,6 +140,8 @@ impl Sessions {
             transcript,
             lineage: snapshot.lineage,
             preferred: snapshot.preferred,
+            cache: snapshot.cache,
+            main: snapshot.main,
             is_retry: snapshot.is_retry,
             rate,
             context: snapshot.context,

@@ -14,6 +14,7 @@ use prometheus::{
 
 use super::fleet_gauges::{BackendSample, FleetGauges};
 use super::labels::{AbortCause, Configured, Dialect, Outcome, Stage, TokenKind, Why};
+use crate::fleet::Reason;
 use crate::guard::context::PrefixBreak;
 use crate::guard::intervention::Intervention;
 use crate::session::Source;
@@ -68,6 +69,8 @@ pub struct Metrics {
     connections_refused: IntCounter,
     upstream_connections: IntCounterVec,
     session_sources: IntCounterVec,
+    selections: IntCounterVec,
+    cache_predictions: IntCounterVec,
     session_count: Arc<ArcSwapOption<SessionCount>>,
 }
 
@@ -185,6 +188,17 @@ impl Metrics {
                 "drover_session_source_total",
                 "Turns by what told their session: header (hdr), body field (meta), fingerprint (fp).",
                 &["source"],
+            )?,
+            selections: declare.counters(
+                "drover_selections_total",
+                "Backends chosen for attempts, by pool and why.",
+                &["pool", "reason"],
+            )?,
+            cache_predictions: declare.counters(
+                "drover_cache_prediction_tokens_total",
+                "Prompt tokens of answered turns by what selection expected of the backend's cache: \
+                 found as expected (hit), expected and not found (missing), found unexpectedly (surplus).",
+                &["pool", "result"],
             )?,
             session_count: declare.session_count()?,
             registry,
@@ -311,6 +325,28 @@ impl Metrics {
         self.session_sources
             .with_label_values(&[source.as_str()])
             .inc();
+    }
+
+    /// Counts a selected backend.
+    pub fn selection(&self, pool: Configured<'_>, reason: Reason) {
+        self.selections
+            .with_label_values(&[pool.as_str(), reason.as_str()])
+            .inc();
+    }
+
+    /// Compares the prompt tokens a backend was expected to find in its cache with those it found.
+    pub fn cache_prediction(&self, pool: Configured<'_>, expected: u64, found: u64) {
+        let hit = expected.min(found);
+        let results = [
+            ("hit", hit),
+            ("missing", expected - hit),
+            ("surplus", found - hit),
+        ];
+        for (result, tokens) in results.into_iter().filter(|(_, tokens)| *tokens > 0) {
+            self.cache_predictions
+                .with_label_values(&[pool.as_str(), result])
+                .inc_by(tokens);
+        }
     }
 
     /// Sets the source of `drover_sessions`, asked at every scrape. The last call wins.

@@ -29,6 +29,7 @@ mod relay;
 mod responses;
 mod reuse;
 mod sampling;
+mod selection;
 mod sessions;
 mod stop;
 mod stream;

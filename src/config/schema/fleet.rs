@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -23,6 +24,8 @@ pub struct Fleet {
     pub pools: Vec<Pool>,
     /// How backends are checked.
     pub health: Health,
+    /// How a request finds its backend.
+    pub selection: Selection,
     /// How often hostnames of backends are resolved again.
     #[serde(with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
@@ -42,6 +45,7 @@ impl Default for Fleet {
                 backends: vec![Backend::at("http://127.0.0.1:8081")],
             }],
             health: Health::default(),
+            selection: Selection::default(),
             dns_refresh: Duration::from_secs(30),
         }
     }
@@ -204,6 +208,41 @@ pub enum KvLayout {
     Unified,
     /// Each slot has its own part.
     Split,
+}
+
+/// How a request finds its backend (docs/fleet.md).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Selection {
+    /// Shortest stable beginning of a prompt (system text and tools) for which new conversations are
+    /// brought together on one backend. Shorter ones go to the least busy backend.
+    #[serde(with = "units::size")]
+    #[schemars(schema_with = "units::size_schema")]
+    pub min_prefix: ByteSize,
+    /// How long after its last turn a conversation counts as one that its backend's slots hold. New
+    /// conversations avoid backends whose slots are all held.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub warm_for: Duration,
+    /// Time in which a backend that was away comes back to its full share of the load, from a tenth of
+    /// it; 0s: at once.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub slow_start: Duration,
+    /// Requests whose selection `/api/explain/{request_id}` remembers, at least 1. Each takes about
+    /// 100 bytes for every backend of its pool.
+    pub explain_last: NonZeroUsize,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            min_prefix: ByteSize::kib(2),
+            warm_for: Duration::from_secs(600),
+            slow_start: Duration::from_secs(10),
+            explain_last: NonZeroUsize::MIN.saturating_add(999),
+        }
+    }
 }
 
 /// How backends are checked.

@@ -16,8 +16,8 @@ use crate::exchange::{
     ChatConversion, Client, Connection, Connector, Conversion, Downstream, Exchange, Gone, Guards,
     Head, Outcome, Report, UpstreamHead, UpstreamRequest, run,
 };
-use crate::fleet::Backend;
 use crate::fleet::tests::{fleet_of, ready};
+use crate::fleet::{Backend, Wish};
 use crate::guard::intervention::Intervention;
 
 /// One attempt's course.
@@ -238,7 +238,8 @@ impl Script {
                 asked,
             },
             pool: &pool,
-            preferred: None,
+            wish: &Wish::default(),
+            explain: &|_| {},
             timeouts: &timeouts,
             limits: &TurnLimits::default(),
             gaps: &Histogram::with_opts(HistogramOpts::new("gaps", "gaps")).unwrap(),

@@ -2,6 +2,7 @@
 //!
 //! A system prompt stands at the top: one changed character there costs a backend the whole prefix.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -105,6 +106,11 @@ pub fn normalize(messages: &mut [Message], settings: &Volatile, acts: bool) -> b
     changed
 }
 
+/// The text without its volatile fragments.
+pub fn without<'a>(text: &'a str, settings: &Volatile) -> Cow<'a, str> {
+    replaced(text, settings).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
 /// The text without its volatile fragments; none when it has none.
 fn replaced(text: &str, settings: &Volatile) -> Option<String> {
     let own = settings
@@ -119,7 +125,7 @@ fn replaced(text: &str, settings: &Volatile) -> Option<String> {
     let mut new: Option<String> = None;
     for (regex, replacement) in known.chain(own) {
         let now = regex.replace_all(new.as_deref().unwrap_or(text), replacement);
-        if let std::borrow::Cow::Owned(now) = now {
+        if let Cow::Owned(now) = now {
             new = Some(now);
         }
     }

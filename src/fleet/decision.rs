@@ -1,0 +1,190 @@
+//! Why a request went where it went, for people who ask.
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use serde::{Serialize, Serializer};
+
+use super::backend::{Backend, BackendId};
+use super::select::Reason;
+
+/// One selection.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decision {
+    /// Who was chosen.
+    pub chosen: BackendId,
+    /// Why.
+    pub reason: Reason,
+    /// Who has the conversation's KV cache, as far as is known.
+    pub sticky: Option<BackendId>,
+    /// Whether the prompt's stable prefix has a home.
+    pub has_prefix: bool,
+    /// Who was to be left to the session's main conversation.
+    pub spare: Option<BackendId>,
+    /// Prompt tokens the chosen backend should find in its cache.
+    pub predicted_cached_tokens: u64,
+    /// Every backend of the pool, in the order of the configuration.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A backend as the selection saw it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    /// Its name.
+    pub backend: BackendId,
+    /// What spoke against it, or for it.
+    pub standing: Standing,
+    /// Requests it was working on.
+    pub inflight: usize,
+    /// Requests it works on at the same time.
+    pub slots: Option<u32>,
+    /// Conversations of the last `warm_for` it holds, at most one a slot.
+    pub warm: usize,
+    /// In-flight requests for its share of the load; the lower the better.
+    pub load: f64,
+    /// Whether one request more is within 1.25 × the mean load.
+    pub within_bound: bool,
+    /// How much the prefix wants it; the higher the better.
+    pub affinity: Option<f64>,
+}
+
+impl Candidate {
+    /// One that could not be chosen.
+    pub(super) fn out(backend: &Backend, tried: bool) -> Self {
+        Self {
+            backend: backend.id().clone(),
+            standing: match tried {
+                true => Standing::Tried,
+                false => Standing::Unavailable,
+            },
+            inflight: backend.inflight(),
+            slots: backend.slots(),
+            warm: 0,
+            load: 0.0,
+            within_bound: false,
+            affinity: None,
+        }
+    }
+}
+
+/// Whether a backend could be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It was.
+    Chosen,
+    /// It could have been.
+    Usable,
+    /// All its slots were taken.
+    Full,
+    /// It has failed this request.
+    Tried,
+    /// It is not ready, draining, or not resolved.
+    Unavailable,
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What is known of one request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explained {
+    /// Its id, as in `x-request-id`.
+    pub request: Box<str>,
+    /// Its session, where it has one.
+    pub session: Option<Box<str>>,
+    /// Its pool.
+    pub pool: Box<str>,
+    /// One selection for each attempt.
+    pub decisions: Vec<Decision>,
+    /// Prompt tokens, once the answer is complete.
+    pub prompt_tokens: Option<u64>,
+    /// Those of them that were found in the cache.
+    pub cached_tokens: Option<u64>,
+}
+
+/// The decisions of the last requests.
+#[derive(Debug)]
+pub struct Explanations(Mutex<LruCache<Box<str>, Explained>>);
+
+impl Explanations {
+    /// For so many requests.
+    pub(super) fn new(last: std::num::NonZeroUsize) -> Self {
+        // Not allocated at once: the bound may be large.
+        let mut cache = LruCache::unbounded();
+        cache.resize(last);
+        Self(Mutex::new(cache))
+    }
+
+    /// A backend was selected for `request`.
+    pub fn decided(&self, request: &str, session: Option<String>, pool: &str, decision: Decision) {
+        let mut all = self.0.lock();
+        if let Some(known) = all.get_mut(request) {
+            known.decisions.push(decision);
+            return;
+        }
+        all.put(
+            request.into(),
+            Explained {
+                request: request.into(),
+                session: session.map(Into::into),
+                pool: pool.into(),
+                decisions: vec![decision],
+                prompt_tokens: None,
+                cached_tokens: None,
+            },
+        );
+    }
+
+    /// `request` was answered; what was predicted for its first attempt, where that is still known.
+    pub fn answered(&self, request: &str, prompt: u64, cached: u64) -> Option<u64> {
+        let mut all = self.0.lock();
+        let known = all.peek_mut(request)?;
+        known.prompt_tokens = Some(prompt);
+        known.cached_tokens = Some(cached);
+        let first = known.decisions.first()?;
+        Some(first.predicted_cached_tokens)
+    }
+
+    /// What is known of `request`.
+    pub fn of(&self, request: &str) -> Option<Explained> {
+        self.0.lock().peek(request).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(chosen: &str) -> Decision {
+        Decision {
+            chosen: chosen.into(),
+            reason: Reason::Affinity,
+            sticky: None,
+            has_prefix: true,
+            spare: None,
+            predicted_cached_tokens: 70,
+            candidates: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_last_ones_are_kept_with_what_came_of_them() {
+        let ring = Explanations::new(std::num::NonZeroUsize::new(2).unwrap());
+        for n in 0..3 {
+            ring.decided(&n.to_string(), None, "p", decision("a"));
+        }
+        assert!(ring.of("0").is_none());
+        ring.decided("2", None, "p", decision("b"));
+        assert_eq!(ring.answered("2", 100, 80), Some(70));
+        assert_eq!(ring.answered("0", 100, 80), None);
+        let told = ring.of("2").unwrap();
+        assert_eq!((told.decisions.len(), told.cached_tokens), (2, Some(80)));
+        let json = serde_json::to_value(told).unwrap();
+        assert_eq!(json["decisions"][1]["chosen"], "b");
+        assert_eq!(json["decisions"][0]["reason"], "affinity");
+        assert_eq!(ring.of("1").unwrap().cached_tokens, None, "under way");
+    }
+}

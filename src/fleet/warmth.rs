@@ -1,0 +1,180 @@
+//! What a backend probably has in its KV cache: a model of its slots, fed with what was sent to it.
+//!
+//! llama-server keeps the prompt of a slot until another request takes the slot, least recently used
+//! first, and keeps some more in host memory (`--cache-ram`). It tells nothing of this; what it found
+//! is known only afterwards, from the usage of the answer.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Conversations remembered for each slot: those in the slots, and as many again beside them, in host
+/// memory.
+const PER_SLOT: usize = 4;
+/// Slots of a backend that does not say, and the most that count.
+const UNKNOWN_SLOTS: u32 = 4;
+const MOST_SLOTS: u32 = 64;
+
+/// Slots to reckon with.
+fn reckoned(slots: Option<u32>) -> usize {
+    slots.unwrap_or(UNKNOWN_SLOTS).clamp(1, MOST_SLOTS) as usize
+}
+
+/// Beginning of a prompt that does not change from turn to turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Hash of it.
+    pub hash: u64,
+    /// Its length in tokens, estimated.
+    pub tokens: u64,
+}
+
+/// One conversation in a cache.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    conversation: u64,
+    prefix: Option<Prefix>,
+    /// Of its prompt and last answer; 0 while its first turn is under way.
+    tokens: u64,
+    at: Instant,
+}
+
+/// The conversations of one backend, the most recently used last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Warmth {
+    held: Vec<Held>,
+    /// How often the backend had loaded its model.
+    loads: u64,
+}
+
+impl Warmth {
+    /// A turn of `conversation` begins here.
+    pub(super) fn place(
+        &mut self,
+        conversation: u64,
+        prefix: Option<Prefix>,
+        slots: Option<u32>,
+        now: Instant,
+    ) {
+        let known = self.take(conversation);
+        let room = reckoned(slots) * PER_SLOT;
+        let over = (self.held.len() + 1).saturating_sub(room);
+        self.held.drain(..over);
+        self.held.push(Held {
+            conversation,
+            prefix: prefix.or(known.and_then(|held| held.prefix)),
+            tokens: known.map_or(0, |held| held.tokens),
+            at: now,
+        });
+    }
+
+    /// Its turn was answered: `tokens` of prompt and answer are in the cache.
+    pub(super) fn fill(&mut self, conversation: u64, tokens: u64) {
+        if let Some(held) = self.find(conversation) {
+            held.tokens = tokens;
+        }
+    }
+
+    /// It goes on elsewhere.
+    pub(super) fn leave(&mut self, conversation: u64) {
+        self.take(conversation);
+    }
+
+    /// Conversations used within `lately`, counted up to the number of slots.
+    pub(super) fn warm(&self, lately: Duration, slots: Option<u32>, now: Instant) -> usize {
+        let recent = self.held.iter().rev().take(reckoned(slots));
+        let warm = |held: &&Held| now.saturating_duration_since(held.at) <= lately;
+        recent.take_while(warm).count()
+    }
+
+    /// Whether `conversation` was used within `lately`.
+    pub(super) fn is_warm(&self, conversation: u64, lately: Duration, now: Instant) -> bool {
+        let mut held = self.held.iter();
+        held.any(|held| {
+            held.conversation == conversation && now.saturating_duration_since(held.at) <= lately
+        })
+    }
+
+    /// Tokens of `conversation` in the cache.
+    pub(super) fn tokens(&self, conversation: u64) -> Option<u64> {
+        let held = self.held.iter().find(|h| h.conversation == conversation)?;
+        (held.tokens > 0).then_some(held.tokens)
+    }
+
+    /// Tokens of `prefix` in the cache, left by whatever conversation.
+    pub(super) fn prefix_tokens(&self, prefix: Prefix) -> Option<u64> {
+        let same =
+            |held: &Held| held.tokens > 0 && held.prefix.is_some_and(|p| p.hash == prefix.hash);
+        self.held.iter().any(same).then_some(prefix.tokens)
+    }
+
+    /// The backend has loaded its model so often; each time it begins with nothing.
+    pub(super) fn loaded(&mut self, loads: u64) {
+        if self.loads != loads {
+            self.loads = loads;
+            self.held.clear();
+        }
+    }
+
+    fn find(&mut self, conversation: u64) -> Option<&mut Held> {
+        self.held
+            .iter_mut()
+            .find(|h| h.conversation == conversation)
+    }
+
+    fn take(&mut self, conversation: u64) -> Option<Held> {
+        let at = self
+            .held
+            .iter()
+            .rposition(|h| h.conversation == conversation)?;
+        Some(self.held.remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATELY: Duration = Duration::from_secs(60);
+    const PREFIX: Prefix = Prefix {
+        hash: 9,
+        tokens: 500,
+    };
+
+    #[test]
+    fn as_much_is_remembered_as_slots_and_memory_hold() {
+        let (mut warmth, now) = (Warmth::default(), Instant::now());
+        for n in 0..100 {
+            warmth.place(n, None, Some(2), now);
+            warmth.fill(n, 1000 + n);
+        }
+        assert_eq!(warmth.held.len(), 2 * PER_SLOT);
+        assert_eq!((warmth.tokens(99), warmth.tokens(91)), (Some(1099), None));
+        assert_eq!(warmth.warm(LATELY, Some(2), now), 2);
+        assert_eq!(warmth.warm(LATELY, Some(2), now + 2 * LATELY), 0);
+    }
+
+    #[test]
+    fn a_conversation_counts_once_and_keeps_what_it_has() {
+        let (mut warmth, now) = (Warmth::default(), Instant::now());
+        warmth.place(1, Some(PREFIX), None, now);
+        assert_eq!(
+            warmth.prefix_tokens(PREFIX),
+            None,
+            "nothing was answered yet"
+        );
+        warmth.fill(1, 700);
+        warmth.place(1, None, None, now + LATELY);
+        assert_eq!(warmth.warm(LATELY, None, now + LATELY), 1);
+        assert_eq!(
+            (warmth.tokens(1), warmth.prefix_tokens(PREFIX)),
+            (Some(700), Some(500))
+        );
+        assert!(warmth.is_warm(1, LATELY, now + 2 * LATELY));
+        warmth.leave(1);
+        assert_eq!(
+            (warmth.tokens(1), warmth.prefix_tokens(PREFIX)),
+            (None, None)
+        );
+    }
+}

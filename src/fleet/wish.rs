@@ -1,0 +1,45 @@
+//! What is known of a request that looks for a place.
+
+use super::backend::BackendId;
+use super::warmth::{Prefix, Warmth};
+
+/// What is known of a request that looks for a place.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Hash of its session and conversation.
+    pub conversation: Option<u64>,
+    /// The conversation whose KV cache it can use: its own, or one it branches off from.
+    pub cache: Option<Known>,
+    /// How much of that cache is of use: all of it, or less after the client went back.
+    pub common: f64,
+    /// Beginning of its prompt, where that is worth a place of its own. Need not be found out for a
+    /// conversation that stays where it is.
+    pub prefix: Option<Prefix>,
+    /// The session's main conversation, beside which this request is a side call.
+    pub spare: Option<Known>,
+}
+
+/// A conversation that a backend has served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Who.
+    pub backend: BackendId,
+    /// Hash of its session and conversation.
+    pub conversation: u64,
+}
+
+impl Wish {
+    /// Who has the KV cache.
+    pub fn preferred(&self) -> Option<&BackendId> {
+        self.cache.as_ref().map(|cache| &cache.backend)
+    }
+
+    /// Prompt tokens that a backend with this warmth should find in its cache.
+    pub(super) fn predicted(&self, warmth: &Warmth) -> u64 {
+        let cache = self.cache.as_ref();
+        let own = cache.and_then(|cache| warmth.tokens(cache.conversation));
+        let own = own.map(|tokens| (tokens as f64 * self.common) as u64);
+        let shared = || self.prefix.and_then(|prefix| warmth.prefix_tokens(prefix));
+        own.or_else(shared).unwrap_or(0)
+    }
+}

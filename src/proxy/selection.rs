@@ -1,0 +1,75 @@
+//! Where a turn had better go, and what came of it.
+
+use super::Shared;
+use super::context::Context;
+use crate::config::Config;
+use crate::exchange::Outcome;
+use crate::fleet::{Decision, Known, Pool, Prefix, Wish};
+use crate::session::{LineageId, Visit};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::Configured;
+use crate::turn::Turn;
+
+/// What is known of `turn` before its first attempt.
+pub(super) fn wish(config: &Config, pool: &Pool, visit: Option<&Visit>, turn: &Turn) -> Wish {
+    // With one backend there is nothing to choose, but its cache is still predicted.
+    let mut wish = visit.map(of_visit).unwrap_or_default();
+    let stays = wish
+        .preferred()
+        .is_some_and(|backend| pool.would_stay(backend));
+    if !stays {
+        let least = config.fleet.selection.min_prefix.as_u64();
+        wish.prefix = Prefix::of(turn, least);
+    }
+    wish
+}
+
+fn of_visit(visit: &Visit) -> Wish {
+    let known = |lineage, backend| Known {
+        backend,
+        conversation: visit.conversation(lineage),
+    };
+    let cache = visit.cache.zip(visit.preferred.clone());
+    Wish {
+        conversation: Some(visit.conversation(visit.lineage)),
+        common: cache.as_ref().map_or(0.0, |(cache, _)| cache.common),
+        cache: cache.map(|(cache, backend)| known(cache.lineage, backend)),
+        prefix: None,
+        spare: visit
+            .main
+            .clone()
+            .map(|(lineage, backend)| known(lineage, backend)),
+    }
+}
+
+/// A backend was selected.
+pub(super) fn decided(shared: &Shared, ctx: &Context, pool: &str, decision: Decision) {
+    Metrics::global().selection(Configured::name(pool), decision.reason);
+    let session = ctx.session.map(|id| id.to_string());
+    let explanations = shared.fleet.explanations();
+    explanations.decided(&ctx.id, session, pool, decision);
+}
+
+/// The turn came to its end; it was counted to `lineage` if its client has all of it.
+pub(super) fn answered(
+    shared: &Shared,
+    ctx: &Context,
+    pool: &Pool,
+    outcome: &Outcome,
+    lineage: Option<LineageId>,
+) {
+    let usage = ctx.report.usage;
+    if let (Some(lineage), Some(visit), Some(backend)) = (lineage, &ctx.visit, &outcome.backend) {
+        let tokens = usage.prompt + usage.completion;
+        pool.served(backend.id(), visit.conversation(lineage), tokens);
+    }
+    if usage.prompt == 0 {
+        return;
+    }
+    let explanations = shared.fleet.explanations();
+    let predicted = explanations.answered(&ctx.id, usage.prompt, usage.cached);
+    if let Some(predicted) = predicted.filter(|_| ctx.visit.is_some()) {
+        let pool = Configured::name(pool.name());
+        Metrics::global().cache_prediction(pool, predicted, usage.cached);
+    }
+}
