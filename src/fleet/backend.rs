@@ -4,16 +4,15 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 use serde::{Serialize, Serializer};
-use tokio::time::Instant;
 
 use super::FleetError;
+use super::comeback::Comeback;
 use super::facts::Facts;
 use super::peer;
 use super::rendezvous;
@@ -86,12 +85,7 @@ pub struct Backend {
     checked: AtomicBool,
     draining: AtomicBool,
     inflight: AtomicUsize,
-    /// How often it has loaded its model, as far as was seen: each time its caches are empty.
-    loads: AtomicU64,
-    born: Instant,
-    /// Milliseconds from `born` until it was ready once more; 0: it has not been away.
-    back_at: AtomicU64,
-    was_ready: AtomicBool,
+    comeback: Comeback,
 }
 
 impl Backend {
@@ -126,10 +120,7 @@ impl Backend {
             checked: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             inflight: AtomicUsize::new(0),
-            loads: AtomicU64::new(0),
-            born: Instant::now(),
-            back_at: AtomicU64::new(0),
-            was_ready: AtomicBool::new(false),
+            comeback: Comeback::new(),
             target,
         };
         if let Some(address) = this.target.address {
@@ -269,7 +260,7 @@ impl Backend {
         }
         drop(health);
         if let Some(Transition { from, to }) = transition {
-            self.moved(from, to);
+            self.comeback.moved(from, to);
             match to {
                 BackendState::Down => {
                     tracing::warn!(backend = %self.id, %from, %to, why, "backend state");
@@ -280,39 +271,14 @@ impl Backend {
         transition
     }
 
-    fn moved(&self, from: BackendState, to: BackendState) {
-        if to != BackendState::Ready {
-            return;
-        }
-        if from == BackendState::Loading {
-            self.loads.fetch_add(1, Ordering::Relaxed);
-        }
-        if self.was_ready.swap(true, Ordering::Relaxed) {
-            let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.back_at.store(at.max(1), Ordering::Relaxed);
-        }
-    }
-
     /// Hash of its name.
     pub(super) fn key(&self) -> u64 {
         self.key
     }
 
-    /// How often it has loaded its model since the gateway watches it.
-    pub(super) fn loads(&self) -> u64 {
-        self.loads.load(Ordering::Relaxed)
-    }
-
-    /// Part of its share of the load it gets: from a tenth up to all of it within `slow_start` after it
-    /// came back. At the gateway's own start nothing else is warmer.
-    pub(super) fn pace(&self, slow_start: Duration, now: Instant) -> f64 {
-        let back_at = self.back_at.load(Ordering::Relaxed);
-        if back_at == 0 || slow_start.is_zero() {
-            return 1.0;
-        }
-        let back_at = self.born + Duration::from_millis(back_at);
-        let part = now.saturating_duration_since(back_at).as_secs_f64() / slow_start.as_secs_f64();
-        part.clamp(0.1, 1.0)
+    /// When it was away.
+    pub(super) fn comeback(&self) -> &Comeback {
+        &self.comeback
     }
 
     pub(super) fn set_facts(&self, facts: Facts) {

@@ -5,6 +5,7 @@
 //! length of a selection.
 
 mod backend;
+mod comeback;
 mod decision;
 mod facts;
 mod health;
@@ -213,5 +214,7 @@ impl Registry {
     }
 }
 
+#[cfg(test)]
+mod choice_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -212,13 +212,13 @@ impl Pool {
     }
 
     fn view(&self, backend: &Backend, warmth: &mut Warmth, now: Instant) -> View {
-        warmth.loaded(backend.loads());
+        warmth.loaded(backend.comeback().loads());
         let slots = backend.slots();
         View {
             key: backend.key(),
             inflight: backend.inflight(),
             weight: backend.weight().get(),
-            pace: backend.pace(self.selection.slow_start, now),
+            pace: backend.comeback().pace(self.selection.slow_start, now),
             slots,
             warm: warmth.warm(self.selection.warm_for, slots, now),
         }

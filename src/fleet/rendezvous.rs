@@ -49,13 +49,13 @@ mod tests {
     fn keys_spread_by_weight() {
         let mut all = backends(3);
         all[2].1 = 2.0;
-        let mut counts = [0; 3];
+        let mut counts = [0i32; 3];
         for n in 0..40_000 {
             let won = best(mix(n), &all);
             counts[all.iter().position(|(b, _)| *b == won).unwrap()] += 1;
         }
         for (count, expected) in counts.into_iter().zip([10_000, 10_000, 20_000]) {
-            assert!((count - expected as i32).abs() < 500, "{counts:?}");
+            assert!((count - expected).abs() < 500, "{counts:?}");
         }
     }
 

@@ -1,10 +1,11 @@
 //! Who takes a request: cache first, then the prompt's beginning, within a bound; and every choice told.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use drover::sim::{self, SimConfig, SimHandle};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::*;
 

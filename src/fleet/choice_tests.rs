@@ -1,0 +1,142 @@
+//! Selection by a pool that remembers: predictions, reasons, slow starts, cost.
+
+use std::time::Duration;
+
+use super::state::Observation;
+use super::tests::{fleet_of, ready};
+use super::*;
+
+fn fleet() -> Arc<Fleet> {
+    fleet_of(
+        "{name: a, url: 'http://127.0.0.1:1'}, {name: b, url: 'http://127.0.0.1:2'}, \
+         {name: c, url: 'http://127.0.0.1:3'}",
+    )
+}
+
+fn wish(conversation: u64, prefix: Option<u64>) -> Wish {
+    Wish {
+        conversation: Some(conversation),
+        prefix: prefix.map(|hash| Prefix { hash, tokens: 900 }),
+        ..Wish::default()
+    }
+}
+
+fn on(backend: &BackendId, conversation: u64) -> Wish {
+    let cache = Known {
+        backend: backend.clone(),
+        conversation,
+    };
+    Wish {
+        cache: Some(cache),
+        common: 1.0,
+        ..wish(conversation, None)
+    }
+}
+
+/// One turn; who served it, and what had been predicted.
+fn served(pool: &Pool, wish: &Wish, tokens: u64) -> (BackendId, Decision) {
+    let (lease, decision) = pool.choose(&[], wish.preferred(), wish).unwrap();
+    pool.served(lease.id(), wish.conversation.unwrap(), tokens);
+    (lease.id().clone(), decision)
+}
+
+#[test]
+fn caches_are_predicted() {
+    let fleet = fleet_of("{name: a, url: 'http://127.0.0.1:1'}");
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let (home, first) = served(&pool, &wish(1, Some(7)), 5000);
+    assert_eq!(
+        (first.reason, first.predicted_cached_tokens),
+        (Reason::Affinity, 0)
+    );
+    let (same, next) = served(&pool, &on(&home, 1), 6000);
+    assert_eq!((&same, next.reason), (&home, Reason::Sticky));
+    assert_eq!(next.predicted_cached_tokens, 5000);
+    let (same, other) = served(&pool, &wish(2, Some(7)), 3000);
+    assert_eq!(
+        (&same, other.predicted_cached_tokens),
+        (&home, 900),
+        "what they have in common"
+    );
+    let branch = Wish {
+        common: 0.5,
+        conversation: Some(3),
+        ..on(&home, 1)
+    };
+    assert_eq!(served(&pool, &branch, 3000).1.predicted_cached_tokens, 3000);
+    // A server that has loaded its model again has nothing.
+    let backend = fleet.backend(home.as_str()).unwrap();
+    backend.observe_failure(Failure::Loading);
+    backend.observe(Observation::Well, "");
+    assert_eq!(served(&pool, &on(&home, 1), 1).1.predicted_cached_tokens, 0);
+}
+
+#[test]
+fn who_could_not_be_chosen_is_told() {
+    let fleet = fleet();
+    ready(&fleet);
+    fleet.backend("b").unwrap().drain();
+    let pool = fleet.pool("p").unwrap();
+    let (lease, decision) = pool.choose(&["c".into()], None, &Wish::default()).unwrap();
+    assert_eq!(lease.id().as_str(), "a");
+    let standing: Vec<_> = decision.candidates.iter().map(|c| c.standing).collect();
+    assert_eq!(
+        standing,
+        [Standing::Chosen, Standing::Unavailable, Standing::Tried]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_away_starts_slowly() {
+    let fleet = fleet();
+    ready(&fleet);
+    let slow = Duration::from_secs(10);
+    let a = fleet.backend("a").unwrap();
+    let pace = || a.comeback().pace(slow, tokio::time::Instant::now());
+    assert_eq!(pace(), 1.0, "nothing else is warmer");
+    a.observe_failure(Failure::Connect);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    a.observe(Observation::Well, "");
+    assert_eq!(pace(), 0.1);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert!((pace() - 0.5).abs() < 0.01);
+    assert_eq!(
+        a.comeback()
+            .pace(Duration::ZERO, tokio::time::Instant::now()),
+        1.0
+    );
+    tokio::time::advance(Duration::from_secs(9)).await;
+    assert_eq!(pace(), 1.0);
+}
+
+/// Run by hand: `cargo test --profile quick --lib fleet::choice_tests -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints figures of this machine"]
+fn cost_of_a_selection() {
+    for backends in [8, 64] {
+        let list =
+            (0..backends).map(|n| format!("{{url: 'http://127.0.0.1:{}', slots: 4}}", n + 1));
+        let fleet = fleet_of(&list.collect::<Vec<_>>().join(","));
+        ready(&fleet);
+        let pool = fleet.pool("p").unwrap();
+        for sessions in [100, 100_000] {
+            for n in 0..sessions {
+                served(&pool, &wish(n, Some(n % 7)), 5000);
+            }
+            let sticky = on(fleet.backends()[3].id(), 1);
+            for (what, wish) in [
+                ("prefix", wish(1, Some(3))),
+                ("none", wish(1, None)),
+                ("sticky", sticky),
+            ] {
+                let began = tokio::time::Instant::now();
+                for _ in 0..10_000 {
+                    std::hint::black_box(pool.choose(&[], wish.preferred(), &wish).unwrap());
+                }
+                let each = began.elapsed() / 10_000;
+                println!("{backends} backends, {sessions} sessions, {what}: {each:?}");
+            }
+        }
+    }
+}

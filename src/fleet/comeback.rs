@@ -1,0 +1,63 @@
+//! How a backend that was away comes back: with empty caches perhaps, and slowly.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::state::BackendState;
+
+/// Part of its share of the load that a backend gets at once.
+const LEAST: f64 = 0.1;
+
+/// When a backend was away.
+#[derive(Debug)]
+pub(super) struct Comeback {
+    loads: AtomicU64,
+    born: Instant,
+    /// Milliseconds from `born` until it was ready once more; 0: it has not been away.
+    back_at: AtomicU64,
+    was_ready: AtomicBool,
+}
+
+impl Comeback {
+    pub(super) fn new() -> Self {
+        Self {
+            loads: AtomicU64::new(0),
+            born: Instant::now(),
+            back_at: AtomicU64::new(0),
+            was_ready: AtomicBool::new(false),
+        }
+    }
+
+    /// Its state has changed.
+    pub(super) fn moved(&self, from: BackendState, to: BackendState) {
+        if to != BackendState::Ready {
+            return;
+        }
+        if from == BackendState::Loading {
+            self.loads.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.was_ready.swap(true, Ordering::Relaxed) {
+            let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.back_at.store(at.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// How often it was seen to load its model; each time its caches are empty.
+    pub(super) fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
+    }
+
+    /// Part of its share of the load it gets: from a tenth up to all of it within `slow_start` after it
+    /// came back. At the gateway's own start nothing else is warmer.
+    pub(super) fn pace(&self, slow_start: Duration, now: Instant) -> f64 {
+        let back_at = self.back_at.load(Ordering::Relaxed);
+        if back_at == 0 || slow_start.is_zero() {
+            return 1.0;
+        }
+        let back_at = self.born + Duration::from_millis(back_at);
+        let part = now.saturating_duration_since(back_at).as_secs_f64() / slow_start.as_secs_f64();
+        part.clamp(LEAST, 1.0)
+    }
+}
