@@ -7,10 +7,12 @@
 mod backend;
 mod facts;
 mod health;
+mod live;
 mod models;
 mod peer;
 mod pool;
 mod probe;
+mod reload;
 mod resolve;
 mod scrape;
 mod select;
@@ -24,17 +26,21 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use globset::{GlobBuilder, GlobMatcher};
+use tokio::sync::watch::Sender;
 
 pub use backend::{Backend, BackendId, Failure};
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use health::HealthService;
 pub use pool::Pool;
+pub use reload::{Prepared, Reloaded};
 pub use select::{Lease, Unavailable};
 pub use state::{BackendState, Transition};
 pub use template::Template;
 
 use crate::config::Config;
+use health::Watched;
 use models::ModelTable;
+use reload::BuiltFrom;
 
 /// Why a fleet cannot be built. [`crate::config::load`] finds all of these first, with their place.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,8 @@ pub enum FleetError {
 #[derive(Debug)]
 pub struct Fleet {
     registry: ArcSwap<Registry>,
+    /// Whom [`HealthService`] watches: who is in the registry, and who is about to be.
+    watched: Sender<Watched>,
 }
 
 #[derive(Debug)]
@@ -75,6 +83,9 @@ struct Registry {
     backends: Vec<Arc<Backend>>,
     models: ModelTable,
     passthrough: Vec<(GlobMatcher, Arc<Pool>)>,
+    /// Backends of earlier registries that may still finish something.
+    leaving: Vec<Arc<Backend>>,
+    built_from: BuiltFrom,
 }
 
 impl Fleet {
@@ -85,8 +96,10 @@ impl Fleet {
     /// # Errors
     /// A configuration that did not come from [`crate::config::load`] may be inconsistent.
     pub fn new(config: &Config) -> Result<Arc<Self>, FleetError> {
+        let registry = Registry::new(config, None)?;
         Ok(Arc::new(Self {
-            registry: ArcSwap::from_pointee(Registry::new(config)?),
+            watched: Sender::new(Watched::new(&registry.backends, config)),
+            registry: ArcSwap::from_pointee(registry),
         }))
     }
 
@@ -131,6 +144,13 @@ impl Fleet {
         self.registry.load().backends.clone()
     }
 
+    /// Backends that are no longer configured and still finish requests.
+    pub fn leaving(&self) -> Vec<Arc<Backend>> {
+        let registry = self.registry.load();
+        let busy = registry.leaving.iter().filter(|b| b.inflight() > 0);
+        busy.cloned().collect()
+    }
+
     /// The backend called `name`.
     pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
         let registry = self.registry.load();
@@ -154,11 +174,16 @@ impl Fleet {
 }
 
 impl Registry {
-    fn new(config: &Config) -> Result<Self, FleetError> {
+    /// What `before` knows and the configuration still names goes on as it is.
+    fn new(config: &Config, before: Option<&Self>) -> Result<Self, FleetError> {
+        let known = before.map_or(&[][..], |before| &before.backends);
         let mut names = HashSet::new();
         let mut pools = Vec::new();
         for pool in &config.fleet.pools {
-            let pool = Pool::new(pool, config)?;
+            let pool = match before.and_then(|before| before.unchanged(pool, config)) {
+                Some(pool) => pool,
+                None => Arc::new(Pool::new(pool, config, known)?),
+            };
             if !names.insert(("pool", pool.name().to_owned())) {
                 return Err(FleetError::Duplicate(pool.name().to_owned()));
             }
@@ -168,7 +193,7 @@ impl Registry {
                     return Err(FleetError::Duplicate(name.to_owned()));
                 }
             }
-            pools.push(Arc::new(pool));
+            pools.push(pool);
         }
         let models = ModelTable::new(
             pools
@@ -192,6 +217,8 @@ impl Registry {
             pools,
             models,
             passthrough,
+            leaving: Vec::new(),
+            built_from: BuiltFrom::new(config),
         })
     }
 }

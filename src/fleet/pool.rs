@@ -27,13 +27,23 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(pool: &config::Pool, config: &Config) -> Result<Self, FleetError> {
+    /// A backend that is already among the `known` ones goes on as it is.
+    pub(super) fn new(
+        pool: &config::Pool,
+        config: &Config,
+        known: &[Arc<Backend>],
+    ) -> Result<Self, FleetError> {
         let name: Arc<str> = pool.name.as_str().into();
-        let backends = pool
-            .backends
-            .iter()
-            .map(|b| Ok(Arc::new(Backend::new(b, name.clone(), config)?)))
-            .collect::<Result<_, FleetError>>()?;
+        let backend = |b| {
+            let backend = Backend::new(b, name.clone(), config)?;
+            let before = known.iter().find(|known| known.is_same(&backend));
+            Ok(Arc::new(match before {
+                Some(before) => backend.continuing(before),
+                None => backend,
+            }))
+        };
+        let backends = pool.backends.iter().map(backend);
+        let backends = backends.collect::<Result<_, FleetError>>()?;
         let health = &config.fleet.health;
         Ok(Self {
             models: pool.models.iter().map(|m| m.as_str().into()).collect(),
@@ -92,11 +102,15 @@ impl Pool {
         preferred: Option<&BackendId>,
     ) -> Result<Lease, Unavailable> {
         let mut turn = self.turn.lock();
-        let candidates: Vec<&Arc<Backend>> = self
+        let mut candidates: Vec<&Arc<Backend>> = self
             .backends
             .iter()
             .filter(|b| !exclude.contains(b.id()) && b.available())
             .collect();
+        // A turn that began before a reload may still be here, and goes where it is welcome.
+        if candidates.iter().any(|b| !b.leaving()) {
+            candidates.retain(|b| !b.leaving());
+        }
         let loads: Vec<Load> = candidates
             .iter()
             .map(|b| Load {

@@ -13,7 +13,7 @@ use prometheus::{
 };
 
 use super::fleet_gauges::{BackendSample, FleetGauges};
-use super::labels::{AbortCause, Configured, Dialect, Outcome, Stage, TokenKind, Why};
+use super::labels::{AbortCause, Configured, Dialect, Outcome, Reload, Stage, TokenKind, Why};
 use crate::guard::context::PrefixBreak;
 use crate::guard::intervention::Intervention;
 use crate::session::Source;
@@ -68,6 +68,7 @@ pub struct Metrics {
     connections_refused: IntCounter,
     upstream_connections: IntCounterVec,
     session_sources: IntCounterVec,
+    config_reloads: IntCounterVec,
     session_count: Arc<ArcSwapOption<SessionCount>>,
 }
 
@@ -185,6 +186,11 @@ impl Metrics {
                 "drover_session_source_total",
                 "Turns by what told their session: header (hdr), body field (meta), fingerprint (fp).",
                 &["source"],
+            )?,
+            config_reloads: declare.counters(
+                "drover_config_reloads_total",
+                "Times the configuration was loaded anew, by result.",
+                &["result"],
             )?,
             session_count: declare.session_count()?,
             registry,
@@ -310,6 +316,13 @@ impl Metrics {
     pub fn session_source(&self, source: Source) {
         self.session_sources
             .with_label_values(&[source.as_str()])
+            .inc();
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn config_reload(&self, result: Reload) {
+        self.config_reloads
+            .with_label_values(&[result.as_str()])
             .inc();
     }
 
