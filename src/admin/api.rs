@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::State;
+use super::reload;
 use super::reply::{self, Reply};
 use super::route::Endpoint;
 use super::view::BackendView;
@@ -13,13 +14,13 @@ use crate::server::drain::Phase;
 use crate::session::SessionSummary;
 use crate::telemetry::metrics::TEXT_FORMAT;
 
-pub(super) fn serve(state: &State, endpoint: Endpoint) -> Reply {
+pub(super) async fn serve(state: &State, endpoint: Endpoint) -> Reply {
     match endpoint {
         Endpoint::Index => index(),
         Endpoint::Live => reply::json(StatusCode::OK, &json!({ "live": true })),
         Endpoint::Ready => ready(state),
         Endpoint::Metrics => metrics(state),
-        Endpoint::Config => reply::json(StatusCode::OK, &*(state.config)()),
+        Endpoint::Config => reply::json(StatusCode::OK, &**state.config.load()),
         Endpoint::Backends => reply::json(
             StatusCode::OK,
             &Backends {
@@ -36,6 +37,7 @@ pub(super) fn serve(state: &State, endpoint: Endpoint) -> Reply {
         Endpoint::Session(id) => session(state, &id),
         Endpoint::Explain(id) => explain(state, &id),
         Endpoint::SetDraining { id, draining } => set_draining(state, &id, draining),
+        Endpoint::Reload => reload::serve(state.reload.as_ref()).await,
     }
 }
 
@@ -56,6 +58,7 @@ fn index() -> Reply {
                 endpoint("GET", "/api/sessions?offset=0&limit=100", "sessions, the most recently used first"),
                 endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
+                endpoint("POST", "/api/reload", "load the configuration anew and say what changed"),
                 endpoint("GET", "/api/config", "the effective configuration, secrets redacted"),
             ],
         }),

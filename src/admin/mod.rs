@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod reload;
 mod reply;
 mod route;
 mod view;
@@ -11,6 +12,7 @@ mod view;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{HeaderMap, Method, Response, StatusCode};
 use pingora_core::apps::http_app::ServeHttp;
@@ -19,6 +21,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::server::drain::Inflight;
+use crate::server::reload::Handle;
 use crate::session::Sessions;
 use crate::telemetry::Metrics;
 
@@ -38,7 +41,9 @@ pub struct OpenToAll(IpAddr);
 /// What the admin address shows and changes.
 pub struct State {
     /// The configuration in effect.
-    pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
+    pub config: Arc<ArcSwap<Config>>,
+    /// Loads the configuration anew; `None` when it comes from nowhere it could be loaded from.
+    pub reload: Option<Handle>,
     /// The backends.
     pub fleet: Arc<dyn FleetView>,
     /// What is remembered between requests.
@@ -65,15 +70,15 @@ impl Admin {
         Ok(Self { access, state })
     }
 
-    fn respond(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
-        let mut reply = self.answer(method, path, headers);
+    async fn respond(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
+        let mut reply = self.answer(method, path, headers).await;
         if method == Method::HEAD {
             reply.body_mut().clear();
         }
         reply
     }
 
-    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
+    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
         let endpoint = Endpoint::find(method, path);
         let probe = endpoint.as_ref().is_ok_and(Endpoint::is_probe);
         // Before 404 and 405: who may not look learns nothing about what is here.
@@ -81,7 +86,7 @@ impl Admin {
             return refused(refusal);
         }
         match endpoint {
-            Ok(endpoint) => api::serve(&self.state, endpoint),
+            Ok(endpoint) => api::serve(&self.state, endpoint).await,
             Err(NoRoute::NotFound) => reply::error(
                 StatusCode::NOT_FOUND,
                 "not_found",
@@ -116,7 +121,7 @@ impl ServeHttp for Admin {
             .uri
             .path_and_query()
             .map_or("", |path| path.as_str());
-        self.respond(&request.method, path, &request.headers)
+        self.respond(&request.method, path, &request.headers).await
     }
 }
 

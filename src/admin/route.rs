@@ -30,6 +30,8 @@ pub(super) enum Endpoint {
     Session(String),
     /// `GET /api/explain/{request_id}`: why a request went where it went.
     Explain(String),
+    /// `POST /api/reload`: load the configuration anew.
+    Reload,
     /// `POST /api/backends/{id}/drain` and `…/undrain`.
     SetDraining {
         /// Name of the backend.
@@ -53,7 +55,7 @@ impl Endpoint {
     pub(super) fn find(method: &Method, path: &str) -> Result<Self, NoRoute> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let endpoint = Self::at(path, query).ok_or(NoRoute::NotFound)?;
-        let changes = matches!(endpoint, Self::SetDraining { .. });
+        let changes = matches!(endpoint, Self::Reload | Self::SetDraining { .. });
         let allowed = match *method {
             Method::GET | Method::HEAD => !changes,
             Method::POST => changes,
@@ -74,6 +76,7 @@ impl Endpoint {
             ["readyz"] => Self::Ready,
             ["metrics"] => Self::Metrics,
             ["api", "config"] => Self::Config,
+            ["api", "reload"] => Self::Reload,
             ["api", "backends"] => Self::Backends,
             ["api", "sessions"] => Self::Sessions(page(query)),
             ["api", "sessions", id] if !id.is_empty() => Self::Session((*id).to_owned()),

@@ -42,6 +42,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         state,
         trouble: None,
         draining: false,
+        leaving: false,
         available: state == "ready",
         inflight: 0,
         weight: 1,
@@ -60,7 +61,8 @@ fn backend(id: &str, state: &'static str) -> BackendView {
 fn state(checked: bool, states: [&'static str; 2]) -> State {
     let backends = vec![backend("gpu0", states[0]), backend("h:8082", states[1])];
     State {
-        config: Box::new(|| Arc::new(Config::default())),
+        config: Arc::new(ArcSwap::from_pointee(Config::default())),
+        reload: None,
         fleet: Arc::new(TwoBackends {
             backends: Mutex::new(backends),
             checked,
@@ -75,10 +77,17 @@ fn admin(checked: bool, states: [&'static str; 2]) -> Admin {
     Admin::new("127.0.0.1".parse().unwrap(), None, state(checked, states)).unwrap()
 }
 
+fn respond(admin: &Admin, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime
+        .unwrap()
+        .block_on(admin.respond(method, path, headers))
+}
+
 fn ask(admin: &Admin, method: Method, path: &str) -> (StatusCode, Value) {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, "127.0.0.1:9090".parse().unwrap());
-    let reply = admin.respond(&method, path, &headers);
+    let reply = respond(admin, &method, path, &headers);
     let body = serde_json::from_slice(reply.body()).unwrap_or(Value::Null);
     (reply.status(), body)
 }
@@ -142,7 +151,12 @@ fn errors_are_json_and_name_what_would_work() {
         (StatusCode::NOT_FOUND, &"not_found".into())
     );
 
-    let reply = admin.respond(&Method::GET, "/api/backends/gpu0/drain", &HeaderMap::new());
+    let reply = respond(
+        &admin,
+        &Method::GET,
+        "/api/backends/gpu0/drain",
+        &HeaderMap::new(),
+    );
     assert_eq!(reply.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(reply.headers()[ALLOW], "POST");
 }
@@ -154,14 +168,14 @@ fn with_a_token_only_probes_are_open() {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, "drover:9090".parse().unwrap());
     let status =
-        |path: &str, headers: &HeaderMap| admin.respond(&Method::GET, path, headers).status();
+        |path: &str, headers: &HeaderMap| respond(&admin, &Method::GET, path, headers).status();
     for path in ["/livez", "/readyz"] {
         assert_eq!(status(path, &headers), StatusCode::OK, "{path}");
     }
     for path in ["/", "/metrics", "/api/config", "/api/backends", "/nope"] {
         assert_eq!(status(path, &headers), StatusCode::UNAUTHORIZED, "{path}");
     }
-    let reply = admin.respond(&Method::GET, "/metrics", &headers);
+    let reply = respond(&admin, &Method::GET, "/metrics", &headers);
     assert!(reply.headers().contains_key(WWW_AUTHENTICATE));
     headers.insert(AUTHORIZATION, "Bearer t0ken".parse().unwrap());
     assert_eq!(status("/metrics", &headers), StatusCode::OK);
@@ -179,7 +193,7 @@ fn a_foreign_page_cannot_drain() {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, "127.0.0.1:9090".parse().unwrap());
     headers.insert(ORIGIN, "http://evil.example".parse().unwrap());
-    let reply = admin.respond(&Method::POST, "/api/backends/gpu0/drain", &headers);
+    let reply = respond(&admin, &Method::POST, "/api/backends/gpu0/drain", &headers);
     assert_eq!(reply.status(), StatusCode::FORBIDDEN);
     assert!(admin.state.fleet.backends().iter().all(|b| !b.draining));
 }
@@ -187,7 +201,7 @@ fn a_foreign_page_cannot_drain() {
 #[test]
 fn head_has_the_length_but_no_body() {
     let admin = admin(true, ["ready", "ready"]);
-    let reply = admin.respond(&Method::HEAD, "/livez", &HeaderMap::new());
+    let reply = respond(&admin, &Method::HEAD, "/livez", &HeaderMap::new());
     assert_eq!(reply.status(), StatusCode::OK);
     assert!(reply.body().is_empty());
     assert_eq!(reply.headers()["content-length"], "13");
@@ -219,4 +233,14 @@ fn the_index_lists_what_exists() {
         assert!(!missing(&body), "{path}");
         assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
+}
+
+#[test]
+fn a_configuration_from_nowhere_cannot_be_loaded_anew() {
+    let admin = admin(true, ["ready", "ready"]);
+    let (status, body) = ask(&admin, Method::POST, "/api/reload");
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(body["error"]["type"], "nothing_to_reload");
+    let (status, _) = ask(&admin, Method::GET, "/api/reload");
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
 }

@@ -7,7 +7,7 @@ use crate::fleet::{Backend, Explained, Fleet, Template};
 
 /// The fleet as the admin address sees it.
 pub trait FleetView: Send + Sync {
-    /// Every backend, in the order of the configuration.
+    /// Every backend, in the order of the configuration, then those that leave.
     fn backends(&self) -> Vec<BackendView>;
 
     /// Whether the first health check of every backend has finished.
@@ -35,6 +35,8 @@ pub struct BackendView {
     pub trouble: Option<String>,
     /// Takes no new requests, by order of an operator.
     pub draining: bool,
+    /// No longer configured; it only finishes what it has.
+    pub leaving: bool,
     /// New requests go to it.
     pub available: bool,
     /// Requests in flight to it through this gateway.
@@ -63,7 +65,8 @@ pub struct BackendView {
 
 impl FleetView for Fleet {
     fn backends(&self) -> Vec<BackendView> {
-        Fleet::backends(self).iter().map(|b| view(b)).collect()
+        let (here, leaving) = (Fleet::backends(self), self.leaving());
+        here.iter().chain(&leaving).map(|b| view(b)).collect()
     }
 
     fn checked_once(&self) -> bool {
@@ -93,7 +96,8 @@ fn view(backend: &Backend) -> BackendView {
         state: backend.state().as_str(),
         trouble: backend.trouble(),
         draining: backend.draining(),
-        available: backend.available(),
+        leaving: backend.leaving(),
+        available: backend.available() && !backend.leaving(),
         inflight: backend.inflight(),
         weight: backend.weight().get(),
         profile: backend.profile().map(str::to_owned),

@@ -72,7 +72,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         fleet: Arc::clone(&fleet),
     };
     let extra = Box::new(background_service("demo", demo));
-    match serve::serve(&config, sockets, fleet, vec![extra]) {
+    match serve::serve(&config, sockets, fleet, None, vec![extra]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => internal(&error),
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use clap::Args;
 use pingora_core::prelude::background_service;
 use pingora_core::services::ServiceWithDependents;
@@ -13,9 +14,10 @@ use super::{EXIT_INTERNAL, EXIT_USAGE, check, fail};
 use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::exchange::PingoraConnector;
-use crate::fleet::{BackendState, Fleet, FleetError, HealthService};
+use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService};
 use crate::proxy::{Gateway, Shared};
 use crate::server::drain::Inflight;
+use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
 use crate::telemetry::{self, BackendSample, Metrics};
@@ -31,7 +33,8 @@ pub struct ServeArgs {
 /// Runs the gateway until a signal ends it.
 #[must_use]
 pub fn run(args: &ServeArgs) -> ExitCode {
-    let config = match config::load(args.config.as_deref(), check::environment()) {
+    let source = Source::new(args.config.clone(), check::environment());
+    let config = match source.load() {
         Ok(config) => config,
         Err(errors) => {
             return fail(
@@ -48,7 +51,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         .map_err(StartError::from)
         .and_then(|fleet| {
             let sockets = Sockets::bind(&config)?;
-            serve(&config, sockets, fleet, Vec::new())
+            serve(&config, sockets, fleet, Some(source), Vec::new())
         });
     match started {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,11 +70,13 @@ pub(super) enum StartError {
     Admin(#[from] admin::OpenToAll),
 }
 
-/// Serves `config` on `sockets`, with `extra` services beside the gateway's own.
+/// Serves `config` on `sockets`, with `extra` services beside the gateway's own. Where there is a
+/// `source`, the configuration can be loaded anew from it.
 pub(super) fn serve(
     config: &Config,
     sockets: Sockets,
     fleet: Arc<Fleet>,
+    source: Option<Source>,
     extra: Vec<Box<dyn ServiceWithDependents>>,
 ) -> Result<(), StartError> {
     let addresses: Vec<_> = sockets.clients().map(|addr| addr.to_string()).collect();
@@ -91,32 +96,42 @@ pub(super) fn serve(
 
     server::run(config, sockets, |conf| {
         let inflight = Inflight::new();
+        let current = Arc::new(ArcSwap::from_pointee(config.clone()));
         let shared = Shared::new(
-            config.clone(),
+            Arc::clone(&current),
             Arc::clone(&fleet),
             Arc::clone(&inflight),
             PingoraConnector::new(conf),
             Arc::clone(&sessions),
         );
-        let configured = Arc::clone(&shared);
+        let reloader = source.map(|source| {
+            let (config, fleet) = (Arc::clone(&current), Arc::clone(&fleet));
+            Reloader::new(source, config, fleet, Metrics::global())
+        });
+        let (reloader, reload) = reloader.unzip();
         let state = admin::State {
-            config: Box::new(move || configured.config()),
+            config: Arc::clone(&current),
+            reload,
             fleet: Arc::clone(&fleet) as _,
             sessions: Arc::clone(&sessions),
             inflight: Arc::clone(&inflight),
             metrics: Metrics::global(),
         };
         let token = config.admin.token().map(config::Secret::expose);
-        let health = background_service("health", HealthService::new(fleet, config));
+        let health = background_service("health", HealthService::new(fleet));
         let sweeper = Sweeper::new(sessions, config.limits.session_ttl);
         let sweeper = background_service("sessions", sweeper);
         let mut background: Vec<Box<dyn ServiceWithDependents>> =
             vec![Box::new(health), Box::new(sweeper)];
+        if let Some(reloader) = reloader {
+            background.push(Box::new(background_service("reload", reloader)));
+        }
         background.extend(extra);
         Ok(Parts {
             gateway: Gateway::new(shared),
             admin: Admin::new(admin_addr.ip(), token, state)?,
             background,
+            config: current,
             inflight,
         })
     })
@@ -133,11 +148,18 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
         }
         names
     };
-    let sample = |backend: &Arc<crate::fleet::Backend>| BackendSample {
+    // One that leaves may have a successor of its name; its requests are still requests to that name.
+    let leaving = fleet.leaving();
+    let inflight = |backend: &Arc<Backend>| {
+        let namesakes = leaving.iter().filter(|b| b.id() == backend.id());
+        let count: usize = namesakes.map(|b| b.inflight()).sum();
+        (backend.inflight() + count) as u64
+    };
+    let sample = |backend: &Arc<Backend>| BackendSample {
         backend: backend.id().as_str().into(),
         state: backend.state().as_str(),
         states: STATES,
-        inflight: backend.inflight() as u64,
+        inflight: inflight(backend),
     };
     fleet.backends().iter().map(sample).collect()
 }

@@ -76,6 +76,23 @@ pub fn parse(
     Err(ConfigErrors { file: None, errors })
 }
 
+/// Checks a configuration that was put together from two that were loaded.
+///
+/// # Errors
+/// As [`load`], without places.
+pub(super) fn check(
+    config: &mut Config,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<(), ConfigErrors> {
+    let (origins, env) = (BTreeMap::new(), env.collect());
+    let mut checker = Checker::new(&origins, &env);
+    checker.check(config);
+    match checker.into_errors() {
+        errors if errors.is_empty() => Ok(()),
+        errors => Err(ConfigErrors { file: None, errors }),
+    }
+}
+
 /// Serde stops at the first mistake, so each one is noted, cut out of the document, and the rest tried
 /// again.
 fn deserialize(

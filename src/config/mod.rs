@@ -8,6 +8,7 @@ mod env;
 mod error;
 mod load;
 mod pattern;
+mod reload;
 mod schema;
 mod secret;
 mod tree;
@@ -18,11 +19,12 @@ pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::{load, parse};
 pub use pattern::{ModelGlob, Pattern};
+pub use reload::{Plan, plan};
 pub use schema::{
     Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Fleet, ForceTools,
     Guard, Health, KeySource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect,
-    ModelProfile, Passthrough, PingoraSettings, Pool, Preset, Sampling, Selection, SlotCount,
-    Telemetry, Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern,
+    ModelProfile, Passthrough, PingoraSettings, Pool, Preset, Reload, Sampling, Selection,
+    SlotCount, Telemetry, Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

@@ -4,20 +4,19 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 use serde::{Serialize, Serializer};
 
 use super::FleetError;
 use super::comeback::Comeback;
 use super::facts::Facts;
+use super::live::Live;
 use super::peer;
 use super::rendezvous;
 use super::resolve::Addresses;
-use super::state::{BackendState, HealthState, Observation, Transition};
+use super::state::{BackendState, Observation, Thresholds, Transition};
 use super::target::Target;
 use crate::config::{self, Config, KvLayout, Secret, SlotCount};
 
@@ -62,7 +61,8 @@ pub enum Failure {
     Broken,
 }
 
-/// One llama-server, or one preset of a router.
+/// One llama-server, or one preset of a router, as it is configured; what happens to it meanwhile is
+/// in [`Live`].
 #[derive(Debug)]
 pub struct Backend {
     id: BackendId,
@@ -76,16 +76,8 @@ pub struct Backend {
     kv: KvLayout,
     weight: NonZeroU32,
     timeouts: config::Timeouts,
-
-    addresses: Mutex<Addresses>,
-    peer: ArcSwapOption<HttpPeer>,
-    health: Mutex<HealthState>,
-    facts: ArcSwap<Facts>,
-    trouble: ArcSwapOption<String>,
-    checked: AtomicBool,
-    draining: AtomicBool,
-    inflight: AtomicUsize,
-    comeback: Comeback,
+    thresholds: Thresholds,
+    live: Arc<Live>,
 }
 
 impl Backend {
@@ -96,8 +88,8 @@ impl Backend {
     ) -> Result<Self, FleetError> {
         let target = Target::parse(&backend.url)?;
         let name = backend.name.clone();
-        let health = &config.fleet.health;
         let id = BackendId(name.unwrap_or_else(|| target.default_name()).into());
+        let thresholds = Thresholds::of(&config.fleet.health);
         let this = Self {
             key: rendezvous::key(id.as_str()),
             id,
@@ -109,18 +101,8 @@ impl Backend {
             kv: backend.kv,
             weight: backend.weight,
             timeouts: config.timeouts.clone(),
-            addresses: Mutex::default(),
-            peer: ArcSwapOption::empty(),
-            health: Mutex::new(HealthState::new(
-                health.unhealthy_after,
-                health.healthy_after,
-            )),
-            facts: ArcSwap::default(),
-            trouble: ArcSwapOption::empty(),
-            checked: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            inflight: AtomicUsize::new(0),
-            comeback: Comeback::new(),
+            live: Arc::new(Live::new(thresholds)),
+            thresholds,
             target,
         };
         if let Some(address) = this.target.address {
@@ -173,7 +155,7 @@ impl Backend {
     pub fn slots(&self) -> Option<u32> {
         match self.slots {
             SlotCount::Fixed(count) => Some(count.get()),
-            SlotCount::Auto => self.facts.load().total_slots,
+            SlotCount::Auto => self.live.facts.load().total_slots,
         }
     }
 
@@ -186,51 +168,51 @@ impl Backend {
     /// timeouts are those of the configuration (reads: `first_event`), idle connections are kept for
     /// less than llama-server keeps them.
     pub fn peer(&self) -> Option<HttpPeer> {
-        self.peer.load().as_deref().cloned()
+        self.live.peer.load().as_deref().cloned()
     }
 
     /// Its state, draining apart.
     pub fn state(&self) -> BackendState {
-        self.health.lock().state()
+        self.live.health.lock().state()
     }
 
     /// Why it is not ready, in words for people; `None` when it is.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.load().as_deref().cloned()
+        self.live.trouble.load().as_deref().cloned()
     }
 
     /// What it said about itself last.
     pub fn facts(&self) -> Arc<Facts> {
-        self.facts.load_full()
+        self.live.facts.load_full()
     }
 
     /// Requests it is serving for this gateway.
     pub fn inflight(&self) -> usize {
-        self.inflight.load(Ordering::Relaxed)
+        self.live.inflight.load(Ordering::Relaxed)
     }
 
     /// Whether it gets no new requests because an operator said so.
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.live.draining.load(Ordering::Relaxed)
     }
 
     /// Gives it no new requests; those it has go on.
     pub fn drain(&self) {
-        if !self.draining.swap(true, Ordering::Relaxed) {
+        if !self.live.draining.swap(true, Ordering::Relaxed) {
             tracing::info!(backend = %self.id, "draining");
         }
     }
 
     /// Takes [`Self::drain`] back.
     pub fn undrain(&self) {
-        if self.draining.swap(false, Ordering::Relaxed) {
+        if self.live.draining.swap(false, Ordering::Relaxed) {
             tracing::info!(backend = %self.id, "no longer draining");
         }
     }
 
     /// Whether it can take a request now.
     pub fn available(&self) -> bool {
-        self.state() == BackendState::Ready && !self.draining() && self.peer.load().is_some()
+        self.state() == BackendState::Ready && !self.draining() && self.live.peer.load().is_some()
     }
 
     /// Tells that a request failed because of the backend (never call it for errors of the client).
@@ -251,16 +233,16 @@ impl Backend {
 
     /// Takes an observation in; `why` is told to people if it changes the state.
     pub(super) fn observe(&self, observation: Observation, why: &str) -> Option<Transition> {
-        let mut health = self.health.lock();
+        let mut health = self.live.health.lock();
         let transition = health.observe(observation);
         match health.state() {
-            BackendState::Ready => self.trouble.store(None),
+            BackendState::Ready => self.live.trouble.store(None),
             _ if why.is_empty() => {}
-            _ => self.trouble.store(Some(Arc::new(why.to_owned()))),
+            _ => self.live.trouble.store(Some(Arc::new(why.to_owned()))),
         }
         drop(health);
         if let Some(Transition { from, to }) = transition {
-            self.comeback.moved(from, to);
+            self.live.comeback.moved(from, to);
             match to {
                 BackendState::Down => {
                     tracing::warn!(backend = %self.id, %from, %to, why, "backend state");
@@ -278,20 +260,61 @@ impl Backend {
 
     /// When it was away.
     pub(super) fn comeback(&self) -> &Comeback {
-        &self.comeback
+        &self.live.comeback
     }
 
     pub(super) fn set_facts(&self, facts: Facts) {
-        self.facts.store(Arc::new(facts));
+        self.live.facts.store(Arc::new(facts));
     }
 
     /// Whether its first check has finished.
     pub(super) fn checked(&self) -> bool {
-        self.checked.load(Ordering::Acquire)
+        *self.live.checked.borrow()
     }
 
     pub(super) fn set_checked(&self) {
-        self.checked.store(true, Ordering::Release);
+        self.live.checked.send_replace(true);
+    }
+
+    /// Completes when its first check has finished.
+    pub(super) async fn first_check(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.live.checked.subscribe().wait_for(|done| *done).await;
+    }
+
+    /// Whether `other` is the same server under the same name, however else it is configured.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.id, &self.target, &self.model) == (&other.id, &other.target, &other.model)
+    }
+
+    /// This configuration with the state, the facts and the leases of `before`, the same server.
+    pub(super) fn continuing(self, before: &Self) -> Self {
+        let live = Arc::clone(&before.live);
+        Self { live, ..self }
+    }
+
+    /// Whether both are handles of one running backend.
+    pub(super) fn shares_state(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.live, &other.live)
+    }
+
+    /// Lets this configuration rule the state it shares with the handle it replaces.
+    pub(super) fn take_over(&self) {
+        self.live.health.lock().set_thresholds(self.thresholds);
+        let known = self.live.addresses.lock();
+        if let Some(address) = known.current() {
+            self.connect_to(address);
+        }
+    }
+
+    /// Whether it is no longer configured and only finishes what it has.
+    pub fn leaving(&self) -> bool {
+        self.live.leaving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leave_fleet(&self) {
+        self.live.leaving.store(true, Ordering::Relaxed);
+        tracing::info!(backend = %self.id, inflight = self.inflight(), "removed from the fleet");
     }
 
     /// The name to resolve, `None` when it is given by address.
@@ -304,7 +327,7 @@ impl Backend {
 
     /// Its hostname stands for these addresses now; a connection in use stays where it is.
     pub(super) fn found(&self, addresses: Vec<SocketAddr>) {
-        let mut known = self.addresses.lock();
+        let mut known = self.live.addresses.lock();
         let before = known.current();
         known.update(addresses);
         self.point_at(&known, before);
@@ -312,7 +335,7 @@ impl Backend {
 
     /// The address in use does not answer: the next one of the hostname is tried.
     pub(super) fn try_next_address(&self) {
-        let mut known = self.addresses.lock();
+        let mut known = self.live.addresses.lock();
         let before = known.current();
         known.advance();
         self.point_at(&known, before);
@@ -325,15 +348,19 @@ impl Backend {
         if let Some(before) = before {
             tracing::info!(backend = %self.id, from = %before, to = %address, "backend address");
         }
+        self.connect_to(address);
+    }
+
+    fn connect_to(&self, address: SocketAddr) {
         let peer = peer::build(&self.id, &self.target, address, &self.timeouts);
-        self.peer.store(Some(Arc::new(peer)));
+        self.live.peer.store(Some(Arc::new(peer)));
     }
 
     pub(super) fn enter(&self) {
-        self.inflight.fetch_add(1, Ordering::Relaxed);
+        self.live.inflight.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn leave(&self) {
-        self.inflight.fetch_sub(1, Ordering::Relaxed);
+        self.live.inflight.fetch_sub(1, Ordering::Relaxed);
     }
 }

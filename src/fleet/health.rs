@@ -7,66 +7,146 @@ use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::ServiceReadyNotifier;
 use pingora_core::services::background::BackgroundService;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::Fleet;
 use super::probe::{HttpProbe, Probe};
 use super::resolve::{Lookup, SystemResolver, refresh, resolve};
-use super::watch::watch;
+use super::watch::{Orders, watch};
+use super::{Backend, Fleet};
 use crate::config::{Config, Health};
 
-/// Checks every backend and refreshes its address, each in its own task, as long as the gateway runs.
+/// Whom to watch, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) backends: Vec<Arc<Backend>>,
+    health: Health,
+    dns_refresh: Duration,
+}
+
+impl Watched {
+    pub(super) fn new(backends: &[Arc<Backend>], config: &Config) -> Self {
+        Self {
+            backends: backends.to_vec(),
+            health: config.fleet.health.clone(),
+            dns_refresh: config.fleet.dns_refresh,
+        }
+    }
+}
+
+/// Checks every backend and refreshes its address, each in its own tasks, as long as the gateway runs.
 ///
 /// It goes on while a shutdown waits for open answers, which may still have to fail over. Services
 /// that depend on it start when the first check of every backend has finished.
 pub struct HealthService {
     fleet: Arc<Fleet>,
-    health: Health,
-    dns_refresh: Duration,
     probe: Arc<dyn Probe>,
     resolver: Arc<dyn Lookup>,
 }
 
 impl HealthService {
     /// The service for `fleet`, to be given to Pingora's `background_service`.
-    pub fn new(fleet: Arc<Fleet>, config: &Config) -> Self {
+    pub fn new(fleet: Arc<Fleet>) -> Self {
         Self {
             fleet,
-            health: config.fleet.health.clone(),
-            dns_refresh: config.fleet.dns_refresh,
             probe: Arc::new(HttpProbe::new()),
             resolver: Arc::new(SystemResolver),
         }
     }
 
     /// Watches until dropped; `first_done` is called when every backend was checked once.
-    async fn run(&self, first_done: impl FnOnce()) {
+    pub(super) async fn run(&self, first_done: impl FnOnce()) {
+        let mut wanted = self.fleet.watched.subscribe();
         let mut tasks = JoinSet::new();
-        let (pending, mut done) = mpsc::channel::<()>(1);
-        for backend in self.fleet.backends() {
-            let watched = {
-                let (backend, pending) = (backend.clone(), pending.clone());
-                let (probe, resolver) = (self.probe.clone(), self.resolver.clone());
-                let health = self.health.clone();
-                async move {
-                    // An unresolved name is a failed check with its own words; `refresh` goes on.
-                    let _ = resolve(&backend, &*resolver).await;
-                    watch(backend, probe, health, pending).await;
-                }
-            };
-            tasks.spawn(watched);
-            tasks.spawn(refresh(backend, self.resolver.clone(), self.dns_refresh));
+        let mut watchers = Vec::new();
+        let now = wanted.borrow_and_update().clone();
+        self.follow(&now, &mut watchers, &mut tasks);
+        for backend in &now.backends {
+            backend.first_check().await;
         }
-        drop(pending);
-        // Nothing is ever sent: the channel closes when the last first check is done.
-        done.recv().await;
         first_done();
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a task that watches a backend has died");
+        loop {
+            tokio::select! {
+                changed = wanted.changed() => match changed {
+                    Ok(()) => {
+                        let now = wanted.borrow_and_update().clone();
+                        self.follow(&now, &mut watchers, &mut tasks);
+                    }
+                    Err(_) => return,
+                },
+                Some(ended) = tasks.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!(%error, "a task that watches a backend has died");
+                    }
+                }
             }
         }
+    }
+
+    /// Starts and stops watching, so that it is done for those in `wanted` and nobody else.
+    fn follow(&self, wanted: &Watched, watchers: &mut Vec<Watcher>, tasks: &mut JoinSet<()>) {
+        let before = std::mem::take(watchers);
+        let mut before: Vec<Option<Watcher>> = before.into_iter().map(Some).collect();
+        for backend in &wanted.backends {
+            let orders = Orders {
+                backend: Arc::clone(backend),
+                health: wanted.health.clone(),
+                dns_refresh: wanted.dns_refresh,
+            };
+            let known = before.iter_mut().find(|watcher| {
+                watcher
+                    .as_ref()
+                    .is_some_and(|w| w.orders.borrow().backend.shares_state(backend))
+            });
+            watchers.push(match known.and_then(Option::take) {
+                Some(watcher) => {
+                    watcher.update(orders);
+                    watcher
+                }
+                None => self.watch(orders, tasks),
+            });
+        }
+        for gone in before.into_iter().flatten() {
+            gone.tasks.iter().for_each(AbortHandle::abort);
+        }
+    }
+
+    fn watch(&self, orders: Orders, tasks: &mut JoinSet<()>) -> Watcher {
+        let backend = Arc::clone(&orders.backend);
+        let (orders, received) = watch::channel(orders);
+        let (probe, resolver) = (Arc::clone(&self.probe), Arc::clone(&self.resolver));
+        let addresses = refresh(received.clone(), Arc::clone(&resolver));
+        let checks = async move {
+            // An unresolved name is a failed check with its own words; `refresh` goes on.
+            let _ = resolve(&backend, &*resolver).await;
+            drop(backend);
+            watch(received, probe).await;
+        };
+        Watcher {
+            orders,
+            tasks: [tasks.spawn(checks), tasks.spawn(addresses)],
+        }
+    }
+}
+
+/// The tasks that watch one backend.
+struct Watcher {
+    orders: watch::Sender<Orders>,
+    tasks: [AbortHandle; 2],
+}
+
+impl Watcher {
+    /// Nothing happens unless something is new: new orders are followed at once.
+    fn update(&self, orders: Orders) {
+        self.orders.send_if_modified(|now| {
+            let same = Arc::ptr_eq(&now.backend, &orders.backend)
+                && now.health == orders.health
+                && now.dns_refresh == orders.dns_refresh;
+            if !same {
+                *now = orders;
+            }
+            !same
+        });
     }
 }
 
@@ -116,7 +196,7 @@ mod tests {
         );
         let config = config::parse(&text, std::iter::empty()).unwrap();
         let fleet = Fleet::new(&config).unwrap();
-        let service = HealthService::new(fleet.clone(), &config);
+        let service = HealthService::new(fleet.clone());
         let (tell, told) = oneshot::channel();
         let running = tokio::spawn(async move {
             service

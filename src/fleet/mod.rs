@@ -10,11 +10,13 @@ mod decision;
 mod facts;
 mod health;
 mod lease;
+mod live;
 mod models;
 mod peer;
 mod pool;
 mod prefix;
 mod probe;
+mod reload;
 mod rendezvous;
 mod resolve;
 mod scrape;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use globset::{GlobBuilder, GlobMatcher};
+use tokio::sync::watch::Sender;
 
 pub use backend::{Backend, BackendId, Failure};
 pub use decision::{Candidate, Decision, Explained, Explanations, Standing};
@@ -38,6 +41,7 @@ pub use facts::{Facts, Modalities, TemplateCaps};
 pub use health::HealthService;
 pub use lease::{Lease, Unavailable};
 pub use pool::Pool;
+pub use reload::{Prepared, Reloaded};
 pub use select::Reason;
 pub use state::{BackendState, Transition};
 pub use template::Template;
@@ -45,7 +49,9 @@ pub use warmth::Prefix;
 pub use wish::{Known, Wish};
 
 use crate::config::Config;
+use health::Watched;
 use models::ModelTable;
+use reload::BuiltFrom;
 
 /// Why a fleet cannot be built. [`crate::config::load`] finds all of these first, with their place.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +85,8 @@ pub enum FleetError {
 pub struct Fleet {
     registry: ArcSwap<Registry>,
     explanations: Explanations,
+    /// Whom [`HealthService`] watches: who is in the registry, and who is about to be.
+    watched: Sender<Watched>,
 }
 
 #[derive(Debug)]
@@ -87,6 +95,9 @@ struct Registry {
     backends: Vec<Arc<Backend>>,
     models: ModelTable,
     passthrough: Vec<(GlobMatcher, Arc<Pool>)>,
+    /// Backends of earlier registries that may still finish something.
+    leaving: Vec<Arc<Backend>>,
+    built_from: BuiltFrom,
 }
 
 impl Fleet {
@@ -97,8 +108,10 @@ impl Fleet {
     /// # Errors
     /// A configuration that did not come from [`crate::config::load`] may be inconsistent.
     pub fn new(config: &Config) -> Result<Arc<Self>, FleetError> {
+        let registry = Registry::new(config, None)?;
         Ok(Arc::new(Self {
-            registry: ArcSwap::from_pointee(Registry::new(config)?),
+            watched: Sender::new(Watched::new(&registry.backends, config)),
+            registry: ArcSwap::from_pointee(registry),
             explanations: Explanations::new(config.fleet.selection.explain_last),
         }))
     }
@@ -149,6 +162,13 @@ impl Fleet {
         self.registry.load().backends.clone()
     }
 
+    /// Backends that are no longer configured and still finish requests.
+    pub fn leaving(&self) -> Vec<Arc<Backend>> {
+        let registry = self.registry.load();
+        let busy = registry.leaving.iter().filter(|b| b.inflight() > 0);
+        busy.cloned().collect()
+    }
+
     /// The backend called `name`.
     pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
         let registry = self.registry.load();
@@ -172,11 +192,16 @@ impl Fleet {
 }
 
 impl Registry {
-    fn new(config: &Config) -> Result<Self, FleetError> {
+    /// What `before` knows and the configuration still names goes on as it is.
+    fn new(config: &Config, before: Option<&Self>) -> Result<Self, FleetError> {
+        let known = before.map_or(&[][..], |before| &before.backends);
         let mut names = HashSet::new();
         let mut pools = Vec::new();
         for pool in &config.fleet.pools {
-            let pool = Pool::new(pool, config)?;
+            let pool = match before.and_then(|before| before.unchanged(pool, config)) {
+                Some(pool) => pool,
+                None => Arc::new(Pool::new(pool, config, known)?),
+            };
             if !names.insert(("pool", pool.name().to_owned())) {
                 return Err(FleetError::Duplicate(pool.name().to_owned()));
             }
@@ -186,7 +211,7 @@ impl Registry {
                     return Err(FleetError::Duplicate(name.to_owned()));
                 }
             }
-            pools.push(Arc::new(pool));
+            pools.push(pool);
         }
         let models = ModelTable::new(
             pools
@@ -210,6 +235,8 @@ impl Registry {
             pools,
             models,
             passthrough,
+            leaving: Vec::new(),
+            built_from: BuiltFrom::new(config),
         })
     }
 }

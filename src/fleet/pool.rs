@@ -56,13 +56,23 @@ struct Picked {
 }
 
 impl Pool {
-    pub(super) fn new(pool: &config::Pool, config: &Config) -> Result<Self, FleetError> {
+    /// A backend that is already among the `known` ones goes on as it is.
+    pub(super) fn new(
+        pool: &config::Pool,
+        config: &Config,
+        known: &[Arc<Backend>],
+    ) -> Result<Self, FleetError> {
         let name: Arc<str> = pool.name.as_str().into();
-        let backends: Vec<_> = pool
-            .backends
-            .iter()
-            .map(|b| Ok(Arc::new(Backend::new(b, name.clone(), config)?)))
-            .collect::<Result<_, FleetError>>()?;
+        let backend = |b| {
+            let backend = Backend::new(b, name.clone(), config)?;
+            let before = known.iter().find(|known| known.is_same(&backend));
+            Ok(Arc::new(match before {
+                Some(before) => backend.continuing(before),
+                None => backend,
+            }))
+        };
+        let backends = pool.backends.iter().map(backend);
+        let backends: Vec<_> = backends.collect::<Result<_, FleetError>>()?;
         let health = &config.fleet.health;
         Ok(Self {
             state: Mutex::new(State {
@@ -159,8 +169,11 @@ impl Pool {
         let state = &mut *guard;
         let mut views: Vec<View> = Vec::with_capacity(self.backends.len());
         let mut places: Vec<usize> = Vec::with_capacity(self.backends.len());
+        let usable = |b: &Backend| !exclude.contains(b.id()) && b.available();
+        // A turn that began before a reload may still be here, and goes where it is welcome.
+        let stays = self.backends.iter().any(|b| usable(b) && !b.leaving());
         for (at, backend) in self.backends.iter().enumerate() {
-            if exclude.contains(backend.id()) || !backend.available() {
+            if !usable(backend) || (stays && backend.leaving()) {
                 continue;
             }
             views.push(self.view(backend, &mut state.warmth[at], now));

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch::Receiver;
+use tokio::time::timeout;
 
 use super::backend::Backend;
+use super::watch::{Orders, pause};
 
 /// The system's resolver may take this long; a check must not wait for it longer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,13 +87,18 @@ pub(super) async fn resolve(backend: &Backend, resolver: &dyn Lookup) -> Result<
     }
 }
 
-/// Keeps the address of `backend` current; returns at once when it was given by address.
-pub(super) async fn refresh(backend: Arc<Backend>, resolver: Arc<dyn Lookup>, every: Duration) {
-    if backend.hostname().is_none() {
-        return;
-    }
+/// Keeps the address of a backend current; returns at once when it was given by address.
+pub(super) async fn refresh(mut orders: Receiver<Orders>, resolver: Arc<dyn Lookup>) {
     let mut failing = false;
     loop {
+        let Orders {
+            backend,
+            dns_refresh: every,
+            ..
+        } = orders.borrow_and_update().clone();
+        if backend.hostname().is_none() {
+            return;
+        }
         match resolve(&backend, &*resolver).await {
             Ok(()) => failing = false,
             Err(why) => {
@@ -100,7 +107,10 @@ pub(super) async fn refresh(backend: Arc<Backend>, resolver: Arc<dyn Lookup>, ev
                 }
             }
         }
-        sleep(if failing { RETRY.min(every) } else { every }).await;
+        let time = if failing { RETRY.min(every) } else { every };
+        if !pause(&mut orders, time).await {
+            return;
+        }
     }
 }
 

@@ -107,6 +107,11 @@ impl SlotsClock {
         }
     }
 
+    /// From now on at this pace.
+    pub(super) fn set_every(&mut self, every: Duration) {
+        self.every = every.max(SLOTS_EVERY_MIN);
+    }
+
     /// Whether to read now; counts as read if so.
     ///
     /// A sleeping server would be woken by it, and one whose slots were all idle and which has got

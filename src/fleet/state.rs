@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
+use crate::config::Health;
+
 /// Whether a backend can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,19 +79,38 @@ pub(super) struct HealthState {
     state: BackendState,
     failures: u32,
     successes: u32,
-    unhealthy_after: NonZeroU32,
-    healthy_after: NonZeroU32,
+    thresholds: Thresholds,
+}
+
+/// How many checks in a row it takes, as configured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Thresholds {
+    pub(super) unhealthy_after: NonZeroU32,
+    pub(super) healthy_after: NonZeroU32,
+}
+
+impl Thresholds {
+    pub(super) fn of(health: &Health) -> Self {
+        Self {
+            unhealthy_after: health.unhealthy_after,
+            healthy_after: health.healthy_after,
+        }
+    }
 }
 
 impl HealthState {
-    pub(super) fn new(unhealthy_after: NonZeroU32, healthy_after: NonZeroU32) -> Self {
+    pub(super) fn new(thresholds: Thresholds) -> Self {
         Self {
             state: BackendState::Unknown,
             failures: 0,
             successes: 0,
-            unhealthy_after,
-            healthy_after,
+            thresholds,
         }
+    }
+
+    /// From now on these count.
+    pub(super) fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 
     pub(super) fn state(&self) -> BackendState {
@@ -104,7 +125,7 @@ impl HealthState {
             Observation::Well => {
                 self.failures = 0;
                 self.successes = self.successes.saturating_add(1);
-                if from != Down || self.successes >= self.healthy_after.get() {
+                if from != Down || self.successes >= self.thresholds.healthy_after.get() {
                     self.state = Ready;
                 }
             }
@@ -116,7 +137,7 @@ impl HealthState {
             Observation::Failed => {
                 self.successes = 0;
                 self.failures = self.failures.saturating_add(1);
-                if from == Unknown || self.failures >= self.unhealthy_after.get() {
+                if from == Unknown || self.failures >= self.thresholds.unhealthy_after.get() {
                     self.state = Down;
                 }
             }
@@ -124,7 +145,7 @@ impl HealthState {
                 self.failures = self.failures.saturating_add(1);
                 // A request's word against the checks': one good check settles it.
                 if from != Down {
-                    self.successes = self.healthy_after.get() - 1;
+                    self.successes = self.thresholds.healthy_after.get() - 1;
                     self.state = Down;
                 }
             }
@@ -152,7 +173,10 @@ mod tests {
 
     fn after(unhealthy: u32, healthy: u32, observations: &[Observation]) -> BackendState {
         let count = |n| NonZeroU32::new(n).unwrap();
-        let mut health = HealthState::new(count(unhealthy), count(healthy));
+        let mut health = HealthState::new(Thresholds {
+            unhealthy_after: count(unhealthy),
+            healthy_after: count(healthy),
+        });
         for observation in observations {
             let before = health.state();
             let change = health.observe(*observation);

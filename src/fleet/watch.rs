@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, timeout};
 
 use super::backend::Backend;
 use super::probe::Probe;
@@ -20,23 +21,36 @@ enum Verdict {
     Failed(String),
 }
 
-/// Watches `backend` until dropped. `first_done` is dropped when the first check has finished.
-pub(super) async fn watch<T>(
-    backend: Arc<Backend>,
-    probe: Arc<dyn Probe>,
-    health: Health,
-    first_done: T,
-) {
-    let mut first_done = Some(first_done);
-    let mut slots = SlotsClock::new(health.slots_every);
+/// What the tasks that watch a backend go by. A reload sends new ones.
+#[derive(Clone, Debug)]
+pub(super) struct Orders {
+    pub(super) backend: Arc<Backend>,
+    pub(super) health: Health,
+    pub(super) dns_refresh: Duration,
+}
+
+/// Watches a backend until dropped, or until nobody gives orders any more.
+pub(super) async fn watch(mut orders: Receiver<Orders>, probe: Arc<dyn Probe>) {
+    let mut slots = SlotsClock::new(Duration::ZERO);
     let mut learner = Learner::default();
     loop {
+        let Orders {
+            backend, health, ..
+        } = orders.borrow_and_update().clone();
+        slots.set_every(health.slots_every);
         round(&backend, &*probe, health.timeout, &mut slots, &mut learner).await;
         backend.set_checked();
-        first_done.take();
         // Counted from the end of a round, so that a slow server is not asked more often.
-        sleep(health.interval).await;
+        if !pause(&mut orders, health.interval).await {
+            return;
+        }
     }
+}
+
+/// Waits for `time`, or for new orders. `false`: there will be no more.
+pub(super) async fn pause(orders: &mut Receiver<Orders>, time: Duration) -> bool {
+    // The outer result says whether the time has passed.
+    !matches!(timeout(time, orders.changed()).await, Ok(Err(_)))
 }
 
 async fn round(

@@ -12,7 +12,7 @@ use crate::session::Sessions;
 
 /// See the module's documentation.
 pub struct Shared {
-    config: ArcSwap<Config>,
+    config: Arc<ArcSwap<Config>>,
     /// The backends.
     pub fleet: Arc<Fleet>,
     /// Requests being served.
@@ -26,13 +26,12 @@ pub struct Shared {
 impl Shared {
     /// Put the parts together.
     pub fn new(
-        config: Config,
+        config: Arc<ArcSwap<Config>>,
         fleet: Arc<Fleet>,
         inflight: Arc<Inflight>,
         connector: PingoraConnector,
         sessions: Arc<Sessions>,
     ) -> Arc<Self> {
-        let config = ArcSwap::from_pointee(config);
         Arc::new(Self {
             config,
             fleet,

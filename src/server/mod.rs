@@ -7,6 +7,7 @@ mod bind;
 pub mod drain;
 pub mod head;
 mod negotiate;
+pub mod reload;
 mod signals;
 #[cfg(feature = "tls")]
 mod tls;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
@@ -133,6 +135,8 @@ pub struct Parts<P, A> {
     pub admin: A,
     /// Runs beside them: health checks, DNS refresh. Each gets one thread.
     pub background: Vec<Box<dyn ServiceWithDependents>>,
+    /// The configuration in effect, for what may change while it runs.
+    pub config: Arc<ArcSwap<Config>>,
     /// Counts the requests the gateway serves; a drain waits for them.
     pub inflight: Arc<Inflight>,
 }
@@ -160,7 +164,7 @@ where
 
     let mut proxy = http_proxy(&server.configuration, parts.gateway);
     proxy.server_options = Some(server_options());
-    let mut gateway = Service::new("gateway".to_owned(), Negotiate::new(proxy, config));
+    let mut gateway = Service::new("gateway".to_owned(), Negotiate::new(proxy, parts.config));
     let mut bound = Vec::with_capacity(sockets.clients.len());
     for (endpoint, socket) in sockets.clients {
         gateway.add_listener(endpoint);

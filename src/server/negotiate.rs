@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::Stream;
@@ -28,22 +29,37 @@ const PREFACE: usize = 24;
 /// Hands each connection to `app` with its protocol decided. `app` must accept HTTP/2 on plaintext.
 pub(super) struct Negotiate<A> {
     app: Arc<A>,
-    /// How long a new connection may stay silent, and how long a kept-alive one between requests.
-    idle: Duration,
-    /// How much longer the header of a request may take.
-    header: Duration,
+    /// Asked once a connection.
+    config: Arc<ArcSwap<Config>>,
     places: Semaphore,
 }
 
 impl<A> Negotiate<A> {
-    pub(super) fn new(app: A, config: &Config) -> Self {
+    pub(super) fn new(app: A, config: Arc<ArcSwap<Config>>) -> Self {
+        let places = config.load().limits.max_connections;
         Self {
             app: Arc::new(app),
-            idle: config.timeouts.client_idle,
-            header: config.timeouts.request_header,
-            places: Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS)),
+            config,
+            places: Semaphore::new(places.min(Semaphore::MAX_PERMITS)),
         }
     }
+
+    fn patience(&self) -> Patience {
+        let timeouts = &self.config.load().timeouts;
+        Patience {
+            idle: timeouts.client_idle,
+            header: timeouts.request_header,
+        }
+    }
+}
+
+/// What a connection may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// How long a new connection may stay silent, and how long a kept-alive one between requests.
+    idle: Duration,
+    /// How much longer the header of a request may take.
+    header: Duration,
 }
 
 #[async_trait]
@@ -61,10 +77,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Negotiate<A> {
         if stream.get_ssl_digest().is_some() {
             return self.app.process_new(stream, shutdown).await;
         }
-        match timeout(self.idle, is_http2(&mut stream)).await {
+        let patience = self.patience();
+        match timeout(patience.idle, is_http2(&mut stream)).await {
             Ok(Ok(true)) => self.app.process_new(stream, shutdown).await,
             Ok(Ok(false)) => {
-                self.serve_http1(stream, shutdown).await;
+                self.serve_http1(stream, patience, shutdown).await;
                 None
             }
             // Closed or too slow; there is nobody to tell.
@@ -90,12 +107,12 @@ async fn is_http2(stream: &mut Stream) -> io::Result<bool> {
 impl<A: HttpServerApp + Send + Sync + 'static> Negotiate<A> {
     /// One HTTP/1 connection, request after request, as Pingora does it when HTTP/2 is out of
     /// question.
-    async fn serve_http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
+    async fn serve_http1(&self, stream: Stream, patience: Patience, shutdown: &ShutdownWatch) {
         let app = &self.app;
-        let due = self.idle.saturating_add(self.header);
+        let due = patience.idle.saturating_add(patience.header);
         let mut session = ServerSession::new_http1(stream);
         // Pingora counts whole seconds, and takes none for "no limit".
-        let keepalive = (!*shutdown.borrow()).then_some(self.idle.as_secs().max(1));
+        let keepalive = (!*shutdown.borrow()).then_some(patience.idle.as_secs().max(1));
         session.set_keepalive(keepalive);
         session.set_keepalive_reuses_remaining(
             app.server_options()
@@ -150,12 +167,11 @@ mod tests {
         options.h2c = true;
         let mut app = HttpServer::new_app(Echo);
         app.server_options = Some(options);
-        let app = Arc::new(Negotiate {
-            app: Arc::new(app),
-            idle: patience,
-            header: patience,
-            places: Semaphore::new(1),
-        });
+        let mut config = Config::default();
+        config.timeouts.client_idle = patience;
+        config.timeouts.request_header = patience;
+        config.limits.max_connections = 1;
+        let app = Arc::new(Negotiate::new(app, Arc::new(ArcSwap::from_pointee(config))));
         let server = tokio::spawn(async move {
             let (_running, shutdown) = watch::channel(false);
             let stream: Stream = Box::new(L4Stream::from(accepted));

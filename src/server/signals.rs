@@ -37,13 +37,14 @@ pub(super) async fn interrupt() {
 
 /// `None` when the handler cannot be installed: then the signal keeps its default effect, which
 /// ends the process too.
-fn listen(kind: SignalKind) -> Option<Signal> {
+pub(super) fn listen(kind: SignalKind) -> Option<Signal> {
     signal(kind)
         .inspect_err(|error| tracing::error!(?kind, %error, "cannot watch for a signal"))
         .ok()
 }
 
-async fn next(signal: &mut Option<Signal>) {
+/// Completes at the next signal; never when there is no handler.
+pub(super) async fn next(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => {
             signal.recv().await;

@@ -49,6 +49,18 @@ label! {
 }
 
 label! {
+    /// What came of loading the configuration anew.
+    Reload {
+        /// It is in effect.
+        Applied = "applied",
+        /// There was nothing to change.
+        Unchanged = "unchanged",
+        /// It has mistakes, and nothing has changed.
+        Invalid = "invalid",
+    }
+}
+
+label! {
     /// How a request ended. One value a request, the first that applies in this order.
     Outcome {
         /// The client received a complete answer.

@@ -13,7 +13,7 @@ use prometheus::{
 };
 
 use super::fleet_gauges::{BackendSample, FleetGauges};
-use super::labels::{AbortCause, Configured, Dialect, Outcome, Stage, TokenKind, Why};
+use super::labels::{AbortCause, Configured, Dialect, Outcome, Reload, Stage, TokenKind, Why};
 use crate::fleet::Reason;
 use crate::guard::context::PrefixBreak;
 use crate::guard::intervention::Intervention;
@@ -71,6 +71,7 @@ pub struct Metrics {
     session_sources: IntCounterVec,
     selections: IntCounterVec,
     cache_predictions: IntCounterVec,
+    config_reloads: IntCounterVec,
     session_count: Arc<ArcSwapOption<SessionCount>>,
 }
 
@@ -199,6 +200,11 @@ impl Metrics {
                 "Prompt tokens of answered turns by what selection expected of the backend's cache: \
                  found as expected (hit), expected and not found (missing), found unexpectedly (surplus).",
                 &["pool", "result"],
+            )?,
+            config_reloads: declare.counters(
+                "drover_config_reloads_total",
+                "Times the configuration was loaded anew, by result.",
+                &["result"],
             )?,
             session_count: declare.session_count()?,
             registry,
@@ -347,6 +353,13 @@ impl Metrics {
                 .with_label_values(&[pool.as_str(), result])
                 .inc_by(tokens);
         }
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn config_reload(&self, result: Reload) {
+        self.config_reloads
+            .with_label_values(&[result.as_str()])
+            .inc();
     }
 
     /// Sets the source of `drover_sessions`, asked at every scrape. The last call wins.

@@ -26,6 +26,7 @@ mod older_paths;
 mod pings;
 mod regression;
 mod relay;
+mod reload;
 mod responses;
 mod reuse;
 mod sampling;

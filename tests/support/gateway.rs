@@ -1,6 +1,7 @@
 //! The gateway as a process.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Setup {
@@ -58,13 +59,7 @@ impl Setup {
     fn spawn(&self) -> Gateway {
         let (addr, admin) = free_ports();
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("drover.yaml");
-        let config = self
-            .clone()
-            .set("listen", json!([addr.to_string()]))
-            .set("admin.addr", json!(admin.to_string()))
-            .config;
-        std::fs::write(&file, config.to_string()).unwrap();
+        let file = write(dir.path(), self, addr, admin);
         let mut child = Command::new(DROVER)
             .args(["serve", "--config"])
             .arg(&file)
@@ -83,9 +78,22 @@ impl Setup {
             admin,
             child,
             log,
-            _dir: dir,
+            dir,
         }
     }
+}
+
+/// Puts the configuration into the directory in one step, as careful editors do.
+fn write(dir: &Path, setup: &Setup, addr: SocketAddr, admin: SocketAddr) -> PathBuf {
+    let config = setup
+        .clone()
+        .set("listen", json!([addr.to_string()]))
+        .set("admin.addr", json!(admin.to_string()))
+        .config;
+    let (file, new) = (dir.join("drover.yaml"), dir.join("new.yaml"));
+    std::fs::write(&new, config.to_string()).unwrap();
+    std::fs::rename(new, &file).unwrap();
+    file
 }
 
 fn free_ports() -> (SocketAddr, SocketAddr) {
@@ -189,11 +197,25 @@ impl Gateway {
         .await
     }
 
+    /// Replace the configuration file; the process does not know yet.
+    pub(crate) fn write(&self, setup: &Setup) {
+        write(self.dir.path(), setup, self.addr, self.admin);
+    }
+
+    /// Ask the process to load its configuration anew.
+    pub(crate) async fn hangup(&self) {
+        self.signal("-HUP").await;
+    }
+
     /// Ask the process to end gracefully.
     pub(crate) async fn terminate(&self) {
+        self.signal("-TERM").await;
+    }
+
+    async fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("the gateway runs").to_string();
         let sent = Command::new("kill")
-            .args(["-TERM", &pid])
+            .args([signal, &pid])
             .status()
             .await
             .unwrap();

@@ -21,7 +21,7 @@ pub use guard::{Guard, Preset, ToolCalls};
 pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};
 pub use loops::{Budgets, ForceTools, Loops};
-pub use operations::{LogFormat, PingoraSettings, Telemetry};
+pub use operations::{LogFormat, PingoraSettings, Reload, Telemetry};
 pub use sampling::{ModelProfile, Sampling};
 
 /// The whole configuration. Every key is optional; unknown keys are errors.
@@ -45,6 +45,8 @@ pub struct Config {
     pub fleet: Fleet,
     /// What is done about malformed and empty answers.
     pub guard: Guard,
+    /// When the configuration is loaded anew.
+    pub reload: Reload,
     /// Logs.
     pub telemetry: Telemetry,
     /// Settings of the Pingora server underneath.
@@ -65,6 +67,7 @@ impl Default for Config {
             turn: TurnLimits::default(),
             fleet: Fleet::default(),
             guard: Guard::default(),
+            reload: Reload::default(),
             telemetry: Telemetry::default(),
             pingora: PingoraSettings::default(),
         }

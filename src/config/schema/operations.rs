@@ -1,7 +1,11 @@
-//! Logs and the server underneath.
+//! Logs, reloading, and the server underneath.
+
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::config::units;
 
 /// Logs: the access log, one line a request, to standard output; everything else to standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +58,29 @@ impl Default for PingoraSettings {
             work_stealing: true,
             listener_tasks_per_fd: 1,
             upstream_keepalive_pool_size: 128,
+        }
+    }
+}
+
+/// When the configuration is loaded anew, besides on SIGHUP and `POST /api/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reload {
+    /// Whether the file is watched, and loaded when it has changed and then stayed the same for one
+    /// further look. An empty file is taken for one that is being written.
+    pub watch: bool,
+    /// Time between two looks at the file. Looking costs one `stat`, and works where the file is a
+    /// link that is swapped or comes from the network.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub every: Duration,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            watch: true,
+            every: Duration::from_secs(2),
         }
     }
 }

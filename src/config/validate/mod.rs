@@ -100,6 +100,7 @@ impl<'a> Checker<'a> {
             ("timeouts.ping_every", t.ping_every),
             ("timeouts.drain", t.drain),
             ("turn.max_wall", config.turn.max_wall),
+            ("reload.every", config.reload.every),
         ];
         for (path, duration) in durations {
             self.positive(path, duration);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::time::sleep;
 
 use super::*;
 use crate::config::{self, Config};
@@ -100,18 +101,24 @@ fn bench(backend: &str, script: Arc<Script>) -> Bench {
     let config = config(backend);
     let fleet = Fleet::new(&config).unwrap();
     let backend = fleet.backends()[0].clone();
-    tokio::spawn(watch(
-        backend.clone(),
-        script.clone(),
-        config.fleet.health,
-        (),
-    ));
+    tokio::spawn(watch(orders(&backend, &config), script.clone()));
     Bench {
         fleet,
         backend,
         script,
         start: Instant::now(),
     }
+}
+
+/// Orders that stay as they are.
+fn orders(backend: &Arc<Backend>, config: &Config) -> Receiver<Orders> {
+    let (sender, receiver) = tokio::sync::watch::channel(Orders {
+        backend: backend.clone(),
+        health: config.fleet.health.clone(),
+        dns_refresh: config.fleet.dns_refresh,
+    });
+    std::mem::forget(sender);
+    receiver
 }
 
 fn config(backend: &str) -> Config {
@@ -217,16 +224,13 @@ async fn a_request_that_could_not_connect_counts_until_the_next_good_check() {
 async fn slots_are_never_read_faster_than_the_floor_nor_from_a_sleeper() {
     let backend = PLAIN;
     let script = Script::well();
-    let config = config(backend);
+    let mut config = config(backend);
+    config.fleet.health.interval = Duration::from_millis(100);
+    config.fleet.health.slots_every = Duration::ZERO;
     let fleet = Fleet::new(&config).unwrap();
     let backend = fleet.backends()[0].clone();
-    let health = Health {
-        interval: Duration::from_millis(100),
-        slots_every: Duration::ZERO,
-        ..config.fleet.health
-    };
     let start = Instant::now();
-    tokio::spawn(watch(backend.clone(), script.clone(), health, ()));
+    tokio::spawn(watch(orders(&backend, &config), script.clone()));
     after(10_000).await;
     let times = script.times("/slots", start);
     assert_eq!(times.len(), 7, "{times:?}");
@@ -275,14 +279,12 @@ impl Lookup for Names {
 
 #[tokio::test(start_paused = true)]
 async fn hostnames_are_refreshed_and_keep_their_address_when_the_resolver_fails() {
-    let fleet = Fleet::new(&config("{url: 'http://gpu:1'}")).unwrap();
+    let config = config("{url: 'http://gpu:1'}");
+    let fleet = Fleet::new(&config).unwrap();
     let backend = fleet.backends()[0].clone();
     let names = Arc::new(Names::default());
-    tokio::spawn(refresh(
-        backend.clone(),
-        names.clone(),
-        Duration::from_secs(30),
-    ));
+    assert_eq!(config.fleet.dns_refresh, Duration::from_secs(30));
+    tokio::spawn(refresh(orders(&backend, &config), names.clone()));
     let address = || backend.peer().map(|p| p._address.to_string());
     let set = |list: &[&str]| {
         *names.0.lock() = Some(list.iter().map(|a| a.parse().unwrap()).collect());
@@ -316,7 +318,36 @@ async fn a_dead_address_gives_way_to_the_next_one() {
     ]);
     let address = || backend.peer().unwrap()._address.to_string();
     assert_eq!(address(), "127.0.0.1:1");
-    tokio::spawn(watch(backend.clone(), script, config.fleet.health, ()));
+    tokio::spawn(watch(orders(&backend, &config), script));
     after(1).await;
     assert_eq!(address(), "[::1]:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_orders_are_followed_at_once_and_by_the_same_clock() {
+    let config = config(PLAIN);
+    let fleet = Fleet::new(&config).unwrap();
+    let backend = fleet.backends()[0].clone();
+    let mut now = Orders {
+        backend: backend.clone(),
+        health: config.fleet.health.clone(),
+        dns_refresh: config.fleet.dns_refresh,
+    };
+    let (orders, received) = tokio::sync::watch::channel(now.clone());
+    let (script, start) = (Script::well(), Instant::now());
+    tokio::spawn(watch(received, script.clone()));
+    for _ in 0..20 {
+        after(100).await;
+        now.health.interval = Duration::from_secs(3600);
+        orders.send_replace(now.clone());
+    }
+    after(1).await;
+    assert_eq!(script.times("/health", start).len(), 21);
+    let slots = script.times("/slots", start);
+    assert_eq!(
+        slots.len(),
+        2,
+        "orders are no reason to poll faster: {slots:?}"
+    );
+    drop(orders);
 }

@@ -1,0 +1,48 @@
+//! What a backend is at this moment, as opposed to how it is configured.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use pingora_core::upstreams::peer::HttpPeer;
+use tokio::sync::watch;
+
+use super::comeback::Comeback;
+use super::facts::Facts;
+use super::resolve::Addresses;
+use super::state::{HealthState, Thresholds};
+
+/// The state of one backend. A reload makes a new [`Backend`](super::Backend) around the same state,
+/// so that the leases of both count together.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) addresses: Mutex<Addresses>,
+    pub(super) peer: ArcSwapOption<HttpPeer>,
+    pub(super) health: Mutex<HealthState>,
+    pub(super) facts: ArcSwap<Facts>,
+    pub(super) trouble: ArcSwapOption<String>,
+    /// Whether the first check has finished.
+    pub(super) checked: watch::Sender<bool>,
+    pub(super) draining: AtomicBool,
+    /// No longer configured.
+    pub(super) leaving: AtomicBool,
+    pub(super) inflight: AtomicUsize,
+    pub(super) comeback: Comeback,
+}
+
+impl Live {
+    pub(super) fn new(thresholds: Thresholds) -> Self {
+        Self {
+            addresses: Mutex::default(),
+            peer: ArcSwapOption::empty(),
+            health: Mutex::new(HealthState::new(thresholds)),
+            facts: ArcSwap::default(),
+            trouble: ArcSwapOption::empty(),
+            checked: watch::Sender::new(false),
+            draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            inflight: AtomicUsize::new(0),
+            comeback: Comeback::new(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Another configuration for a fleet at work.
+//!
+//! A backend with the same name, address and upstream model is the same backend: it keeps its state,
+//! facts, leases and an operator's drain. A new one is checked before any request can see it. One that
+//! is gone gets no new requests and finishes those it has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::health::Watched;
+use super::{Backend, Fleet, FleetError, Pool, Registry};
+use crate::config::{self, Config};
+
+/// Longest wait for the first check of new backends. One that takes longer is taken in unchecked: it
+/// gets no requests either way.
+const FIRST_CHECK: Duration = Duration::from_secs(15);
+
+/// The parts of the configuration a pool is made from, besides its own.
+#[derive(Debug, PartialEq)]
+struct Common {
+    fleet: config::Fleet,
+    timeouts: config::Timeouts,
+}
+
+/// What a registry was built from.
+#[derive(Debug)]
+pub(super) struct BuiltFrom {
+    common: Common,
+    pools: Vec<config::Pool>,
+}
+
+impl BuiltFrom {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            common: Common::of(config),
+            pools: config.fleet.pools.clone(),
+        }
+    }
+}
+
+impl Common {
+    fn of(config: &Config) -> Self {
+        let fleet = config::Fleet {
+            pools: Vec::new(),
+            passthrough: Vec::new(),
+            ..config.fleet.clone()
+        };
+        Self {
+            fleet,
+            timeouts: config.timeouts.clone(),
+        }
+    }
+}
+
+impl Registry {
+    /// The pool that `pool` describes, if it would be built as it is.
+    pub(super) fn unchanged(&self, pool: &config::Pool, config: &Config) -> Option<Arc<Pool>> {
+        let from = &self.built_from;
+        (from.pools.contains(pool) && from.common == Common::of(config))
+            .then(|| self.pools.iter().find(|p| p.name() == pool.name).cloned())?
+    }
+}
+
+/// A fleet that is ready to take the place of the one at work.
+#[must_use = "nothing has changed until it is committed"]
+#[derive(Debug)]
+pub struct Prepared {
+    registry: Registry,
+    summary: Reloaded,
+    gone: Vec<Arc<Backend>>,
+}
+
+/// What became of the backends, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// New ones.
+    pub added: Vec<String>,
+    /// Those that only finish what they have.
+    pub removed: Vec<String>,
+    /// Those that go on with their state.
+    pub kept: Vec<String>,
+}
+
+impl Fleet {
+    /// Builds the fleet of `config` and checks the backends that are new in it, while requests go on as
+    /// before. Only one reload may be under way.
+    ///
+    /// # Errors
+    /// As [`Fleet::new`]; then nothing has changed.
+    pub async fn prepare(&self, config: &Config) -> Result<Prepared, FleetError> {
+        let before = self.registry.load_full();
+        let mut registry = Registry::new(config, Some(&before))?;
+        let is_in = |backend: &Backend, all: &[Arc<Backend>]| {
+            all.iter().any(|other| other.shares_state(backend))
+        };
+        let (kept, added): (Vec<_>, Vec<_>) = registry
+            .backends
+            .iter()
+            .cloned()
+            .partition(|b| is_in(b, &before.backends));
+        let gone: Vec<_> = before
+            .backends
+            .iter()
+            .filter(|b| !is_in(b, &registry.backends))
+            .cloned()
+            .collect();
+        registry.leaving.clone_from(&before.leaving);
+        registry.leaving.retain(|b| b.inflight() > 0);
+        registry.leaving.extend(gone.iter().cloned());
+
+        // Those that leave are watched until they do.
+        let watched = [registry.backends.as_slice(), &gone].concat();
+        self.watched.send_replace(Watched::new(&watched, config));
+        let checked = async {
+            for backend in &added {
+                backend.first_check().await;
+            }
+        };
+        if timeout(FIRST_CHECK, checked).await.is_err() {
+            tracing::warn!("new backends are not checked yet; they get no requests until they are");
+        }
+        let summary = Reloaded {
+            added: names(&added),
+            removed: names(&gone),
+            kept: names(&kept),
+        };
+        Ok(Prepared {
+            registry,
+            summary,
+            gone,
+        })
+    }
+
+    /// Serves with `prepared` from now on.
+    pub fn commit(&self, prepared: Prepared) -> Reloaded {
+        let Prepared {
+            registry,
+            summary,
+            gone,
+        } = prepared;
+        for backend in &registry.backends {
+            backend.take_over();
+        }
+        let backends = registry.backends.clone();
+        self.registry.store(Arc::new(registry));
+        for backend in gone {
+            backend.leave_fleet();
+        }
+        self.watched
+            .send_modify(|watched| watched.backends = backends);
+        summary
+    }
+}
+
+fn names(backends: &[Arc<Backend>]) -> Vec<String> {
+    backends.iter().map(|b| b.id().to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests;
