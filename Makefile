@@ -108,8 +108,9 @@ bench-latency: build ## What the gateway adds to a request, side by side with th
 	@$(TARGET)/bench/release/drover-bench-latency --gateway $(GATEWAY) --out bench/results/latency.json
 
 .PHONY: bench-guards
-bench-guards: setup ## What guards cost: instructions per streamed token (needs valgrind), and time
+bench-guards: setup ## What guards cost: instructions of a token and of a long turn (needs valgrind), and time
 	@$(CARGO) build --locked --profile quick -q --manifest-path $(COUNT)
+	@mkdir -p bench/results
 	@$(TARGET)/quick/drover-bench-callgrind --out bench/results/callgrind.json
 	@$(MAKE) --no-print-directory build
 	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench

@@ -422,3 +422,33 @@ fn an_alias_bomb_is_refused() {
     }
     assert_eq!(mistakes(&text, &[]).len(), 1);
 }
+
+/// The earlier system's names of the retry knobs mean the same; a key in both names is a mistake.
+#[rstest]
+#[case("retry_max", "7", |calls: &ToolCalls| calls.retry_max == 7)]
+#[case("retry_max_tokens", "512", |calls: &ToolCalls| calls.retry_max_tokens == Some(512))]
+#[case("retry_max_tokens", "null", |calls: &ToolCalls| calls.retry_max_tokens.is_none())]
+#[case("retry_temperature", "0.75", |calls: &ToolCalls| calls.retry_temperature == Some(0.75))]
+#[case("retry_temperature", "null", |calls: &ToolCalls| calls.retry_temperature.is_none())]
+fn the_retry_knobs_have_their_earlier_names_too(
+    #[case] name: &str,
+    #[case] value: &str,
+    #[case] is_set: fn(&ToolCalls) -> bool,
+) {
+    let file = |keys: &str| format!("guard: {{tool_calls: {{{keys}}}}}");
+    let (own, earlier) = (
+        format!("{name}: {value}"),
+        format!("malformed_tool_{name}: {value}"),
+    );
+    for keys in [&own, &earlier] {
+        let config = parse(&file(keys), env(&[])).unwrap();
+        assert!(is_set(&config.guard.tool_calls), "{keys}");
+    }
+    let variable = format!(
+        "DROVER__GUARD__TOOL_CALLS__MALFORMED_TOOL_{}",
+        name.to_uppercase()
+    );
+    let config = parse("", env(&[(&variable, value)])).unwrap();
+    assert!(is_set(&config.guard.tool_calls), "{variable}");
+    assert!(!mistakes(&file(&format!("{own}, {earlier}")), &[]).is_empty());
+}

@@ -7,9 +7,10 @@ use serde_json::value::RawValue;
 
 use super::accounting::Accounting;
 use super::chat_state::{Asks, Attempt, Told};
-use super::choice::{Begin, ChoiceState, Guards, Taken};
+use super::choice::{Begin, ChoiceState, Taken};
 use super::conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
 use super::count;
+use super::guards::Guards;
 use super::ladder::Ladder;
 use super::shaping::Shaping;
 use super::sink::Sink;

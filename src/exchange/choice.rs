@@ -5,82 +5,13 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::gate::{Admitted, Gate, Rule};
-use crate::config::{self, Preset};
-use crate::guard::intervention::{Ledger, Mode};
-use crate::guard::legacy;
-use crate::guard::reask::Manner;
+use super::guards::Guards;
+use crate::config::Preset;
+use crate::guard::intervention::Ledger;
 use crate::guard::stop_sequences::{Matched, StopMatcher};
 use crate::guard::stream::{GuardContext, Start, StreamGuard};
 use crate::guard::trouble::Trouble;
-use crate::turn::{Delta, Stop, Turn};
-
-/// How a turn is guarded: its preset, and the settings.
-#[derive(Clone, Debug)]
-pub struct Guards {
-    preset: Preset,
-    settings: config::Guard,
-}
-
-impl Guards {
-    /// Guards of this preset.
-    pub fn new(preset: Preset, mut settings: config::Guard) -> Self {
-        if preset == Preset::UapLegacy {
-            settings.tool_calls = legacy::tool_calls();
-        }
-        Self { preset, settings }
-    }
-
-    /// No guards: the answer is relayed.
-    pub fn off() -> Self {
-        Self::new(Preset::Off, config::Guard::default())
-    }
-
-    /// A ledger for the turn's interventions.
-    pub fn ledger(&self) -> Ledger {
-        Ledger::new(Mode::of(self.preset), self.settings.excerpts)
-    }
-
-    /// What the guards know about `turn`; none when there are no guards. `seed` makes identifiers
-    /// for calls that come without.
-    pub(super) fn context(&self, turn: &Turn, seed: &str) -> Option<Arc<GuardContext>> {
-        let guarded = self.preset != Preset::Off;
-        guarded.then(|| Arc::new(GuardContext::new(turn, seed, &self.settings)))
-    }
-
-    /// Whether they may change the answer.
-    pub(super) fn act(&self) -> bool {
-        self.preset.acts()
-    }
-
-    /// How often the turn may ask again.
-    pub(super) fn retry_max(&self) -> u32 {
-        if self.preset.acts() {
-            self.settings.tool_calls.retry_max
-        } else {
-            0
-        }
-    }
-
-    /// How the turn asks again, the `number`th time (from 1).
-    pub(super) fn manner(&self, number: u32) -> Manner<'_> {
-        let settings = &self.settings.tool_calls;
-        match self.preset {
-            Preset::UapLegacy => Manner::Legacy(legacy::Attempt {
-                number,
-                of: settings.retry_max,
-            }),
-            _ => Manner::Own(settings),
-        }
-    }
-
-    /// What a client reads when asking again has not helped.
-    pub(super) fn tell_client(&self, trouble: &Trouble) -> String {
-        if self.preset == Preset::UapLegacy && legacy::is_malformed(trouble) {
-            return legacy::GIVE_UP.to_owned();
-        }
-        trouble.tell_client()
-    }
-}
+use crate::turn::{Delta, Stop};
 
 /// What the choices of one attempt have in common.
 pub(super) struct Begin<'a> {
@@ -134,7 +65,7 @@ impl ChoiceState {
     pub(super) fn new(begin: &Begin<'_>) -> Self {
         let guard = |context| StreamGuard::new(context, begin.start, begin.ledger.part());
         Self {
-            preset: begin.guards.preset,
+            preset: begin.guards.preset(),
             guard: begin.context.map(guard),
             watching: true,
             gate: Gate::new(begin.rule.clone()),
@@ -327,12 +258,13 @@ impl ChoiceState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     /// What `drover_guard_not_evaluated_total` counts can be noticed.
     #[test]
     fn an_answer_without_its_guard_is_noticed() {
         for (preset, guarded) in [(Preset::Standard, false), (Preset::Off, true)] {
-            let guards = Guards::new(preset, config::Guard::default());
+            let guards = Guards::new(preset, &config::Guard::default());
             let mut choice = ChoiceState::new(&Begin {
                 guards: &guards,
                 context: None,

@@ -112,7 +112,7 @@ fn prepare(
             let preset = preset(config, session, ctx, &pool);
             let shaping = shaping::of(config, preset, session, ctx, &pool, &turn)?;
             let plan = loops::plan(config, ctx, &turn, preset);
-            let guards = Guards::new(preset, config.guard.clone());
+            let guards = Guards::new(preset, &config.guard);
             let conversion = ChatConversion::new(dialect, turn, meta, guards).shaped(shaping);
             let conversion = match plan {
                 Some(plan) => conversion.with_plan(plan),

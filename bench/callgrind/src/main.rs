@@ -1,40 +1,48 @@
-//! What a streamed token costs, in instructions: the same answer converted with guards off and on.
+//! What guards cost in instructions: a streamed token, and a long turn, with guards off and on.
 //!
-//!     drover-bench-callgrind [--out FILE]      counts with valgrind, prints a table, fails above 1.5
-//!     drover-bench-callgrind run DIALECT PRESET TEXT TOKENS      what is counted
+//!     drover-bench-callgrind [--out FILE]      counts with valgrind, prints tables, fails above 1.5
+//!     drover-bench-callgrind run token DIALECT PRESET TEXT TIMES     what is counted
+//!     drover-bench-callgrind run turn PRESET ANSWER TIMES            what is counted
 //!
-//! The count of a short answer is taken from that of a long one, so that what a request costs once does
-//! not show, and the count of making the chunks from that of making and converting them. Instructions are the same on every run and every machine with the same compiler; time is not.
+//! Instructions are the same on every run and every machine with the same compiler; time is not.
 
-use std::process::{Command, ExitCode};
+mod count;
+mod token;
+mod turn;
+#[path = "../../latency/src/workload.rs"]
+#[allow(dead_code, reason = "the latency bench uses all of it")]
+mod workload;
+
+use std::process::ExitCode;
 use std::{env, fs, io};
 
-use bytes::BytesMut;
 use drover::config::{self, Preset};
-use drover::dialect::llama::Target;
 use drover::dialect::{Dialect, Meta};
-use drover::exchange::{ChatConversion, Conversion, Guards};
+use drover::exchange::Guards;
 use serde_json::{Value, json};
 
-/// Guards may cost this much of what the relay costs.
+/// Guards may cost this much of what the relay costs, for each token.
 const MOST: f64 = 1.5;
 
 /// Tokens of the short and of the long answer.
 const TOKENS: [usize; 2] = [1_000, 5_000];
 
-/// Stands for a preset: the chunks are made, and not converted.
+/// Turns of the short and of the long run.
+const TURNS: [usize; 2] = [5, 25];
+
+/// Stands for a preset: what comes before the conversion is done, and no more.
 const NOTHING: &str = "nothing";
 
-const PROSE: &str = include_str!("../../../README.md");
-const CODE: &str = include_str!("../../../src/exchange/chat.rs");
+/// The presets that are compared.
+const PRESETS: [&str; 3] = ["off", "standard", "strict"];
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args[..] {
-        ["run", dialect, preset, text, tokens] => run(dialect, preset, text, tokens),
-        [] => table(None),
-        ["--out", file] => table(Some(file)),
+        ["run", ref what @ ..] => run(what).map(|()| true),
+        [] => tables(None),
+        ["--out", file] => tables(Some(file)),
         _ => Err(io::Error::other("unknown arguments; see the file's head")),
     };
     match done {
@@ -47,110 +55,113 @@ fn main() -> ExitCode {
     }
 }
 
-fn table(out: Option<&str>) -> io::Result<bool> {
-    println!("instructions per streamed token of four bytes\n");
-    println!(
-        "{:<11}{:<7}{:>8}{:>10}{:>8}",
-        "dialect", "text", "off", "standard", "ratio"
-    );
-    let mut rows = Vec::new();
-    let mut good = true;
-    for dialect in ["openai", "anthropic"] {
-        for text in ["prose", "code"] {
-            let off = per_token(dialect, "off", text)?;
-            let standard = per_token(dialect, "standard", text)?;
-            let ratio = standard / off;
-            good &= ratio <= MOST;
-            println!("{dialect:<11}{text:<7}{off:>8.0}{standard:>10.0}{ratio:>8.2}");
-            rows.push(json!({"dialect": dialect, "text": text, "off": off.round(),
-                "standard": standard.round(), "ratio": (ratio * 100.0).round() / 100.0}));
-        }
-    }
-    println!(
-        "\ngoal: a ratio of at most {MOST}: {}",
-        if good { "met" } else { "MISSED" }
-    );
+fn tables(out: Option<&str>) -> io::Result<bool> {
+    let (tokens, good) = tokens()?;
+    let turns = turns()?;
     if let Some(file) = out {
-        let report = json!({"instructions_per_token": rows, "goal_ratio": MOST});
-        fs::write(
-            file,
-            serde_json::to_string_pretty(&report).map_err(io::Error::other)? + "\n",
-        )?;
+        let report = json!({"instructions_per_token": tokens, "goal_ratio": MOST,
+            "instructions_per_turn": turns});
+        let text = serde_json::to_string_pretty(&report).map_err(io::Error::other)?;
+        fs::write(file, text + "\n")?;
     }
     Ok(good)
 }
 
-fn per_token(dialect: &str, preset: &str, text: &str) -> io::Result<f64> {
-    let [short, long] = TOKENS;
-    let slope = |preset| -> io::Result<f64> {
-        let more = instructions(dialect, preset, text, long)?;
-        let fewer = instructions(dialect, preset, text, short)?;
-        Ok((more - fewer) as f64 / (long - short) as f64)
-    };
-    Ok(slope(preset)? - slope(NOTHING)?)
+fn tokens() -> io::Result<(Vec<Value>, bool)> {
+    println!("instructions per streamed token of four bytes\n");
+    header("dialect", "text");
+    let mut rows = Vec::new();
+    let mut good = true;
+    for dialect in ["openai", "anthropic", "responses"] {
+        for text in ["prose", "code"] {
+            let cost = |preset| count::each(&["token", dialect, preset, text], TOKENS);
+            let (row, standard) = row([dialect, text], cost)?;
+            good &= standard <= MOST;
+            rows.push(row);
+        }
+    }
+    let verdict = if good { "met" } else { "MISSED" };
+    println!("\ngoal: standard at most {MOST} of off: {verdict}\n");
+    Ok((rows, good))
 }
 
-fn instructions(dialect: &str, preset: &str, text: &str, tokens: usize) -> io::Result<u64> {
-    let counted = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(env::current_exe()?)
-        .args(["run", dialect, preset, text, &tokens.to_string()])
-        .output()
-        .map_err(|error| io::Error::other(format!("valgrind: {error}")))?;
-    let said = String::from_utf8_lossy(&counted.stderr);
-    let collected = said
-        .lines()
-        .find_map(|line| line.split_once("Collected : ")?.1.parse().ok());
-    match collected {
-        Some(collected) if counted.status.success() => Ok(collected),
-        _ => Err(io::Error::other(format!("valgrind failed:\n{said}"))),
+fn turns() -> io::Result<Vec<Value>> {
+    println!("instructions of a turn of 200 KB with 40 tools, after it was read\n");
+    header("answer", "");
+    let rows = ["none", "call"].map(|answer| {
+        let cost = |preset| count::each(&["turn", preset, answer], TURNS);
+        row([answer, ""], cost).map(|(row, _)| row)
+    });
+    rows.into_iter().collect()
+}
+
+fn header(one: &str, two: &str) {
+    println!(
+        "{one:<11}{two:<7}{:>11}{:>11}{:>11}{:>8}{:>8}",
+        PRESETS[0], PRESETS[1], PRESETS[2], "ratio", "ratio"
+    );
+}
+
+/// Count and print one row; the second of the result is what `standard` costs of `off`.
+fn row(
+    names: [&str; 2],
+    cost: impl Fn(&'static str) -> io::Result<f64>,
+) -> io::Result<(Value, f64)> {
+    let before = cost(NOTHING)?;
+    let costs = PRESETS.map(|preset| cost(preset).map(|cost| cost - before));
+    let [off, standard, strict] = costs;
+    let (off, standard, strict) = (off?, standard?, strict?);
+    let ratios = [standard / off, strict / off];
+    let [one, two] = names;
+    println!(
+        "{one:<11}{two:<7}{off:>11.0}{standard:>11.0}{strict:>11.0}{:>8.2}{:>8.2}",
+        ratios[0], ratios[1]
+    );
+    let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    let row = json!({"of": names, "off": off.round(), "standard": standard.round(),
+        "strict": strict.round(), "ratio": (ratios[0] * 100.0).round() / 100.0});
+    Ok((row, ratios[0]))
+}
+
+fn run(what: &[&str]) -> io::Result<()> {
+    match *what {
+        ["token", dialect, preset, text, times] => {
+            token::run(named(dialect)?, of(preset)?, text, number(times)?)
+        }
+        ["turn", preset, answer, times] => turn::run(of(preset)?, answer, number(times)?),
+        _ => Err(io::Error::other("unknown arguments; see the file's head")),
     }
 }
 
-/// Convert one answer of so many tokens, a chunk a token, as llama-server sends them.
-fn run(dialect: &str, preset: &str, text: &str, tokens: &str) -> io::Result<bool> {
-    let dialect = match dialect {
-        "openai" => Dialect::OpenAi,
-        "anthropic" => Dialect::Anthropic,
-        _ => return Err(io::Error::other("openai or anthropic")),
-    };
-    let convert = preset != NOTHING;
-    let preset = match convert {
-        true => serde_json::from_value(Value::from(preset)).map_err(io::Error::other)?,
-        false => Preset::Off,
-    };
-    let text = if text == "code" { CODE } else { PROSE };
-    let tokens: usize = tokens.parse().map_err(io::Error::other)?;
-    let schema = json!({"type": "object", "properties": {"path": {"type": "string"}}});
-    let body = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "x"}],
-        "tools": [{"type": "function", "function": {"name": "read", "parameters": schema}}]});
-    let turn = Dialect::OpenAi
-        .decode(body.to_string().as_bytes())
-        .map_err(io::Error::other)?;
-    let meta = Meta {
+fn named(dialect: &str) -> io::Result<Dialect> {
+    match dialect {
+        "openai" => Ok(Dialect::OpenAi),
+        "anthropic" => Ok(Dialect::Anthropic),
+        "responses" => Ok(Dialect::Responses),
+        _ => Err(io::Error::other("openai, anthropic or responses")),
+    }
+}
+
+fn of(preset: &str) -> io::Result<Option<Preset>> {
+    if preset == NOTHING {
+        return Ok(None);
+    }
+    let preset = serde_json::from_value(Value::from(preset));
+    preset.map(Some).map_err(io::Error::other)
+}
+
+fn number(text: &str) -> io::Result<usize> {
+    text.parse().map_err(io::Error::other)
+}
+
+fn guards(preset: Preset) -> Guards {
+    Guards::new(preset, &config::Guard::default())
+}
+
+fn meta() -> Meta {
+    Meta {
         id: "1".into(),
         created: 1,
         model: "m".into(),
-    };
-    let guards = Guards::new(preset, config::Guard::default());
-    let mut conversion = ChatConversion::new(dialect, turn, meta, guards);
-    conversion.begin(Target::default(), None);
-    let mut out = BytesMut::new();
-    let chars: Vec<char> = text.chars().collect();
-    let mut said = chars.chunks(4).cycle();
-    for _ in 0..tokens {
-        let token: String = said.next().into_iter().flatten().collect();
-        let choice = json!({"index": 0, "delta": {"content": token}, "finish_reason": null});
-        let chunk = json!({"choices": [choice], "created": 1_700_000_000, "id": "chatcmpl-0123456789abcdef0123456789abcdef",
-            "model": "m", "system_fingerprint": "b11434", "object": "chat.completion.chunk"});
-        let chunk = format!("data: {chunk}\n\n");
-        if convert {
-            let fed = conversion.feed(chunk.as_bytes(), &mut out);
-            fed.map_err(|fault| io::Error::other(format!("{fault:?}")))?;
-        }
-        std::hint::black_box(&chunk);
-        // The client takes it.
-        out.clear();
     }
-    Ok(true)
 }

@@ -124,7 +124,7 @@ fn converse(dialect: Dialect, stream: bool, preset: Preset, bytes: &[u8], cut: u
         created: 1,
         model: "m".into(),
     };
-    let guards = Guards::new(preset, config::Guard::default());
+    let guards = Guards::new(preset, &config::Guard::default());
     let mut conversion = ChatConversion::new(dialect, turn, meta, guards);
     conversion.begin(Target::default(), None);
     let mut out = BytesMut::new();

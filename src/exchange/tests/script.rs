@@ -223,7 +223,7 @@ impl Script {
             created: 1,
             model: "m".into(),
         };
-        let guards = Guards::new(self.preset, config::Guard::default());
+        let guards = Guards::new(self.preset, &config::Guard::default());
         let mut conversion = ChatConversion::new(self.dialect, turn, meta, guards);
         let recorder = Recorder {
             recorded: Recorded::default(),

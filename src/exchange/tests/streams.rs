@@ -108,7 +108,7 @@ fn conversion(dialect: Dialect, story: &Story, stream: bool) -> ChatConversion {
         created: 1,
         model: "m".into(),
     };
-    let guards = Guards::new(story.preset, config::Guard::default());
+    let guards = Guards::new(story.preset, &config::Guard::default());
     ChatConversion::new(dialect, turn, meta, guards)
 }
 

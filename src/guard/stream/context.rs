@@ -4,9 +4,17 @@ use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 
-use crate::config;
 use crate::guard::tool_calls::{Offered, Validators};
 use crate::turn::{Message, Part, ToolChoice, Turn};
+
+/// What is looked for in an answer besides its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watches {
+    /// Repetition without end.
+    pub repetition: bool,
+    /// An announcement without an action.
+    pub nudge: bool,
+}
 
 /// What the guard knows about a turn; shared by its attempts and choices.
 pub struct GuardContext {
@@ -18,17 +26,14 @@ pub struct GuardContext {
     pub(super) calls_allowed: bool,
     /// The model has used tools just before.
     pub(super) working: bool,
-    /// Whether repetition is looked for.
-    pub(super) repetition: bool,
-    /// Whether the end of a turn is looked at.
-    pub(super) nudge: bool,
+    pub(super) watches: Watches,
     /// Makes identifiers for calls that come without.
     pub(super) seed: String,
 }
 
 impl GuardContext {
     /// The context of a turn. Nothing is computed or copied until an answer needs it.
-    pub fn new(turn: &Turn, seed: &str, settings: &config::Guard) -> Self {
+    pub fn new(turn: &Turn, seed: &str, watches: Watches) -> Self {
         let required = matches!(
             turn.tool_choice,
             ToolChoice::Required | ToolChoice::Named(_)
@@ -39,8 +44,7 @@ impl GuardContext {
             required: required && !turn.tools.is_empty(),
             calls_allowed: turn.is_tool_turn(),
             working: turn.messages.last().is_some_and(is_tool_result),
-            repetition: settings.repetition,
-            nudge: settings.nudge,
+            watches,
             seed: seed.to_owned(),
         }
     }

@@ -17,7 +17,7 @@ use super::tool_calls::{BadCall, Extractor, Piece, RawCall, parse_constrained};
 use super::trouble::Trouble;
 use crate::turn::{Delta, Stop};
 
-pub use context::{GuardContext, Start};
+pub use context::{GuardContext, Start, Watches};
 
 /// State of one choice in one attempt.
 pub struct StreamGuard {
@@ -68,7 +68,7 @@ impl StreamGuard {
             said_bytes: 0,
             separator: if start.after_text { "\n\n" } else { "" },
             after_text: start.after_text,
-            may_nudge: start.may_nudge && context.nudge && context.calls_allowed,
+            may_nudge: start.may_nudge && context.watches.nudge && context.calls_allowed,
             said_watch: Watch::default(),
             thought_watch: Watch::default(),
             thought: false,

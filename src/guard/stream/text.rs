@@ -87,7 +87,11 @@ impl StreamGuard {
             self.said.push_str(&text);
         }
         self.said_bytes += text.len();
-        let watch = self.context.repetition.then_some(&mut self.said_watch);
+        let watch = self
+            .context
+            .watches
+            .repetition
+            .then_some(&mut self.said_watch);
         let found = watch.and_then(|watch| watch.push(&text));
         out.push(Delta::Text(text));
         found.map_or(Ok(()), |found| {
@@ -101,7 +105,11 @@ impl StreamGuard {
 
     pub(super) fn think(&mut self, text: String, out: &mut Vec<Delta>) -> Result<(), Trouble> {
         self.thought = true;
-        let watch = self.context.repetition.then_some(&mut self.thought_watch);
+        let watch = self
+            .context
+            .watches
+            .repetition
+            .then_some(&mut self.thought_watch);
         let found = watch.and_then(|watch| watch.push(&text));
         out.push(Delta::Thinking(text));
         found.map_or(Ok(()), |found| {
