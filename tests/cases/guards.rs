@@ -242,3 +242,46 @@ async fn argument_values_arrive_as_they_are(
     assert_eq!(skipped, 0.0);
     assert_eq!(backend.requests().len(), values.len());
 }
+
+/// The pieces of text in a stream of any dialect.
+fn streamed_text(response: &Response) -> String {
+    let piece = |event: &Value| {
+        let places = [
+            &event["choices"][0]["delta"]["content"],
+            &event["delta"]["text"],
+            match event["type"].as_str() {
+                Some("response.output_text.delta") => &event["delta"],
+                _ => &Value::Null,
+            },
+        ];
+        places
+            .iter()
+            .find_map(|text| text.as_str())
+            .map(str::to_owned)
+    };
+    response.chunks().iter().filter_map(piece).collect()
+}
+
+#[rstest]
+#[tokio::test]
+async fn ordinary_documents_pass_whole(
+    #[values("/v1/chat/completions", "/v1/messages", "/v1/responses")] path: &'static str,
+) {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend])
+        .set("guard.preset", json!("standard"))
+        .start()
+        .await;
+    for document in [
+        include_str!("../../README.md"),
+        include_str!("../../docs/guards.md"),
+        include_str!("../../docs/loops.md"),
+    ] {
+        let pieces: Vec<&str> = document.split_inclusive(' ').collect();
+        backend.then(Reply::says(&pieces));
+        let response = gateway.ask(&request(path, true)).await;
+        assert_eq!(streamed_text(&response), document, "{path}");
+    }
+    gateway.idle().await;
+    assert_eq!(backend.requests().len(), 3);
+}
