@@ -47,7 +47,7 @@ pub(super) fn accept(dialect: Dialect, stream: &str) -> Result<Accepted, String>
 }
 
 /// The events of a stream: name and data.
-fn events(stream: &str) -> Result<Vec<(Option<&str>, &str)>, String> {
+pub(super) fn events(stream: &str) -> Result<Vec<(Option<&str>, &str)>, String> {
     if stream.is_empty() {
         return Ok(Vec::new());
     }
@@ -119,24 +119,24 @@ fn anthropic(stream: &str) -> Result<Accepted, String> {
 }
 
 #[derive(Default)]
-struct Block {
-    kind: String,
-    name: String,
-    said: String,
+pub(super) struct Block {
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) said: String,
 }
 
 /// Anthropic's stream as `MessageStream` of the SDKs accumulates it.
 #[derive(Default)]
-struct Message {
+pub(super) struct Message {
     started: bool,
     open: Option<u64>,
-    blocks: Vec<Block>,
-    stop_reason: Option<String>,
-    stopped: bool,
+    pub(super) blocks: Vec<Block>,
+    pub(super) stop_reason: Option<String>,
+    pub(super) stopped: bool,
 }
 
 impl Message {
-    fn take(&mut self, name: &str, event: &Value) -> Result<(), String> {
+    pub(super) fn take(&mut self, name: &str, event: &Value) -> Result<(), String> {
         let refuse = |what: &str| Err(format!("{what}: {event}"));
         if event["type"] != name {
             return refuse("the event's name is not its type");

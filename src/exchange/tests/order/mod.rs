@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use self::upstream::{end, steps};
+use super::accept;
 use crate::dialect::llama::Target;
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{ChatConversion, Conversion, Guards, Progress};
@@ -62,18 +63,7 @@ fn converse(dialect: Dialect, body: &Value, pieces: &[Option<Vec<u8>>]) -> (bool
 
 /// The events of a stream: name and data.
 fn events(stream: &str) -> Vec<(Option<&str>, &str)> {
-    let frames = stream.strip_suffix("\n\n").map(|all| all.split("\n\n"));
-    frames
-        .into_iter()
-        .flatten()
-        .map(|frame| match frame.split_once('\n') {
-            Some((event, data)) => (
-                event.strip_prefix("event: "),
-                data.strip_prefix("data: ").unwrap(),
-            ),
-            None => (None, frame.strip_prefix("data: ").unwrap()),
-        })
-        .collect()
+    accept::events(stream).unwrap()
 }
 
 proptest! {
