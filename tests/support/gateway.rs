@@ -1,6 +1,6 @@
 //! The gateway as a process.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::client::Client;
@@ -46,20 +45,8 @@ impl Setup {
     }
 
     async fn start_when(self, probe: &str) -> Gateway {
-        // Between finding a free port and its use another process may take it.
-        for _ in 0..5 {
-            let mut gateway = self.spawn();
-            if gateway.up(probe).await {
-                return gateway;
-            }
-        }
-        panic!("no free ports");
-    }
-
-    fn spawn(&self) -> Gateway {
-        let (addr, admin) = free_ports();
         let dir = tempfile::tempdir().unwrap();
-        let file = write(dir.path(), self, addr, admin);
+        let file = write(dir.path(), &self);
         let mut child = Command::new(DROVER)
             .args(["serve", "--config"])
             .arg(&file)
@@ -73,33 +60,52 @@ impl Setup {
         let log = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().unwrap(), Arc::clone(&log));
         collect(child.stderr.take().unwrap(), Arc::clone(&log));
-        Gateway {
+        let (addr, admin) = addresses(&mut child, &log).await;
+        let gateway = Gateway {
             addr,
             admin,
             child,
             log,
             dir,
-        }
+        };
+        eventually(&format!("{probe} of the gateway"), || async {
+            let response = gateway.admin_get(probe).await;
+            (response.status == 200).then_some(())
+        })
+        .await;
+        gateway
     }
 }
 
+/// Where the process says that it listens, for clients and for admins. It chooses the ports: one
+/// chosen here could be another test's by the time it is used.
+async fn addresses(child: &mut Child, log: &Mutex<Vec<String>>) -> (SocketAddr, SocketAddr) {
+    let mut ended = || child.try_wait().unwrap();
+    eventually("the addresses of the gateway", || {
+        let end = ended();
+        let lines = log.lock();
+        if let Some(status) = end {
+            panic!("the gateway ended with {status}:\n{}", lines.join("\n"));
+        }
+        let line = lines.iter().find(|line| line.contains("\"starting\""));
+        let line = line.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let addr = |field| line.as_ref()?[field].as_str()?.parse().ok();
+        std::future::ready(addr("listen").zip(addr("admin")))
+    })
+    .await
+}
+
 /// Puts the configuration into the directory in one step, as careful editors do.
-fn write(dir: &Path, setup: &Setup, addr: SocketAddr, admin: SocketAddr) -> PathBuf {
+fn write(dir: &Path, setup: &Setup) -> PathBuf {
     let config = setup
         .clone()
-        .set("listen", json!([addr.to_string()]))
-        .set("admin.addr", json!(admin.to_string()))
+        .set("listen", json!(["127.0.0.1:0"]))
+        .set("admin.addr", json!("127.0.0.1:0"))
         .config;
     let (file, new) = (dir.join("drover.yaml"), dir.join("new.yaml"));
     std::fs::write(&new, config.to_string()).unwrap();
     std::fs::rename(new, &file).unwrap();
     file
-}
-
-fn free_ports() -> (SocketAddr, SocketAddr) {
-    let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let (one, two) = (bind(), bind());
-    (one.local_addr().unwrap(), two.local_addr().unwrap())
 }
 
 fn collect(output: impl AsyncRead + Unpin + Send + 'static, log: Arc<Mutex<Vec<String>>>) {
@@ -199,7 +205,7 @@ impl Gateway {
 
     /// Replace the configuration file; the process does not know yet.
     pub(crate) fn write(&self, setup: &Setup) {
-        write(self.dir.path(), setup, self.addr, self.admin);
+        write(self.dir.path(), setup);
     }
 
     /// Ask the process to load its configuration anew.
@@ -227,34 +233,6 @@ impl Gateway {
         patiently("the end of the gateway", self.child.wait())
             .await
             .unwrap()
-    }
-
-    /// Wait until `probe` answers 200; false if the process ended because of a taken port.
-    async fn up(&mut self, probe: &str) -> bool {
-        let (admin, log) = (self.admin, Arc::clone(&self.log));
-        let child = &mut self.child;
-        let mut ended = || child.try_wait().unwrap();
-        eventually(&format!("{probe} of the gateway"), || {
-            let end = ended();
-            let log = Arc::clone(&log);
-            async move {
-                if let Some(status) = end {
-                    let log = log.lock().join("\n");
-                    assert!(
-                        log.contains("is using it"),
-                        "the gateway ended with {status}:\n{log}"
-                    );
-                    return Some(false);
-                }
-                TcpStream::connect(admin).await.ok()?;
-                let response = Client::connect(admin)
-                    .await
-                    .ask(&self::admin(get(probe), admin))
-                    .await;
-                (response.status == 200).then_some(true)
-            }
-        })
-        .await
     }
 }
 
