@@ -70,7 +70,7 @@ clippy: setup ## Lint everything, warnings are errors
 
 .PHONY: unit
 unit: setup ## Unit, golden and integration tests
-	$(CARGO) test --locked
+	DROVER_STREAMS=100000 $(CARGO) test --locked
 	$(CARGO) test --locked --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 
 .PHONY: test-streams
@@ -93,6 +93,7 @@ test-templates: setup-test build llama ## Agents' conversations, rendered by the
 
 .PHONY: nightly
 nightly: test ## Long things: everything of `test`, then more cases of the property tests, repeated SDK runs, more chaos
+	$(CARGO) clippy --locked --profile quick --manifest-path $(COUNT) --all-targets -- -D warnings
 	PROPTEST_CASES=20000 DROVER_STREAMS=200000 $(CARGO) test --locked --profile quick
 	DROVER_TEST_PROFILE=quick DROVER_STREAMS=20000 scripts/sdk-streams.sh
 	for round in 1 2 3; do GATEWAY=$(GATEWAY) scripts/test-llama.sh; done

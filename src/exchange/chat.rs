@@ -10,6 +10,7 @@ use super::chat_state::{Asks, Attempt, Told};
 use super::choice::{Begin, ChoiceState, Taken};
 use super::conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
 use super::count;
+use super::gate::Rule;
 use super::guards::Guards;
 use super::ladder::Ladder;
 use super::shaping::Shaping;
@@ -111,6 +112,7 @@ impl ChatConversion {
     }
 
     fn new_attempt(&self, constrained: bool) -> Attempt {
+        let rule = self.ladder.rule();
         let begin = Begin {
             guards: &self.guards,
             context: self.context.as_ref(),
@@ -120,9 +122,12 @@ impl ChatConversion {
                 calls: self.told.calls,
                 after_text: self.told.text,
                 may_nudge: self.may_ask(&Trouble::Announced) || !self.guards.act(),
+                early_release: self.guards.release_early()
+                    && self.sink.is_stream()
+                    && matches!(rule, Rule::Open),
             },
             constrained,
-            rule: self.ladder.rule(),
+            rule,
         };
         let choices = (0..self.turn.choices).map(|_| ChoiceState::new(&begin));
         Attempt::new(choices.collect(), &self.meta.id)
@@ -165,6 +170,7 @@ impl ChatConversion {
             self.ladder.denied(name, arguments);
         }
         match taken.trouble {
+            Some(trouble @ Trouble::HalfSent { .. }) => self.trouble = Some(trouble),
             // The client has calls to go on with, or the summary that was wanted.
             Some(Trouble::Denied { .. }) if self.told.calls > 0 => {
                 self.stop(choice, Stop::End, out)
@@ -178,6 +184,12 @@ impl ChatConversion {
                 }
             }
         }
+    }
+
+    /// Whether the client has part of a call: only its rest could follow.
+    fn is_half_sent(&self) -> bool {
+        matches!(self.trouble, Some(Trouble::HalfSent { .. }))
+            || self.attempt.choices.iter().any(ChoiceState::has_half_sent)
     }
 
     /// One answer can be asked for again; of several, the others would be asked for with it.
@@ -383,6 +395,9 @@ impl Conversion for ChatConversion {
                 return Ok(Progress::Cancel);
             }
         }
+        if let Some(trouble @ Trouble::HalfSent { .. }) = &self.trouble {
+            return Err(Fault::Misparsed(trouble.tell_client()));
+        }
         Ok(if self.trouble.is_some() {
             Progress::Again
         } else if self.attempt.done {
@@ -402,6 +417,9 @@ impl Conversion for ChatConversion {
 
     /// llama-server could not read the model's own tool call: that is a bad call.
     fn misparsed(&mut self, why: &str) -> bool {
+        if self.is_half_sent() {
+            return false;
+        }
         let trouble = Trouble::misparsed(why.to_owned());
         if self.context.is_some() {
             self.ledger.record(trouble.kind(), Some(why), None);

@@ -105,6 +105,11 @@ impl ChoiceState {
         self.guard.as_ref().map_or("", StreamGuard::said)
     }
 
+    /// Whether the client has part of a call whose end is not there.
+    pub(super) fn has_half_sent(&self) -> bool {
+        self.guard.as_ref().is_some_and(StreamGuard::has_half_sent)
+    }
+
     /// Whether the token limit ended it.
     pub(super) fn was_cut(&self) -> bool {
         self.cut

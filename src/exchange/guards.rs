@@ -63,6 +63,11 @@ impl Guards {
         self.preset.acts()
     }
 
+    /// Whether large texts in calls may go to a client that streams before their calls are complete.
+    pub(super) fn release_early(&self) -> bool {
+        self.preset == Preset::Standard && self.tool_calls.early_release
+    }
+
     /// How often the turn may ask again.
     pub(super) fn retry_max(&self) -> u32 {
         if self.preset.acts() {

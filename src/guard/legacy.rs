@@ -24,6 +24,7 @@ pub fn tool_calls() -> ToolCalls {
         retry_max: 3,
         retry_max_tokens: Some(2048),
         retry_temperature: Some(0.0),
+        early_release: false,
     }
 }
 

@@ -22,6 +22,11 @@ pub enum Trouble {
         /// The call's arguments.
         arguments: String,
     },
+    /// A call of which the client has the beginning, and whose end is no good.
+    HalfSent {
+        /// The kind of what is wrong.
+        why: &'static str,
+    },
     /// The client requires a call, and there is none.
     MissedCall,
     /// Reasoning, and nothing to show.
@@ -61,7 +66,11 @@ impl Trouble {
             Self::Call { raw, .. } | Self::Leftover { raw } => Some(raw),
             Self::Denied { arguments, .. } => Some(arguments),
             Self::Repeating { found, .. } => Some(&found.unit),
-            Self::MissedCall | Self::ReasoningOnly | Self::Empty | Self::Announced => None,
+            Self::HalfSent { .. }
+            | Self::MissedCall
+            | Self::ReasoningOnly
+            | Self::Empty
+            | Self::Announced => None,
         }
     }
 
@@ -70,6 +79,7 @@ impl Trouble {
         match self {
             Self::Call { bad, .. } => bad.kind(),
             Self::Denied { .. } => "denied_call",
+            Self::HalfSent { .. } => "half_sent_call",
             Self::MissedCall => "missed_call",
             Self::ReasoningOnly => "reasoning_only",
             Self::Empty => "empty_answer",
@@ -84,6 +94,8 @@ impl Trouble {
         match self {
             Self::Call { bad, .. } => bad.tell_model(),
             Self::Denied { why, .. } => why.clone(),
+            // Not asked about: the client could not take the call back.
+            Self::HalfSent { why } => format!("The tool call was no good ({why})."),
             Self::MissedCall => {
                 "A tool call is required here. Answer with a call of one of the tools.".to_owned()
             }
@@ -116,6 +128,10 @@ impl Trouble {
                 bad.kind().replace('_', " ")
             ),
             Self::Denied { name, .. } => format!("The model insisted on calls of `{name}`, which were denied."),
+            Self::HalfSent { why } => format!(
+                "The model's tool call, part of which was sent early, could not be completed ({}).",
+                why.replace('_', " ")
+            ),
             Self::MissedCall => "The model made no tool call although one was required, and asking it again did not help.".to_owned(),
             Self::ReasoningOnly | Self::Empty | Self::Announced => "The model gave no answer, and asking it again did not help.".to_owned(),
             Self::Leftover { .. } => "The model's answer was no more than the remains of a tool call, and asking it again did not help.".to_owned(),

@@ -6,6 +6,7 @@ mod body;
 mod context;
 mod disconnect;
 mod drain;
+mod early;
 mod errors;
 mod examples;
 mod failover;

@@ -89,6 +89,10 @@ pub struct ToolCalls {
     /// Sampling temperature of such an attempt; null leaves the client's.
     #[serde(alias = "malformed_tool_retry_temperature")]
     pub retry_temperature: Option<f64>,
+    /// Whether a large text in a call (the content of a file to write) goes to a client that streams
+    /// as it is generated, once the rest of the call is known to be good. It cannot be taken back: if
+    /// the call then breaks off, the client's stream ends with an error instead of a further attempt.
+    pub early_release: bool,
 }
 
 impl Default for ToolCalls {
@@ -97,6 +101,7 @@ impl Default for ToolCalls {
             retry_max: 2,
             retry_max_tokens: None,
             retry_temperature: Some(0.2),
+            early_release: false,
         }
     }
 }

@@ -121,6 +121,8 @@ fn covered_by(trouble: &Trouble) -> &'static str {
         },
         // Takes a conversation that goes round: tests/cases/loop_cases.rs, in every dialect and mode.
         Trouble::Denied { .. } => "denied_call",
+        // Only where the client gets part of a call early: tests/cases/early.rs.
+        Trouble::HalfSent { .. } => "half_sent_call",
         Trouble::MissedCall => "missed_call",
         Trouble::ReasoningOnly => "reasoning_only",
         Trouble::Empty => "empty_answer",

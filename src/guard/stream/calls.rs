@@ -1,7 +1,7 @@
 //! The calls of a choice: held until they are complete, judged, released in order.
 
 use super::{OpenCall, StreamGuard};
-use crate::guard::tool_calls::{Change, Judgement, RawCall, TextualCall, judge};
+use crate::guard::tool_calls::{BadCall, Change, EarlyRelease, Judgement, RawCall, TextualCall};
 use crate::guard::trouble::Trouble;
 use crate::turn::Delta;
 
@@ -26,13 +26,65 @@ impl StreamGuard {
         format!("call_{}_{}", self.context.seed, self.next_call)
     }
 
+    /// A structured call begins.
+    pub(super) fn begin_call(&mut self, id: String, call: RawCall) {
+        let exact = || self.context.offered.resolve(&call.name) == Some(&*call.name);
+        let early = (self.early_release && exact()).then(EarlyRelease::default);
+        self.open = Some(OpenCall { id, call, early });
+    }
+
+    /// More of the call under way.
+    pub(super) fn arguments(&mut self, fragment: &str, out: &mut Vec<Delta>) {
+        let Some(OpenCall { id, call, early }) = &mut self.open else {
+            return;
+        };
+        call.arguments.push_str(fragment);
+        let Some(early) = early else { return };
+        let before = early.released();
+        let context = &self.context;
+        let released = early.grown(&call.arguments, |key, closed| {
+            context.may_flow(&call.name, key, closed)
+        });
+        if released == before {
+            return;
+        }
+        let index = self.next_call;
+        if before == 0 {
+            out.push(Delta::ToolOpen {
+                index,
+                id: id.clone(),
+                name: call.name.clone(),
+            });
+        }
+        let fragment = call.arguments[before..released].to_owned();
+        out.push(Delta::ToolArguments { index, fragment });
+    }
+
+    /// Whether the client has the beginning of a call whose end is not there yet.
+    pub fn has_half_sent(&self) -> bool {
+        let early = self.open.as_ref().and_then(|open| open.early.as_ref());
+        early.is_some_and(|early| early.released() > 0)
+    }
+
+    /// Whatever is wrong while a call is half sent cannot be mended.
+    pub(super) fn irrevocable(&self, trouble: Trouble) -> Trouble {
+        if self.has_half_sent() {
+            half_sent(&trouble)
+        } else {
+            trouble
+        }
+    }
+
     /// The structured call under way is complete.
     pub(super) fn complete(&mut self, cut: bool, out: &mut Vec<Delta>) -> Result<(), Trouble> {
-        let Some(OpenCall { id, call }) = self.open.take() else {
+        let Some(OpenCall { id, call, early }) = self.open.take() else {
             return Ok(());
         };
         let raw = format!("{} {}", call.name, call.arguments);
-        self.release(id, call, cut, &raw, out)
+        match early.map_or(0, |early| early.released()) {
+            0 => self.release(id, call, cut, &raw, out),
+            sent => self.release_rest(&call, sent, cut, out),
+        }
     }
 
     pub(super) fn release(
@@ -43,18 +95,46 @@ impl StreamGuard {
         raw: &str,
         out: &mut Vec<Delta>,
     ) -> Result<(), Trouble> {
-        let offered = &self.context.offered;
-        if offered.is_empty() {
+        if self.context.offered.is_empty() {
             // Nothing to judge by: without tools on offer llama-server makes no calls.
             self.pass(id, call, out);
             return Ok(());
         }
-        match judge(
-            &call,
-            |name| offered.resolve(name),
-            self.context.validators(),
-            cut,
-        ) {
+        let call = self.judged(&call, cut).map_err(|bad| Trouble::Call {
+            bad,
+            raw: raw.to_owned(),
+        })?;
+        self.pass(id, call, out);
+        Ok(())
+    }
+
+    /// The first `sent` bytes of the arguments are with the client already.
+    fn release_rest(
+        &mut self,
+        call: &RawCall,
+        sent: usize,
+        cut: bool,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), Trouble> {
+        let judged = self
+            .judged(call, cut)
+            .map_err(|bad| Trouble::HalfSent { why: bad.kind() })?;
+        let same = judged.name == call.name;
+        let rest = judged.arguments.strip_prefix(&call.arguments[..sent]);
+        let Some(rest) = rest.filter(|_| same) else {
+            return Err(Trouble::HalfSent { why: "malformed" });
+        };
+        out.push(Delta::ToolArguments {
+            index: self.next_call,
+            fragment: rest.to_owned(),
+        });
+        self.next_call += 1;
+        Ok(())
+    }
+
+    /// The call as it may go to the client.
+    fn judged(&mut self, call: &RawCall, cut: bool) -> Result<RawCall, BadCall> {
+        match self.context.judge(call, cut) {
             Judgement::Good {
                 call: repaired,
                 changes,
@@ -67,13 +147,9 @@ impl StreamGuard {
                     self.ledger
                         .record(change.as_str(), Some(before), Some(after));
                 }
-                self.pass(id, repaired, out);
-                Ok(())
+                Ok(repaired)
             }
-            Judgement::Bad { reason } => Err(Trouble::Call {
-                bad: reason,
-                raw: raw.to_owned(),
-            }),
+            Judgement::Bad { reason } => Err(reason),
         }
     }
 
@@ -89,5 +165,11 @@ impl StreamGuard {
             index,
             fragment: call.arguments,
         });
+    }
+}
+
+fn half_sent(trouble: &Trouble) -> Trouble {
+    Trouble::HalfSent {
+        why: trouble.kind(),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 
-use crate::guard::tool_calls::{Offered, Validators};
+use crate::guard::tool_calls::{Judgement, Offered, RawCall, Validators, judge, may_be_any_text};
 use crate::turn::{Message, Part, ToolChoice, Turn};
 
 /// What is looked for in an answer besides its calls.
@@ -49,6 +49,30 @@ impl GuardContext {
         }
     }
 
+    /// What becomes of a call of these tools.
+    pub(super) fn judge(&self, call: &RawCall, cut: bool) -> Judgement {
+        let resolve = |name: &str| self.offered.resolve(name);
+        judge(call, resolve, self.validators(), cut)
+    }
+
+    /// Whether the text of the argument `key` may flow: `closed`, the call's arguments so far, are
+    /// good as they are, and stay so whatever else the text will say.
+    pub(super) fn may_flow(&self, name: &str, key: &str, closed: &str) -> bool {
+        if !may_be_any_text(self.offered.schema_value(name), key) {
+            return false;
+        }
+        let call = RawCall {
+            name: name.to_owned(),
+            arguments: closed.to_owned(),
+        };
+        match self.judge(&call, false) {
+            Judgement::Good { call, changes } => {
+                changes.as_slice().is_empty() && call.arguments == closed
+            }
+            Judgement::Bad { .. } => false,
+        }
+    }
+
     /// The tools' compiled schemas; hashing them is left until a call needs them, not before the
     /// first token.
     pub(super) fn validators(&self) -> &Validators {
@@ -71,4 +95,6 @@ pub struct Start {
     pub after_text: bool,
     /// An announcement without an action may be asked about.
     pub may_nudge: bool,
+    /// A large text in a call may go to the client before the call is complete.
+    pub early_release: bool,
 }

@@ -1,7 +1,8 @@
 //! The guard of one streaming choice: reasoning, textual calls, held and judged tool calls.
 //!
 //! Text and reasoning pass as they come, but for an undecided end. Arguments of a call are held
-//! until the call is complete and judged; then they are released in order.
+//! until the call is complete and judged; then they are released in order. With early release a
+//! large text in a call that is good so far passes as it comes too.
 
 mod calls;
 mod context;
@@ -13,7 +14,7 @@ use super::announcement::announces;
 use super::intervention::Ledger;
 use super::reasoning::{OrphanClosers, Split, ThinkSplitter};
 use super::repetition::Watch;
-use super::tool_calls::{BadCall, Extractor, Piece, RawCall, parse_constrained};
+use super::tool_calls::{BadCall, EarlyRelease, Extractor, Piece, RawCall, parse_constrained};
 use super::trouble::Trouble;
 use crate::turn::{Delta, Stop};
 
@@ -34,6 +35,7 @@ pub struct StreamGuard {
     separator: &'static str,
     after_text: bool,
     may_nudge: bool,
+    early_release: bool,
     said_watch: Watch,
     thought_watch: Watch,
     thought: bool,
@@ -47,6 +49,8 @@ pub struct StreamGuard {
 struct OpenCall {
     id: String,
     call: RawCall,
+    /// Where a large text in it may go to the client before it is complete.
+    early: Option<EarlyRelease>,
 }
 
 /// Longest part of the visible answer kept for showing it to the model again.
@@ -69,6 +73,7 @@ impl StreamGuard {
             separator: if start.after_text { "\n\n" } else { "" },
             after_text: start.after_text,
             may_nudge: start.may_nudge && context.watches.nudge && context.calls_allowed,
+            early_release: start.early_release,
             said_watch: Watch::default(),
             thought_watch: Watch::default(),
             thought: false,
@@ -85,6 +90,11 @@ impl StreamGuard {
     /// # Errors
     /// [`Trouble`] when the answer cannot go on like this.
     pub fn push(&mut self, delta: Delta, out: &mut Vec<Delta>) -> Result<(), Trouble> {
+        let result = self.piece(delta, out);
+        result.map_err(|trouble| self.irrevocable(trouble))
+    }
+
+    fn piece(&mut self, delta: Delta, out: &mut Vec<Delta>) -> Result<(), Trouble> {
         match delta {
             Delta::Text(text) => {
                 self.complete(false, out)?;
@@ -98,13 +108,11 @@ impl StreamGuard {
                     name,
                     arguments: String::new(),
                 };
-                self.open = Some(OpenCall { id, call });
+                self.begin_call(id, call);
                 Ok(())
             }
             Delta::ToolArguments { fragment, .. } => {
-                if let Some(open) = &mut self.open {
-                    open.call.arguments.push_str(&fragment);
-                }
+                self.arguments(&fragment, out);
                 Ok(())
             }
         }
@@ -117,8 +125,10 @@ impl StreamGuard {
     pub fn finish(&mut self, stop: &Stop, out: &mut Vec<Delta>) -> Result<(), Trouble> {
         let cut = *stop == Stop::Length;
         self.ended = true;
-        self.flush_text(cut, out)?;
-        self.complete(cut, out)?;
+        let flushed = self
+            .flush_text(cut, out)
+            .and_then(|()| self.complete(cut, out));
+        flushed.map_err(|trouble| self.irrevocable(trouble))?;
         self.required_call()?;
         if self.next_call == 0
             && *stop == Stop::End

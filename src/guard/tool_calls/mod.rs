@@ -2,6 +2,7 @@
 //! and, where that fails, asked for again.
 
 pub mod constrain;
+pub mod early;
 pub mod extract;
 pub mod judge;
 pub mod offered;
@@ -11,6 +12,7 @@ pub mod validate;
 use std::borrow::Cow;
 
 pub use constrain::{is_plain_pattern, parse_constrained, schema_for};
+pub use early::{EarlyRelease, may_be_any_text};
 pub use extract::{Extractor, Piece, TextualCall};
 pub use judge::{BadCall, Judgement, RawCall, judge};
 pub use offered::Offered;

@@ -90,7 +90,7 @@ impl Offered {
     }
 
     /// The same, parsed; none when it is not JSON.
-    pub(super) fn schema_value(&self, name: &str) -> Option<&Value> {
+    pub(in crate::guard) fn schema_value(&self, name: &str) -> Option<&Value> {
         let names = self.lookup();
         let index = *names.exact.get(name)?;
         let parse = || serde_json::from_str(self.tools[index].parameters.as_ref()?.get()).ok();
