@@ -18,7 +18,7 @@ mod validate;
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::{load, parse};
-pub use pattern::{ModelGlob, Pattern};
+pub use pattern::{NameGlob, Pattern};
 pub use reload::{Plan, plan};
 pub use schema::{
     Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Fleet, ForceTools,

@@ -1,6 +1,7 @@
 //! Regular expressions and globs of the configuration, compiled when it is read.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
@@ -37,40 +38,50 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// Names of models, exact or a glob; copies share what was compiled.
+/// Names of models or tools, exact or a glob; copies share what was compiled.
 #[derive(Clone, Debug)]
-pub struct ModelGlob(GlobMatcher);
+pub struct NameGlob(GlobMatcher);
 
-impl ModelGlob {
-    /// Whether a model is one of them.
-    pub fn matches(&self, model: &str) -> bool {
-        self.0.is_match(model)
+impl NameGlob {
+    /// Whether `name` is one of them.
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.is_match(name)
     }
 }
 
-impl PartialEq for ModelGlob {
+impl FromStr for NameGlob {
+    type Err = globset::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Glob::new(text)?.compile_matcher()))
+    }
+}
+
+impl PartialEq for NameGlob {
     fn eq(&self, other: &Self) -> bool {
         self.0.glob() == other.0.glob()
     }
 }
 
-impl Serialize for ModelGlob {
+impl Serialize for NameGlob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.0.glob().glob())
     }
 }
 
-impl<'de> Deserialize<'de> for ModelGlob {
+impl<'de> Deserialize<'de> for NameGlob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let glob = Glob::new(&text).map_err(de::Error::custom)?;
-        Ok(Self(glob.compile_matcher()))
+        if text.is_empty() {
+            return Err(de::Error::custom("must not be empty"));
+        }
+        text.parse().map_err(de::Error::custom)
     }
 }
 
-impl JsonSchema for ModelGlob {
+impl JsonSchema for NameGlob {
     fn schema_name() -> Cow<'static, str> {
-        "ModelGlob".into()
+        "NameGlob".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::pattern::NameGlob;
 use crate::config::units;
 
 /// Agents that go round in circles (docs/loops.md).
@@ -28,7 +29,7 @@ pub struct Loops {
     /// Summaries since a human's last new text; then nothing is generated until there is another.
     pub finalize_session_hard_cap: u32,
     /// Tools that may be asked again and again with the same result; names or globs.
-    pub polling_tools: Vec<String>,
+    pub polling_tools: Vec<NameGlob>,
     /// Make the model call tools while it works: `off`, `nudge` reminds it, `required` makes
     /// llama-server hold it to a call, which keeps a finished model from saying so.
     pub force_tools: ForceTools,

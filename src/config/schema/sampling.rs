@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::pattern::ModelGlob;
+use crate::config::pattern::NameGlob;
 
 /// Limits and sampling options of a turn, and the form in which its tools are sent. Everything but
 /// the schema clean-up is opt-in.
@@ -62,7 +62,7 @@ pub struct ModelProfile {
     pub name: String,
     /// Model names, exact or globs, that get this profile where nobody names one.
     #[serde(default)]
-    pub models: Vec<ModelGlob>,
+    pub models: Vec<NameGlob>,
     /// Whether it replaces what the client says too; false only fills in what it leaves out. A
     /// client's `max_tokens` is lowered, never raised.
     #[serde(default)]

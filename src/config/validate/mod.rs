@@ -130,9 +130,6 @@ impl<'a> Checker<'a> {
                 self.error(format!("guard.loops.{key}"), "must be from 1 to 200");
             }
         }
-        for (index, tool) in loops.polling_tools.iter().enumerate() {
-            self.glob(&format!("guard.loops.polling_tools[{index}]"), tool);
-        }
     }
 
     fn operations(&mut self, config: &Config) {

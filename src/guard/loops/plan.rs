@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
-
 use super::force::{self, Force};
 use super::ladder::Knobs;
 use super::ledger::{Ledger, Verdict};
@@ -145,8 +143,13 @@ pub fn plan(turn: &Turn, remembered: Remembered, setting: Setting<'_>) -> (Plan,
 
 /// Take in what is new since the last committed turn.
 fn bring_up_to_date(turn: &Turn, remembered: Remembered, knobs: &Knobs<'_>, pending: &mut Pending) {
-    let polling = globs(&knobs.loops.polling_tools);
-    let polling = |name: &str| polling.as_ref().is_some_and(|set| set.is_match(name));
+    let polling = |name: &str| {
+        knobs
+            .loops
+            .polling_tools
+            .iter()
+            .any(|tool| tool.matches(name))
+    };
     let messages = &turn.messages;
     let knows_state = remembered.state.is_some();
     let mut state = remembered.state.unwrap_or_default();
@@ -205,20 +208,6 @@ impl LoopState {
         self.finalize_fired = false;
         self.forget_changes();
     }
-}
-
-fn globs(patterns: &[String]) -> Option<GlobSet> {
-    if patterns.is_empty() {
-        return None;
-    }
-    let mut set = GlobSetBuilder::new();
-    for glob in patterns
-        .iter()
-        .filter_map(|pattern| Glob::new(pattern).ok())
-    {
-        set.add(glob);
-    }
-    set.build().ok()
 }
 
 fn exceeds(budgets: &Budgets, spent: Spent, state: &LoopState) -> bool {

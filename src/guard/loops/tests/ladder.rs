@@ -176,7 +176,7 @@ fn polling_is_legitimate() {
         "{changes:?}"
     );
     let mut session = Session::new();
-    session.loops.polling_tools = vec!["Job*".into()];
+    session.loops.polling_tools = vec!["Job*".parse().unwrap()];
     let changes = timeline(&mut session, 100, |session, _| {
         session.act("JobState", "{}", "running")
     });
