@@ -105,7 +105,7 @@ fn view(backend: &Backend) -> BackendView {
         build: facts.build.clone(),
         model: facts.model_alias.clone(),
         template: facts.template.clone(),
-        n_ctx: facts.n_ctx,
+        n_ctx: backend.n_ctx(),
         kv: backend.kv(),
         total_slots: backend.slots(),
         idle_slots: facts.idle_slots,

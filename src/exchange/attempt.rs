@@ -120,7 +120,7 @@ pub(super) fn target(lease: &Lease) -> Target<'_> {
     let facts = lease.facts();
     Target {
         model: lease.upstream_model(),
-        n_ctx: facts.n_ctx,
+        n_ctx: lease.n_ctx(),
         vision: facts.build.is_some().then_some(facts.modalities.vision),
         rules: facts.template.rules.unwrap_or_default(),
         ..Target::default()

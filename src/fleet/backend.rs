@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -73,6 +73,7 @@ pub struct Backend {
     profile: Option<String>,
     api_key: Option<Secret>,
     slots: SlotCount,
+    n_ctx: Option<NonZeroU64>,
     kv: KvLayout,
     weight: NonZeroU32,
     timeouts: config::Timeouts,
@@ -98,6 +99,7 @@ impl Backend {
             profile: backend.profile.clone(),
             api_key: backend.api_key().cloned(),
             slots: backend.slots,
+            n_ctx: backend.n_ctx,
             kv: backend.kv,
             weight: backend.weight,
             timeouts: config.timeouts.clone(),
@@ -157,6 +159,13 @@ impl Backend {
             SlotCount::Fixed(count) => Some(count.get()),
             SlotCount::Auto => self.live.facts.load().total_slots,
         }
+    }
+
+    /// Context window of one slot in tokens: as configured, else as the server says, `None` while
+    /// neither is known.
+    pub fn n_ctx(&self) -> Option<u64> {
+        let configured = self.n_ctx.map(NonZeroU64::get);
+        configured.or_else(|| self.live.facts.load().n_ctx)
     }
 
     /// How its slots hold their KV cache, as configured.

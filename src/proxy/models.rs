@@ -1,12 +1,14 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`, in the shape the client reads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
 use super::{Shared, auth};
 use crate::dialect::{Dialect, json};
+use crate::fleet::Backend;
 
 /// Anthropic's clients want a date; nobody here knows one.
 const CREATED_AT: &str = "1970-01-01T00:00:00Z";
@@ -24,15 +26,12 @@ impl Models {
             if !auth::may_use(&config.auth, principal, pool.name()) {
                 continue;
             }
-            let facts: Vec<_> = pool
-                .backends()
-                .iter()
-                .map(|backend| backend.facts())
-                .collect();
-            let window = facts.iter().filter_map(|facts| facts.n_ctx).min();
+            let backends = pool.backends();
+            let window = smallest_window(backends);
             for pattern in pool.models() {
                 if &**pattern == "*" {
-                    for alias in facts.iter().filter_map(|facts| facts.model_alias.clone()) {
+                    let aliases = backends.iter().map(|b| b.facts().model_alias.clone());
+                    for alias in aliases.flatten() {
                         names.entry(alias).or_insert(window);
                     }
                 } else if !pattern.contains(['*', '?', '[', '{']) {
@@ -57,10 +56,7 @@ impl Models {
                 if !auth::may_use(&shared.config().auth, principal, pool.name()) {
                     return None;
                 }
-                pool.backends()
-                    .iter()
-                    .filter_map(|backend| backend.facts().n_ctx)
-                    .min()
+                smallest_window(pool.backends())
             }
         };
         Some(Self(BTreeMap::from([(id.to_owned(), window)])))
@@ -111,6 +107,11 @@ impl Models {
         }
         out.freeze()
     }
+}
+
+/// In tokens: what a request fits into wherever it goes.
+fn smallest_window(backends: &[Arc<Backend>]) -> Option<u64> {
+    backends.iter().filter_map(|backend| backend.n_ctx()).min()
 }
 
 #[derive(Serialize)]

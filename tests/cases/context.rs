@@ -4,78 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::script::{DONE, finish, role, text, usage};
 use crate::support::turns::{acted, agent, gateway, modes, plain, sent, transcript};
+use crate::support::window::{
+    CHAT, COUNT, MARKER, answer, assert_overflow, count, overflow, paths,
+};
 use crate::support::*;
 
-const MARKER: &str = "[CONTEXT PRUNED:";
-
-/// An answer to a prompt of so many tokens.
-fn answer(prompt: u64) -> Reply {
-    Reply::stream()
-        .event(&role())
-        .event(&text("Hello"))
-        .event(&finish("stop"))
-        .event(&usage(prompt, 0, 4))
-        .piece(DONE)
-        .end()
-}
-
-fn count(tokens: u64) -> Reply {
-    Reply::json(
-        200,
-        &json!({"input_tokens": tokens, "object": "response.input_tokens"}),
-    )
-}
-
-fn overflow(prompt: u64, n_ctx: u64) -> Reply {
-    let message = format!(
-        "request ({prompt} tokens) exceeds the available context size ({n_ctx} tokens), try increasing it"
-    );
-    Reply::json(
-        400,
-        &json!({"error": {"code": 400, "message": message,
-        "type": "exceed_context_size_error", "n_prompt_tokens": prompt, "n_ctx": n_ctx}}),
-    )
-}
-
-fn paths(backend: &Backend) -> Vec<String> {
-    let path = |line: String| line.split(' ').nth(1).unwrap_or_default().to_owned();
-    backend
-        .requests()
-        .into_iter()
-        .map(|r| path(r.line))
-        .collect()
-}
-
-const CHAT: &str = "/v1/chat/completions";
-const COUNT: &str = "/v1/chat/completions/input_tokens";
-
-fn assert_overflow(response: &Response, path: &str, prompt: u64, n_ctx: u64) {
-    if response.status == 200 && path == "/v1/responses" {
-        // The dialect tells errors of streams inside them.
-        let text = response.text();
-        let words = format!("prompt is too long: {prompt} tokens > {n_ctx} maximum");
-        assert!(
-            text.contains("response.failed") && text.contains(&words),
-            "{text}"
-        );
-        assert!(text.contains("context_length_exceeded"), "{text}");
-        return;
-    }
-    assert_eq!(response.status, 400, "{}", response.text());
-    let error = response.error();
-    let message = error["message"].as_str().unwrap();
-    let words = format!("prompt is too long: {prompt} tokens > {n_ctx} maximum");
-    assert!(message.starts_with(&words), "{message}");
-    assert_eq!(error["type"], "invalid_request_error");
-    if path != "/v1/messages" {
-        assert_eq!(error["code"], "context_length_exceeded");
-    }
-}
-
-/// Cases 104 and 105 of the earlier proxy: whole groups, one note, alternating roles; and what follows
-/// begins with what was sent before.
+/// What follows begins with what was sent before.
 #[tokio::test]
 async fn a_conversation_near_the_window_is_cut_once_and_stays_so() {
     for (path, stream) in modes() {

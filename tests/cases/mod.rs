@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod body;
 mod context;
+mod context_cases;
 mod disconnect;
 mod drain;
 mod early;

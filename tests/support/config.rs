@@ -51,6 +51,16 @@ impl Setup {
         self
     }
 
+    /// The context window of all backends, in tokens, whatever they say themselves.
+    pub(crate) fn window(mut self, tokens: u64) -> Self {
+        for pool in self.config["fleet"]["pools"].as_array_mut().unwrap() {
+            for backend in pool["backends"].as_array_mut().unwrap() {
+                backend["n_ctx"] = json!(tokens);
+            }
+        }
+        self
+    }
+
     /// An environment variable for the process.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));

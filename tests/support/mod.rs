@@ -14,6 +14,7 @@ pub(crate) mod response;
 pub(crate) mod script;
 pub(crate) mod turns;
 pub(crate) mod wait;
+pub(crate) mod window;
 
 pub(crate) use backend::{Backend, dead_url};
 pub(crate) use checks::{Health, N_CTX};

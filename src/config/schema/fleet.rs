@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -103,6 +103,10 @@ pub struct Backend {
     /// Parallel sequences of the server (`--parallel`): a number, or `auto` to ask the server.
     #[serde(default)]
     pub slots: SlotCount,
+    /// Context window of one slot, in tokens, where the server does not tell or is not to be filled
+    /// up. What it says itself never replaces it. Null: as it says in `/props` and `/slots`.
+    #[serde(default)]
+    pub n_ctx: Option<NonZeroU64>,
     /// Whether slots share one KV cache (`unified`, `--kv-unified`) or own a part each (`split`), shown
     /// by the admin API. llama-server does not tell: `auto` leaves it open.
     #[serde(default)]
@@ -126,6 +130,7 @@ impl Backend {
             profile: None,
             api_key_env: None,
             slots: SlotCount::Auto,
+            n_ctx: None,
             kv: KvLayout::Auto,
             weight: one(),
         }

@@ -54,7 +54,8 @@ impl Protocol {
     /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::Responses];
 
-    fn path(self) -> &'static str {
+    /// Where it is spoken.
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Self::OpenAi => "/v1/chat/completions",
             Self::Anthropic => "/v1/messages",
@@ -136,6 +137,29 @@ impl Protocol {
             (Self::Anthropic, Item::Result { id, text }) => json!({"role": "user", "content": [
                 {"type": "tool_result", "tool_use_id": id, "content": text}]}),
         }
+    }
+
+    /// Items that belong to one answer, or to what follows one, as they stand in the history: the
+    /// dialects that have messages put several of a kind into one.
+    pub(crate) fn together(self, items: impl Iterator<Item = Item>) -> Vec<Value> {
+        let list = match self {
+            Self::OpenAi => "tool_calls",
+            Self::Anthropic => "content",
+            Self::Responses => return items.map(|item| self.item(&item)).collect(),
+        };
+        let mut all: Vec<Value> = Vec::new();
+        for item in items {
+            let mut item = self.item(&item);
+            let last = all.last_mut().filter(|last| last["role"] == item["role"]);
+            match (
+                last.and_then(|l| l[list].as_array_mut()),
+                item[list].as_array_mut(),
+            ) {
+                (Some(known), Some(more)) => known.append(more),
+                _ => all.push(item),
+            }
+        }
+        all
     }
 
     /// A request of these items, each already written with [`Self::item`]. An empty list of tools

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::protocol::{Heard, Item, Protocol};
 use crate::support::script::{delta, role};
-use crate::support::{Backend, Gateway, Health, Reply, Setup};
+use crate::support::{Backend, Gateway, Health, Reply, Response, Setup};
 
 /// A test in every dialect, streamed and whole, at the same time.
 macro_rules! everywhere {
@@ -43,13 +43,22 @@ pub(crate) struct Talk {
 
 impl Talk {
     pub(crate) async fn new(protocol: Protocol, stream: bool, settings: &[(&str, Value)]) -> Self {
+        let set = |setup: Setup, (key, value): &(&str, Value)| setup.set(key, value.clone());
+        let set = |setup| settings.iter().fold(setup, set);
+        Self::with(protocol, stream, Health::Roomy, set).await
+    }
+
+    /// With a backend that says this about itself, and a gateway that is set up so.
+    pub(crate) async fn with(
+        protocol: Protocol,
+        stream: bool,
+        health: Health,
+        set: impl FnOnce(Setup) -> Setup,
+    ) -> Self {
         let backend = Backend::start().await;
-        backend.set_health(Health::Roomy);
-        let mut setup = Setup::to(&[&backend]).set("guard.preset", json!("standard"));
-        for (key, value) in settings {
-            setup = setup.set(key, value.clone());
-        }
-        let gateway = setup.start().await;
+        backend.set_health(health);
+        let setup = Setup::to(&[&backend]).set("guard.preset", json!("standard"));
+        let gateway = set(setup).start().await;
         let mut talk = Self {
             backend,
             gateway,
@@ -88,6 +97,28 @@ impl Talk {
         });
     }
 
+    /// Several calls in one answer.
+    pub(crate) fn act_together(&mut self, calls: &[(&str, Value, &str)]) {
+        let first = self.calls;
+        self.calls += calls.len();
+        let id = |n: usize| format!("call_{}", first + 1 + n);
+        let asked = calls.iter().enumerate().map(|(n, (name, arguments, _))| {
+            let (name, arguments) = ((*name).to_owned(), arguments.to_string());
+            Item::Call {
+                id: id(n),
+                name,
+                arguments,
+            }
+        });
+        let done = calls.iter().enumerate().map(|(n, (_, _, result))| {
+            let text = (*result).to_owned();
+            Item::Result { id: id(n), text }
+        });
+        let mut items = self.protocol.together(asked);
+        items.append(&mut self.protocol.together(done));
+        self.items.extend(items.iter().map(ToString::to_string));
+    }
+
     pub(crate) fn bash(&mut self, command: &str, result: &str) {
         self.act("Bash", json!({"command": command}), result);
     }
@@ -110,22 +141,22 @@ impl Talk {
     }
 
     pub(crate) async fn ask_with(&self, tools: &[&str]) -> (Heard, Vec<Value>) {
+        let (response, asked) = self.send(tools).await;
+        (self.protocol.read(&response, self.stream), asked)
+    }
+
+    /// Ask; the answer as it comes, be it an error.
+    pub(crate) async fn send(&self, tools: &[&str]) -> (Response, Vec<Value>) {
         let before = self.backend.requests().len();
         let request = self
             .protocol
             .request("m", "You are an agent.", &self.items, tools, self.stream)
             .header("x-session-id", "the session");
         let response = self.gateway.ask(&request).await;
-        let heard = self.protocol.read(&response, self.stream);
         self.gateway.idle().await;
         let asked = self.backend.requests();
-        (
-            heard,
-            asked[before..]
-                .iter()
-                .map(|request| request.json())
-                .collect(),
-        )
+        let asked = asked[before..].iter().map(|request| request.json());
+        (response, asked.collect())
     }
 }
 
