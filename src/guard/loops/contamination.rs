@@ -26,7 +26,7 @@ pub(super) fn check(
     state.consecutive_forced_count = 0;
     state.forced_auto_cooldown_turns = 0;
     if u32::from(state.contamination_resets) >= loops.contamination_max_resets {
-        state.cut = None;
+        // The view stays as it is: the whole history would be read anew, broken calls and all.
         return state.finalize(Reason::ContaminationLoop, knobs, log);
     }
     if let Some(cut) = cut(&turn.messages, loops.contamination_keep_last as usize) {

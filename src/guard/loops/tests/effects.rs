@@ -181,6 +181,15 @@ fn a_contaminated_view_is_reset_with_whole_pairs() {
     session.says("and now");
     let plan = session.answer(Effects::default());
     assert_eq!(plan.rung, Phase::Finalize);
+    let mut turn = session.turn();
+    plan.apply(&mut turn);
+    let Part::Text(marker) = &turn.messages[2].parts()[0] else {
+        panic!()
+    };
+    assert!(
+        marker.starts_with("[SESSION RESET"),
+        "the view stays: {marker}"
+    );
     session.says("something else");
     assert_eq!(session.rung(), Phase::Act, "one turn only");
 }
