@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::agent::{self, Outcome, Protocol, Script, healthy, looping};
+use crate::support::agent::{self, HEALTHY_TURNS, Outcome, Protocol, Script, healthy, looping};
 use crate::support::*;
 
 async fn gateway(backend: &Backend) -> Gateway {
@@ -53,22 +53,15 @@ async fn run_all(protocol: Protocol, scripts: &[Script]) -> (Backend, Arc<Gatewa
 #[tokio::test]
 async fn healthy_agents_are_left_alone() {
     let mut dialects = JoinSet::new();
-    for (place, protocol) in Protocol::ALL.into_iter().enumerate() {
-        dialects.spawn(healthy_agents_in(protocol, place));
+    for protocol in Protocol::ALL {
+        dialects.spawn(healthy_agents_in(protocol));
     }
     dialects.join_all().await;
 }
 
-/// Every agent has its 500 turns in one dialect and 150 in the others; with `DROVER_LONG` set, 500 in
-/// all of them, which takes minutes.
-async fn healthy_agents_in(protocol: Protocol, place: usize) {
-    let long = std::env::var_os("DROVER_LONG").is_some();
-    let mut scripts = healthy();
-    for (number, script) in scripts.iter_mut().enumerate() {
-        if !long && number % Protocol::ALL.len() != place {
-            script.turns = script.turns.min(150);
-        }
-    }
+async fn healthy_agents_in(protocol: Protocol) {
+    let scripts = healthy();
+    assert!(scripts.iter().all(|script| script.turns == HEALTHY_TURNS));
     let (backend, gateway, outcomes) = run_all(protocol, &scripts).await;
     for (script, outcome) in scripts.iter().zip(&outcomes) {
         let untouched = Outcome {
@@ -147,7 +140,7 @@ fn table(scripts: &[Script], outcomes: &[Outcome]) -> String {
     }
     let _ = writeln!(
         table,
-        "| {} healthy agents, 500 turns each | – | – | – | – | never | 24 |",
+        "| {} healthy agents, {HEALTHY_TURNS} turns each | – | – | – | – | never | 24 |",
         healthy().len()
     );
     table

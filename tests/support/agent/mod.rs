@@ -11,4 +11,4 @@ pub(crate) mod talk;
 
 pub(crate) use protocol::{Item, Protocol};
 pub(crate) use run::{Outcome, play, run};
-pub(crate) use scripts::{Script, healthy, looping};
+pub(crate) use scripts::{HEALTHY_TURNS, Script, healthy, looping};

@@ -64,10 +64,13 @@ fn step(n: usize, _: &Asked<'_>) -> Move {
     bash(format!("step {n}"))
 }
 
-/// Agents that do useful work, 500 turns each.
+/// Turns of an agent that does useful work.
+pub(crate) const HEALTHY_TURNS: usize = 500;
+
+/// Agents that do useful work.
 pub(crate) fn healthy() -> Vec<Script> {
     let healthy = Script {
-        turns: 500,
+        turns: HEALTHY_TURNS,
         ..PLAIN
     };
     vec![
@@ -127,7 +130,6 @@ pub(crate) fn healthy() -> Vec<Script> {
             model: step,
             world: |n| format!("did {n}"),
             retries: true,
-            turns: 250,
             ..healthy
         },
     ]
