@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::agent::talk::{Talk, call, everywhere, last, ls, names};
@@ -136,6 +136,65 @@ everywhere! {
     }
 }
 
+/// `/api/sessions/{id}` of the only session.
+async fn view(talk: &Talk) -> Value {
+    let sessions = talk.gateway.admin_get("/api/sessions").await.json();
+    let id = sessions["sessions"][0]["id"].as_str().unwrap();
+    let path = format!("/api/sessions/{id}");
+    talk.gateway.admin_get(&path).await.json()
+}
+
+/// What people look for with grep: the lines of the earlier system.
+#[tokio::test]
+async fn every_change_of_phase_is_in_the_log_with_its_reason() {
+    let settings = [("guard.loops.finalize_session_hard_cap", json!(1))];
+    let mut talk = Talk::new(Protocol::Anthropic, true, &settings).await;
+    for _ in 0..9 {
+        talk.bash("ls", "a b");
+        talk.ask().await;
+    }
+    talk.text("Hello there!");
+    talk.user("do it");
+    talk.ask().await;
+    talk.bash("ls", "a b");
+    talk.ask().await;
+    talk.text("It goes round in circles.");
+    talk.user("Look into b.");
+    talk.ask().await;
+    let phases = [
+        "act -> review (act -> hint) reason=same_call turn=3 ",
+        "review -> review (hint -> narrow) reason=repeat_threshold turn=5 ",
+        "review -> act (narrow -> act) reason=review_complete turn=7 ",
+        "act -> review (act -> hint) reason=same_call turn=7 ",
+        "review -> review (hint -> narrow) reason=repeat_threshold turn=8 ",
+        "review -> finalize (narrow -> finalize) reason=stagnation_limit turn=9 ",
+        "finalize -> act (finalize -> act) reason=finalize_complete turn=9 ",
+        "act -> finalize (act -> stop) reason=hard_cap turn=10 ",
+        "finalize -> act (stop -> act) reason=fresh_user_text turn=10 ",
+    ];
+    let log = talk.gateway.log();
+    let lines = log
+        .iter()
+        .filter_map(|line| line.split("TOOL STATE MACHINE: phase ").nth(1));
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), phases.len(), "{lines:#?}");
+    for (line, phase) in lines.iter().zip(phases) {
+        assert!(line.starts_with(phase), "{line}");
+        let capped = line.contains("session hard cap reached (1/1)");
+        assert_eq!(capped, phase.contains("hard_cap"), "{line}");
+    }
+}
+
+/// Members of an object, in order of the alphabet.
+fn members(object: &Value) -> Vec<&str> {
+    object
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
 #[tokio::test]
 async fn the_session_view_shows_the_ladder() {
     let mut talk = Talk::new(Protocol::Anthropic, true, &[]).await;
@@ -143,26 +202,95 @@ async fn the_session_view_shows_the_ladder() {
         talk.bash("ls", "a b");
         talk.ask().await;
     }
-    let sessions = talk.gateway.admin_get("/api/sessions").await.json();
-    let id = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
-    let view = talk
-        .gateway
-        .admin_get(&format!("/api/sessions/{id}"))
-        .await
-        .json();
+    let view = view(&talk).await;
+    assert_eq!(
+        members(&view),
+        [
+            "field",
+            "first_seen",
+            "id",
+            "intervention_count",
+            "interventions",
+            "last_seen",
+            "lineage_count",
+            "lineages",
+            "principal",
+            "requests_per_minute",
+            "retries",
+            "source",
+            "tokens_cached",
+            "tokens_in",
+            "tokens_out",
+            "turns",
+        ]
+    );
+    assert_eq!(
+        (&view["source"], &view["field"]),
+        (&json!("hdr"), &json!("x-session-id"))
+    );
+    assert!(
+        view["principal"]
+            .as_str()
+            .unwrap()
+            .starts_with("addr:127.0.0.1")
+    );
+    // A turn takes 11 tokens, 3 of them cached, and gives 4.
+    let spent = |of: &Value| {
+        ["turns", "tokens_in", "tokens_cached", "tokens_out"].map(|key| of[key].as_u64().unwrap())
+    };
+    assert_eq!(spent(&view), [9, 99, 27, 36]);
+    let done: Vec<&str> = view["interventions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|done| done["kind"].as_str().unwrap())
+        .collect();
+    for kind in ["loop_hint", "loop_narrow", "loop_finalize"] {
+        assert!(done.contains(&kind), "{done:?}");
+    }
+    assert_eq!(view["intervention_count"], done.len());
+
     let lineage = &view["lineages"][0];
-    let loops = &lineage["loop_protection"];
+    assert_eq!(spent(lineage), [9, 99, 27, 36]);
     assert_eq!(
-        (&loops["rung"], &loops["tool_turn_phase"]),
-        (&json!("finalize"), &json!("finalize"))
+        (&lineage["backend"], &lineage["kind"], &lineage["messages"]),
+        (&json!("b0"), &json!("tools"), &json!(19))
     );
-    assert_eq!(loops["finalize_hard_stop_count"], 1);
-    assert_eq!(loops["phases"][0]["reason"], "stagnation_limit");
-    assert_eq!(
-        (&lineage["backend"], &view["source"]),
-        (&json!("b0"), &json!("hdr"))
-    );
-    assert!(view["intervention_count"].as_u64().is_some_and(|n| n > 0));
+    let mut loops = lineage["loop_protection"].clone();
+    let phases = loops.as_object_mut().unwrap().remove("phases").unwrap();
+    let counters = json!({
+        "banned_tools": 0,
+        "completion_recovery_attempts": 0,
+        "consecutive_forced_count": 0,
+        "contamination_resets": 0,
+        "finalize_fired": true,
+        "finalize_hard_stop_count": 1,
+        "finalize_since_human_text": 1,
+        "forced_auto_cooldown_turns": 0,
+        "loop_repeat_count": 9,
+        "malformed_tool_streak": 0,
+        "no_progress_streak": 0,
+        "required_tool_miss_streak": 0,
+        "rung": "finalize",
+        "tokens_since_human_text": 36,
+        "tokens_since_progress": 36,
+        "tool_state_review_cycles": 2,
+        "tool_state_stagnation_streak": 8,
+        "tool_state_transitions": 6,
+        "tool_state_unproductive_exhaustion_streak": 0,
+        "tool_turn_phase": "finalize",
+        "tool_turns": 9,
+        "turns_since_human_text": 9,
+    });
+    assert_eq!(loops, counters);
+    // The last four.
+    let expected = json!([
+        {"from": "narrow", "to": "finalize", "reason": "stagnation_limit", "turn": 9},
+        {"from": "hint", "to": "narrow", "reason": "repeat_threshold", "turn": 8},
+        {"from": "act", "to": "hint", "reason": "same_call", "turn": 7},
+        {"from": "narrow", "to": "act", "reason": "review_complete", "turn": 7},
+    ]);
+    assert_eq!(phases, expected);
 }
 
 /// What a failed turn would have changed is not remembered.
@@ -240,13 +368,7 @@ async fn parallel_requests_of_one_session_do_not_disturb_each_other() {
         assert!(answers.join_all().await.iter().all(|status| *status == 200));
     }
     talk.gateway.idle().await;
-    let sessions = talk.gateway.admin_get("/api/sessions").await.json();
-    let id = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
-    let view = talk
-        .gateway
-        .admin_get(&format!("/api/sessions/{id}"))
-        .await
-        .json();
+    let view = view(&talk).await;
     for lineage in view["lineages"].as_array().unwrap() {
         let loops = &lineage["loop_protection"];
         assert_eq!(

@@ -475,3 +475,69 @@ async fn another_backend_answers_before_content_and_after_pings() {
         "known when the first ping was sent"
     );
 }
+
+/// What an answer repeats is what its client asked for, whatever was asked of the model instead.
+#[tokio::test]
+async fn a_summary_repeats_the_clients_own_choice() {
+    let tools = ["Bash", "Read"]
+        .map(|name| json!({"type": "function", "name": name, "parameters": {"type": "object"}}));
+    let mut input = vec![json!({"type": "message", "role": "user", "content": "do it"})];
+    for n in 0..9 {
+        let (id, arguments) = (format!("c{n}"), r#"{"command":"ls"}"#);
+        input.push(
+            json!({"type": "function_call", "call_id": id, "name": "Bash", "arguments": arguments}),
+        );
+        input.push(json!({"type": "function_call_output", "call_id": id, "output": "a b"}));
+    }
+    let allowed = json!({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "Bash"}]});
+    for (choice, stream) in [
+        (json!("auto"), true),
+        (json!("auto"), false),
+        (allowed.clone(), true),
+        (allowed, false),
+    ] {
+        let backend = Backend::start().await;
+        let setup = Setup::to(&[&backend]).set("guard.preset", json!("standard"));
+        let gateway = setup
+            .set("guard.sampling.tool_turn_max_tokens", json!(100))
+            .start()
+            .await;
+        backend.set_health(Health::Roomy);
+        let asked = json!({"input": input, "tools": tools, "tool_choice": choice, "stream": stream,
+            "max_output_tokens": 500, "parallel_tool_calls": false, "temperature": 0.5, "instructions": "Be brief."});
+        let response = gateway.ask(&responses(asked.clone())).await;
+        assert_eq!(
+            backend.requests()[0].json()["tool_choice"],
+            "none",
+            "a summary was asked for"
+        );
+        let answers = match stream {
+            false => vec![response.json()],
+            true => response
+                .chunks()
+                .into_iter()
+                .map(|event| event["response"].clone())
+                .filter(Value::is_object)
+                .collect(),
+        };
+        assert_eq!(answers.len(), if stream { 3 } else { 1 });
+        for answer in &answers {
+            for setting in [
+                "tool_choice",
+                "max_output_tokens",
+                "parallel_tool_calls",
+                "temperature",
+            ] {
+                assert_eq!(
+                    answer[setting], asked[setting],
+                    "{setting}, stream: {stream}"
+                );
+            }
+        }
+        let whole = answers.last().unwrap();
+        assert_eq!(
+            (&whole["tools"], &whole["instructions"]),
+            (&asked["tools"], &asked["instructions"])
+        );
+    }
+}
