@@ -382,25 +382,28 @@ async fn parallel_requests_of_one_session_do_not_disturb_each_other() {
 
 everywhere! {
     async fn a_spent_budget_ends_a_session_until_somebody_says_something(protocol: Protocol, stream: bool) {
-        let mut talk = Talk::new(protocol, stream, &[("guard.budgets.turns", json!(2))]).await;
-        talk.backend.always(ls());
-        for _ in 0..2 {
-            let (heard, _) = talk.ask().await;
-            assert_eq!(names(&heard), ["Bash"]);
-            talk.work(1);
+        // An answer has 4 tokens.
+        for (budget, limit) in [("turns", 2), ("generated_tokens", 8)] {
+            let mut talk = Talk::new(protocol, stream, &[(&format!("guard.budgets.{budget}"), json!(limit))]).await;
+            talk.backend.always(ls());
+            for _ in 0..2 {
+                let (heard, _) = talk.ask().await;
+                assert_eq!(names(&heard), ["Bash"]);
+                talk.work(1);
+            }
+            for _ in 0..2 {
+                let (heard, asked) = talk.ask().await;
+                assert!(asked.is_empty() && heard.text.contains("spent its budget"), "{heard:?}");
+                assert_eq!(heard.stop, protocol.end_turn());
+            }
+            talk.text("I have stopped here.");
+            talk.user("Go on.");
+            for _ in 0..3 {
+                let (heard, asked) = talk.ask().await;
+                assert_eq!((names(&heard), asked.len()), (vec!["Bash"], 1));
+                talk.work(1);
+            }
+            assert!(talk.ask().await.1.is_empty());
         }
-        for _ in 0..2 {
-            let (heard, asked) = talk.ask().await;
-            assert!(asked.is_empty() && heard.text.contains("spent its budget"), "{heard:?}");
-            assert_eq!(heard.stop, protocol.end_turn());
-        }
-        talk.text("I have stopped here.");
-        talk.user("Go on.");
-        for _ in 0..3 {
-            let (heard, asked) = talk.ask().await;
-            assert_eq!((names(&heard), asked.len()), (vec!["Bash"], 1));
-            talk.work(1);
-        }
-        assert!(talk.ask().await.1.is_empty());
     }
 }
