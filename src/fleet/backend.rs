@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pingora_core::upstreams::peer::HttpPeer;
 use serde::{Serialize, Serializer};
 
 use super::FleetError;
+use super::admission::{Pace, Queue};
 use super::comeback::Comeback;
 use super::facts::Facts;
+use super::lease::Place;
 use super::live::Live;
 use super::peer;
 use super::rendezvous;
@@ -191,6 +194,18 @@ impl Backend {
         self.live.inflight.load(Ordering::Relaxed)
     }
 
+    /// Those of them that take a slot.
+    pub(super) fn taken(&self) -> usize {
+        let beside = self.live.beside.load(Ordering::Relaxed);
+        self.inflight().saturating_sub(beside)
+    }
+
+    /// Whether a request would be worked on at once, as far as is known.
+    pub(super) fn is_free(&self) -> bool {
+        let slots = self.slots();
+        slots.is_none_or(|slots| self.taken() < slots as usize)
+    }
+
     /// Whether it gets no new requests because an operator said so.
     pub fn draining(&self) -> bool {
         self.live.draining.load(Ordering::Relaxed)
@@ -207,6 +222,7 @@ impl Backend {
     pub fn undrain(&self) {
         if self.live.draining.swap(false, Ordering::Relaxed) {
             tracing::info!(backend = %self.id, "no longer draining");
+            self.offer_place();
         }
     }
 
@@ -249,6 +265,7 @@ impl Backend {
                 }
                 _ => tracing::info!(backend = %self.id, %from, %to, why, "backend state"),
             }
+            self.offer_place();
         }
         transition
     }
@@ -264,7 +281,11 @@ impl Backend {
     }
 
     pub(super) fn set_facts(&self, facts: Facts) {
+        let more = facts.total_slots > self.live.facts.load().total_slots;
         self.live.facts.store(Arc::new(facts));
+        if more {
+            self.offer_place();
+        }
     }
 
     /// Whether its first check has finished.
@@ -356,11 +377,50 @@ impl Backend {
         self.live.peer.store(Some(Arc::new(peer)));
     }
 
-    pub(super) fn enter(&self) {
+    pub(super) fn enter(&self, place: Place) {
         self.live.inflight.fetch_add(1, Ordering::Relaxed);
+        if place == Place::Beside {
+            self.live.beside.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    pub(super) fn leave(&self) {
+    /// A request has left after so long.
+    pub(super) fn leave(&self, place: Place, after: Duration) {
+        match place {
+            Place::Slot => self.live.pace.lock().served(after),
+            Place::Beside => _ = self.live.beside.fetch_sub(1, Ordering::Relaxed),
+        }
         self.live.inflight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How fast it is.
+    pub(super) fn pace(&self) -> Pace {
+        *self.live.pace.lock()
+    }
+
+    /// It has read so many tokens of a prompt in so long.
+    pub(super) fn has_read(&self, tokens: u64, time: Duration) {
+        self.live.pace.lock().read(tokens, time);
+    }
+
+    /// Its places go to those who wait here.
+    pub(super) fn serves_queue(&self, queue: &Arc<Queue>) {
+        *self.live.queue.lock() = Some(Arc::clone(queue));
+    }
+
+    /// One of its places became free.
+    pub(super) fn place_freed(&self) {
+        let queue = self.live.queue.lock().clone();
+        if let Some(queue) = queue {
+            queue.freed();
+        }
+    }
+
+    /// It may have a free place: whoever waits for one gets it.
+    pub(super) fn offer_place(&self) {
+        let queue = self.live.queue.lock().clone();
+        if let Some(queue) = queue {
+            queue.offered();
+        }
     }
 }

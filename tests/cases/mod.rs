@@ -1,6 +1,7 @@
 //! One file for each behaviour.
 
 mod admin;
+mod admission;
 mod auth;
 mod body;
 mod context;

@@ -51,6 +51,16 @@ impl Setup {
         self
     }
 
+    /// So many slots on every backend: requests up to that many wait for nothing.
+    pub(crate) fn slots(mut self, count: usize) -> Self {
+        for pool in self.config["fleet"]["pools"].as_array_mut().unwrap() {
+            for backend in pool["backends"].as_array_mut().unwrap() {
+                backend["slots"] = json!(count);
+            }
+        }
+        self
+    }
+
     /// An environment variable for the process.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::guard::Preset;
+use super::queue::Queue;
 use crate::config::{EnvSecret, Secret, units};
 
 /// The backends, grouped in pools.
@@ -42,6 +43,7 @@ impl Default for Fleet {
                 models: vec!["*".to_owned()],
                 guard: None,
                 model_profile: None,
+                queue: Queue::default(),
                 backends: vec![Backend::at("http://127.0.0.1:8081")],
             }],
             health: Health::default(),
@@ -77,6 +79,9 @@ pub struct Pool {
     /// model.
     #[serde(default)]
     pub model_profile: Option<String>,
+    /// Requests that wait for a free slot.
+    #[serde(default)]
+    pub queue: Queue,
     /// The backends, at least one.
     pub backends: Vec<Backend>,
 }

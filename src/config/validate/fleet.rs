@@ -62,6 +62,7 @@ impl Checker<'_> {
                 self.error(path, format!("`{model}` is listed by `{first}` too"));
             }
         }
+        self.positive(format!("{path}.queue.timeout"), pool.queue.timeout);
         self.backends(path, pool, names);
     }
 
