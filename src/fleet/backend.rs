@@ -129,6 +129,14 @@ impl Backend {
         &self.target.host_header
     }
 
+    /// Whether it is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self.target.address {
+            Some(address) => address.ip().is_loopback(),
+            None => self.target.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+
     /// Path before every request path: empty, or `/prefix` without a slash at its end.
     pub fn base_path(&self) -> &str {
         &self.target.base_path

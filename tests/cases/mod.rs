@@ -6,6 +6,7 @@ mod auth;
 mod body;
 mod context;
 mod disconnect;
+mod doctor;
 mod drain;
 mod early;
 mod errors;
