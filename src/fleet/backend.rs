@@ -1,6 +1,7 @@
 //! One backend: where it is, how it is, and how much it is doing.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::FleetError;
 use super::admission::{Pace, Queue};
+use super::breaker::{Changed, Patience};
 use super::comeback::Comeback;
 use super::facts::Facts;
 use super::lease::Place;
@@ -80,6 +82,7 @@ pub struct Backend {
     weight: NonZeroU32,
     timeouts: config::Timeouts,
     thresholds: Thresholds,
+    patience: Patience,
     live: Arc<Live>,
 }
 
@@ -104,6 +107,7 @@ impl Backend {
             kv: backend.kv,
             weight: backend.weight,
             timeouts: config.timeouts.clone(),
+            patience: Patience::of(&config.fleet.health),
             live: Arc::new(Live::new(thresholds)),
             thresholds,
             target,
@@ -237,6 +241,42 @@ impl Backend {
     /// Whether it can take a request now.
     pub fn available(&self) -> bool {
         self.state() == BackendState::Ready && !self.draining() && self.live.peer.load().is_some()
+    }
+
+    /// Whether it gets nothing because its requests failed, whatever its checks say.
+    pub fn ejected(&self) -> bool {
+        !self.live.breaker.lock().allows(self.live.comeback.age())
+    }
+
+    pub(super) fn breaker_enters(&self) -> bool {
+        self.live.breaker.lock().enter(self.live.comeback.age())
+    }
+
+    /// The request on trial is over, with or without a verdict.
+    pub(super) fn trial_ends(&self) {
+        self.live.breaker.lock().undecided(self.live.comeback.age());
+    }
+
+    pub(super) fn breaker_succeeded(&self, on_trial: bool) {
+        let now = self.live.comeback.age();
+        let changed = self.live.breaker.lock().succeeded(on_trial, now);
+        if let Some(Changed::Back(after)) = changed {
+            tracing::info!(backend = %self.id, after_ms = after.as_millis() as u64, "no longer ejected");
+            self.offer_place();
+        }
+    }
+
+    pub(super) fn breaker_failed(&self, on_trial: bool) {
+        let now = self.live.comeback.age();
+        // Random keys are all the randomness that is needed.
+        let random = RandomState::new().build_hasher().finish();
+        let spread = random as f64 / u64::MAX as f64;
+        let mut breaker = self.live.breaker.lock();
+        let changed = breaker.failed(on_trial, now, self.patience, spread);
+        drop(breaker);
+        if let Some(Changed::Ejected(length)) = changed {
+            tracing::warn!(backend = %self.id, for_ms = length.as_millis() as u64, "ejected: its requests fail");
+        }
     }
 
     /// Tells that a request failed because of the backend (never call it for errors of the client).

@@ -152,3 +152,64 @@ fn cost_of_a_selection() {
         }
     }
 }
+
+fn broken(lease: &Lease) {
+    lease.observe_failure(Failure::Broken);
+    // The next check is good, as always.
+    lease.observe(Observation::Well, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_whose_requests_fail_is_ejected_and_tried_by_one_request() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let not_a = |n: usize| (0..n).all(|_| pool.select(&[]).unwrap().id().as_str() != "a");
+    let only_a: Vec<BackendId> = vec!["b".into(), "c".into()];
+    let a = || choose(&pool, &only_a, &Wish::default()).0;
+    (0..3).for_each(|_| broken(&a()));
+    assert!(fleet.backend("a").unwrap().ejected() && not_a(12));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let trial = a();
+    assert!(not_a(12), "one request at a time");
+    drop(trial);
+    let trial = a();
+    broken(&trial);
+    drop(trial);
+    tokio::time::advance(Duration::from_millis(1900)).await;
+    assert!(not_a(12), "twice as long, less a half at most");
+    tokio::time::advance(Duration::from_millis(2100)).await;
+    a().observe_success();
+    assert!(!not_a(12));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_half_of_a_pool_is_ejected() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let others = |but: &str| -> Vec<BackendId> {
+        let ids = ["a", "b", "c"].into_iter().filter(|id| *id != but);
+        ids.map(BackendId::from).collect()
+    };
+    let break_it = |id: &str| {
+        let except = others(id);
+        (0..3).for_each(|_| broken(&choose(&pool, &except, &Wish::default()).0));
+    };
+    let used = || {
+        let mut used: Vec<String> = (0..30)
+            .map(|_| pool.select(&[]).unwrap().id().to_string())
+            .collect();
+        used.sort();
+        used.dedup();
+        used
+    };
+    break_it("a");
+    assert_eq!(used(), ["b", "c"]);
+    break_it("b");
+    assert_eq!(
+        used(),
+        ["a", "b", "c"],
+        "two of three are not the ones to blame"
+    );
+}

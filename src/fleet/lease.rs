@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backend::Backend;
+use super::backend::{Backend, Failure};
+use super::state::Transition;
 
 /// What a request needs of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +27,35 @@ pub struct Lease {
     since: Instant,
     /// It was given back already.
     returned: bool,
+    /// It tries whether an ejected backend works.
+    on_trial: bool,
 }
 
 impl Lease {
     pub(super) fn new(backend: Arc<Backend>, place: Place) -> Self {
         backend.enter(place);
+        let on_trial = place == Place::Slot && backend.breaker_enters();
         Self {
             backend,
             place,
             since: Instant::now(),
             returned: false,
+            on_trial,
         }
+    }
+
+    /// Tells that the request failed because of the backend (never call it for errors of the client).
+    pub fn observe_failure(&self, failure: Failure) -> Option<Transition> {
+        if failure != Failure::Loading {
+            self.backend.breaker_failed(self.on_trial);
+        }
+        self.backend.observe_failure(failure)
+    }
+
+    /// Tells that the request was answered.
+    pub fn observe_success(&self) {
+        self.backend.breaker_succeeded(self.on_trial);
+        self.backend.observe_success();
     }
 
     /// Gives the place back without offering it to those who wait: the caller does that.
@@ -47,6 +66,9 @@ impl Lease {
     fn leave(&mut self) -> bool {
         let left = !std::mem::replace(&mut self.returned, true);
         if left {
+            if self.on_trial {
+                self.backend.trial_ends();
+            }
             self.backend.leave(self.place, self.since.elapsed());
         }
         left

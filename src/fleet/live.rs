@@ -9,6 +9,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::watch;
 
 use super::admission::{Pace, Queue};
+use super::breaker::Breaker;
 use super::comeback::Comeback;
 use super::facts::Facts;
 use super::resolve::Addresses;
@@ -32,6 +33,7 @@ pub(super) struct Live {
     /// Those of them that take no slot.
     pub(super) beside: AtomicUsize,
     pub(super) pace: Mutex<Pace>,
+    pub(super) breaker: Mutex<Breaker>,
     /// Who waits for its places.
     pub(super) queue: Mutex<Option<Arc<Queue>>>,
     pub(super) comeback: Comeback,
@@ -51,6 +53,7 @@ impl Live {
             inflight: AtomicUsize::new(0),
             beside: AtomicUsize::new(0),
             pace: Mutex::default(),
+            breaker: Mutex::default(),
             queue: Mutex::default(),
             comeback: Comeback::new(),
         }

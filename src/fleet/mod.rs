@@ -6,6 +6,7 @@
 
 mod admission;
 mod backend;
+mod breaker;
 mod comeback;
 mod decision;
 mod facts;

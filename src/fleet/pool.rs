@@ -177,19 +177,32 @@ impl Pool {
         }
     }
 
+    /// Whether `backend` gets new requests.
+    fn welcomes(&self, backend: &Backend) -> bool {
+        backend.available() && (!backend.ejected() || self.all_in())
+    }
+
+    /// Whether so many are ejected that none is: what fails so many requests is not the backends, and
+    /// those left could not carry the load.
+    fn all_in(&self) -> bool {
+        let up = self.backends.iter().filter(|b| b.available());
+        let count = |(up, out), b: &Arc<Backend>| (up + 1, out + usize::from(b.ejected()));
+        let (up, ejected): (usize, usize) = up.fold((0, 0), count);
+        2 * ejected > up
+    }
+
     /// Backends with a free slot.
     pub(super) fn free(&self) -> smallvec::SmallVec<[BackendId; 4]> {
-        let free = self
-            .backends
-            .iter()
-            .filter(|b| b.available() && b.is_free());
+        let all_in = self.all_in();
+        let open = |b: &Backend| b.available() && (all_in || !b.ejected());
+        let free = self.backends.iter().filter(|b| open(b) && b.is_free());
         free.map(|b| b.id().clone()).collect()
     }
 
     /// Its backend called `id`, if that can be used.
     pub(super) fn usable(&self, id: &BackendId) -> Option<&Arc<Backend>> {
         let found = self.backends.iter().find(|b| b.id() == id);
-        found.filter(|b| b.available())
+        found.filter(|b| self.welcomes(b))
     }
 
     /// Prompt tokens that `backend` saves a request.
@@ -228,7 +241,7 @@ impl Pool {
     /// found out about it.
     pub fn would_stay(&self, backend: &BackendId) -> bool {
         let found = self.backends.iter().find(|b| b.id() == backend);
-        found.is_some_and(|b| b.is_free() && b.available())
+        found.is_some_and(|b| b.is_free() && self.welcomes(b))
     }
 
     /// A turn of `conversation` was answered by `backend`, which has `tokens` of it in its cache now.

@@ -47,7 +47,9 @@ impl Pool {
         let state = &mut *guard;
         let mut views: Vec<View> = Vec::with_capacity(self.backends.len());
         let mut places: Vec<usize> = Vec::with_capacity(self.backends.len());
-        let usable = |b: &Backend| !exclude.contains(b.id()) && b.available();
+        let all_in = self.all_in();
+        let usable =
+            |b: &Backend| !exclude.contains(b.id()) && b.available() && (all_in || !b.ejected());
         // A turn that began before a reload may still be here, and goes where it is welcome.
         let stays = self.backends.iter().any(|b| usable(b) && !b.leaving());
         for (at, backend) in self.backends.iter().enumerate() {
