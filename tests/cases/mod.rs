@@ -12,6 +12,7 @@ mod early;
 mod errors;
 mod examples;
 mod failover;
+mod faults;
 mod framing;
 mod goldens;
 mod guards;
