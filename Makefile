@@ -85,6 +85,7 @@ test-chaos: setup-test build ## Backends killed under load and clients that leav
 test-llama: setup-test build llama ## The official SDKs through the gateway on real llama-servers, and one of those killed
 	GATEWAY=$(GATEWAY) scripts/test-llama.sh
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 32 --at-once 8
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/doctor/run.py --gateway $(GATEWAY)
 
 .PHONY: test-templates
 test-templates: setup-test build llama ## Agents' conversations, rendered by the chat templates of four families on a real llama-server

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dialect;
+pub mod doctor;
 pub mod exchange;
 pub mod fleet;
 pub mod guard;

@@ -13,6 +13,10 @@ const PURE: &[&str] = &[
     "turn",
     "session/key",
     "session/key.rs",
+    "fleet/admission/line.rs",
+    "fleet/admission/drain.rs",
+    "fleet/admission/pace.rs",
+    "fleet/admission/ring.rs",
 ];
 
 /// What a pure room must not name.

@@ -43,6 +43,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         trouble: None,
         draining: false,
         leaving: false,
+        ejected: false,
         available: state == "ready",
         inflight: 0,
         weight: 1,

@@ -37,6 +37,8 @@ pub struct BackendView {
     pub draining: bool,
     /// No longer configured; it only finishes what it has.
     pub leaving: bool,
+    /// Gets no requests for a while because they failed, though its checks are good.
+    pub ejected: bool,
     /// New requests go to it.
     pub available: bool,
     /// Requests in flight to it through this gateway.
@@ -97,6 +99,7 @@ fn view(backend: &Backend) -> BackendView {
         trouble: backend.trouble(),
         draining: backend.draining(),
         leaving: backend.leaving(),
+        ejected: backend.ejected(),
         available: backend.available() && !backend.leaving(),
         inflight: backend.inflight(),
         weight: backend.weight().get(),

@@ -78,7 +78,7 @@ fn other(error: impl fmt::Display) -> io::Error {
     io::Error::other(error.to_string())
 }
 
-fn print(text: &str) -> io::Result<()> {
+pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let written = out
         .write_all(text.trim_end().as_bytes())

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod serve;
 pub mod sim;
 
@@ -32,6 +33,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Validate a configuration and print what is in effect
     Check(check::CheckArgs),
+    /// Ask every backend about itself and name what is wrong or unwise; changes nothing
+    Doctor(doctor::DoctorArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }

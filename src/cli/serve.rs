@@ -12,15 +12,15 @@ use thiserror::Error;
 
 use super::{EXIT_INTERNAL, EXIT_USAGE, check, fail};
 use crate::admin::{self, Admin};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Priority};
 use crate::exchange::PingoraConnector;
-use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService};
+use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool};
 use crate::proxy::{Gateway, Shared};
 use crate::server::drain::Inflight;
 use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
-use crate::telemetry::{self, BackendSample, Metrics};
+use crate::telemetry::{self, BackendSample, FleetSample, Metrics, QueueSample};
 
 /// Arguments of `drover serve`.
 #[derive(Args, Clone, Debug)]
@@ -89,7 +89,10 @@ pub(super) fn serve(
         "starting"
     );
     let watched = Arc::clone(&fleet);
-    Metrics::global().watch_backends(move || samples(&watched));
+    Metrics::global().watch_fleet(move || FleetSample {
+        backends: samples(&watched),
+        queues: queues(&watched),
+    });
     let sessions = Sessions::new(&config.limits);
     let watched = Arc::clone(&sessions);
     Metrics::global().watch_sessions(move || watched.len());
@@ -137,7 +140,19 @@ pub(super) fn serve(
     })
 }
 
-/// The fleet as the metrics show it.
+/// What waits, as the metrics show it.
+fn queues(fleet: &Fleet) -> Vec<QueueSample> {
+    let of = |pool: &Arc<Pool>| {
+        Priority::ALL.map(|class| QueueSample {
+            pool: pool.name().into(),
+            class: class.as_str(),
+            waiting: pool.queue().waiting(class) as u64,
+        })
+    };
+    fleet.pools().iter().flat_map(of).collect()
+}
+
+/// The backends as the metrics show them.
 fn samples(fleet: &Fleet) -> Vec<BackendSample> {
     const STATES: &[&str] = &{
         let mut names = [""; BackendState::ALL.len()];

@@ -6,6 +6,14 @@ use serde::Serialize;
 use super::{Dialect, json, sse};
 use crate::turn::TurnError;
 
+/// HTTP status of an error response. Anthropic's API has one of its own for too much work.
+pub fn status(dialect: Dialect, error: &TurnError) -> u16 {
+    match (dialect, error, error.status()) {
+        (Dialect::Anthropic, TurnError::Overloaded { .. }, 503) => 529,
+        (_, _, status) => status,
+    }
+}
+
 /// The JSON body of an error response.
 pub fn body(dialect: Dialect, error: &TurnError) -> BytesMut {
     let mut out = BytesMut::with_capacity(256);
@@ -83,6 +91,10 @@ fn openai_type(error: &TurnError) -> (&'static str, Option<&'static str>) {
         TurnError::Loading { .. } => ("server_error", Some("model_loading")),
         TurnError::NoBackend { .. } => ("server_error", Some("no_backend")),
         TurnError::RateLimited { .. } => ("requests", Some("rate_limit_exceeded")),
+        TurnError::Overloaded { .. } if error.status() == 429 => {
+            ("requests", Some("rate_limit_exceeded"))
+        }
+        TurnError::Overloaded { .. } => ("server_error", Some("overloaded")),
         TurnError::Draining => ("server_error", Some("shutting_down")),
         TurnError::Upstream(_) => ("server_error", Some("upstream_error")),
         TurnError::Timeout { .. } => ("server_error", Some("timeout")),
@@ -103,6 +115,7 @@ impl ResponseError {
     pub(super) fn new(error: &TurnError) -> Self {
         let code = match error {
             TurnError::ContextOverflow { .. } => "context_length_exceeded",
+            error if error.status() == 429 => "rate_limit_exceeded",
             error if error.status() < 500 || matches!(error, TurnError::Unsupported(_)) => {
                 "invalid_prompt"
             }
@@ -176,6 +189,36 @@ fn clipped(mut message: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turn::Overload;
+
+    #[test]
+    fn too_much_work_has_the_status_of_the_dialect() {
+        let busy = |reason| TurnError::Overloaded {
+            pool: "p".into(),
+            reason,
+            retry_after: std::time::Duration::from_secs(7),
+        };
+        let (full, share) = (busy(Overload::Full), busy(Overload::Share));
+        for (dialect, expected) in [
+            (
+                Dialect::Anthropic,
+                (529, "overloaded_error", "rate_limit_error"),
+            ),
+            (Dialect::OpenAi, (503, "overloaded", "rate_limit_exceeded")),
+            (
+                Dialect::Responses,
+                (503, "overloaded", "rate_limit_exceeded"),
+            ),
+        ] {
+            assert_eq!(status(dialect, &full), expected.0);
+            assert_eq!(status(dialect, &share), 429);
+            let text = |error| String::from_utf8(body(dialect, error).to_vec()).unwrap();
+            assert!(text(&full).contains(expected.1), "{}", text(&full));
+            assert!(text(&share).contains(expected.2), "{}", text(&share));
+        }
+        assert_eq!(ResponseError::new(&full).code, "server_error");
+        assert_eq!(ResponseError::new(&share).code, "rate_limit_exceeded");
+    }
 
     #[test]
     fn openai_errors_have_the_shape_the_sdks_read() {

@@ -1,16 +1,14 @@
 //! Attempt after attempt: who serves the next one, and whether there is one.
 
 use bytes::BytesMut;
-use tokio::time::Instant;
 
 use super::attempt::{self, Done};
 use super::client::{Client, Downstream};
 use super::conversion::Conversion;
-use super::fit;
-use super::{Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, no_backend};
+use super::{Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget};
+use super::{fit, place};
 use crate::dialect::llama::{Ask, Fault};
 use crate::fleet::{BackendId, Lease};
-use crate::telemetry::labels::Stage;
 use crate::turn::TurnError;
 
 /// What an attempt came to, as far as going on is concerned.
@@ -37,10 +35,16 @@ pub(super) async fn run<C: Connector, D: Downstream>(
 ) -> Result<(), Stopped> {
     let mut now = Continuation::first(exchange.wish.preferred().cloned());
     let mut last_fault: Option<TurnError> = None;
+    // Kept until the next attempt has its own: a turn that goes on does not wait behind others.
+    let mut held: Option<Lease> = None;
     loop {
-        let lease = match select(exchange, &now, client, last_fault.as_ref()) {
+        let (held_now, fault) = (held.take(), last_fault.as_ref());
+        let placed = place::find(exchange, &now, held_now, client, conversion, &budget, fault);
+        let lease = match placed.await {
             Ok(lease) => lease,
-            Err(_) if now.ask.is_some() => return give_up(client, conversion).await,
+            Err(Stopped::Fault(_)) if now.ask.is_some() => {
+                return give_up(client, conversion).await;
+            }
             Err(stopped) => return Err(stopped),
         };
         if now.ask.is_none() {
@@ -68,7 +72,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         if !matches!(next, Next::Failed(_)) {
             lease.observe_success();
         }
-        drop(lease);
+        held = Some(lease);
         now = match next {
             Next::Finished => return Ok(()),
             Next::GiveUp => return give_up(client, conversion).await,
@@ -128,27 +132,4 @@ async fn give_up<D: Downstream>(
     client.learn(conversion);
     client.send(out.freeze()).await?;
     Ok(())
-}
-
-/// A backend for the attempt. When none is left, what the last one said explains most.
-fn select<C, D: Downstream>(
-    exchange: &Exchange<'_, C>,
-    now: &Continuation,
-    client: &mut Client<D>,
-    last_fault: Option<&TurnError>,
-) -> Result<Lease, Stopped> {
-    let selecting = Instant::now();
-    let pool = exchange.pool;
-    let choice = &now.backend;
-    let selected = pool.choose(&choice.except, choice.prefer.as_ref(), exchange.wish);
-    let (lease, decision) = selected.map_err(|unavailable| {
-        let error = last_fault
-            .cloned()
-            .unwrap_or_else(|| no_backend(pool.name(), unavailable));
-        Stopped::Fault(Fault::Transient(error))
-    })?;
-    client.attempt_begins(lease.id().as_str());
-    (exchange.explain)(decision);
-    client.add_overhead(Stage::Select, selecting.elapsed());
-    Ok(lease)
 }

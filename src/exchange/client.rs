@@ -143,8 +143,8 @@ impl<D: Downstream> Client<D> {
     pub async fn respond_error(&mut self, dialect: Dialect, error: &TurnError) -> Result<(), Gone> {
         let body = error::body(dialect, error).freeze();
         let retry_after = error.retry_after().map(|after| after.as_secs().max(1));
-        self.commit(error.status(), Some(body.len()), retry_after)
-            .await?;
+        let status = error::status(dialect, error);
+        self.commit(status, Some(body.len()), retry_after).await?;
         self.down.body(body, true).await
     }
 

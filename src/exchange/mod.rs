@@ -20,6 +20,7 @@ mod gate;
 mod guards;
 mod ladder;
 mod overhead;
+mod place;
 mod relay;
 mod shaping;
 mod sink;
@@ -195,6 +196,16 @@ pub fn no_backend(pool: &str, unavailable: Unavailable) -> TurnError {
     let retry_after = match unavailable {
         Unavailable::Loading { retry_after } => return TurnError::Loading { retry_after },
         Unavailable::AllDown { retry_after } => retry_after,
+        Unavailable::Busy {
+            reason,
+            retry_after,
+        } => {
+            return TurnError::Overloaded {
+                pool: pool.to_owned(),
+                reason,
+                retry_after,
+            };
+        }
         Unavailable::Draining | Unavailable::NoneLeft => Duration::from_secs(5),
     };
     TurnError::NoBackend {

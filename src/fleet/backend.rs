@@ -1,17 +1,22 @@
 //! One backend: where it is, how it is, and how much it is doing.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pingora_core::upstreams::peer::HttpPeer;
 use serde::{Serialize, Serializer};
 
 use super::FleetError;
+use super::admission::{Pace, Queue};
+use super::breaker::{Changed, Patience};
 use super::comeback::Comeback;
 use super::facts::Facts;
+use super::lease::Place;
 use super::live::Live;
 use super::peer;
 use super::rendezvous;
@@ -78,6 +83,7 @@ pub struct Backend {
     weight: NonZeroU32,
     timeouts: config::Timeouts,
     thresholds: Thresholds,
+    patience: Patience,
     live: Arc<Live>,
 }
 
@@ -103,6 +109,7 @@ impl Backend {
             kv: backend.kv,
             weight: backend.weight,
             timeouts: config.timeouts.clone(),
+            patience: Patience::of(&config.fleet.health),
             live: Arc::new(Live::new(thresholds)),
             thresholds,
             target,
@@ -126,6 +133,14 @@ impl Backend {
     /// Value of the `Host` header of requests to it.
     pub fn host_header(&self) -> &str {
         &self.target.host_header
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self.target.address {
+            Some(address) => address.ip().is_loopback(),
+            None => self.target.host.eq_ignore_ascii_case("localhost"),
+        }
     }
 
     /// Path before every request path: empty, or `/prefix` without a slash at its end.
@@ -200,6 +215,18 @@ impl Backend {
         self.live.inflight.load(Ordering::Relaxed)
     }
 
+    /// Those of them that take a slot.
+    pub(super) fn taken(&self) -> usize {
+        let beside = self.live.beside.load(Ordering::Relaxed);
+        self.inflight().saturating_sub(beside)
+    }
+
+    /// Whether a request would be worked on at once, as far as is known.
+    pub(super) fn is_free(&self) -> bool {
+        let slots = self.slots();
+        slots.is_none_or(|slots| self.taken() < slots as usize)
+    }
+
     /// Whether it gets no new requests because an operator said so.
     pub fn draining(&self) -> bool {
         self.live.draining.load(Ordering::Relaxed)
@@ -216,12 +243,49 @@ impl Backend {
     pub fn undrain(&self) {
         if self.live.draining.swap(false, Ordering::Relaxed) {
             tracing::info!(backend = %self.id, "no longer draining");
+            self.offer_place();
         }
     }
 
     /// Whether it can take a request now.
     pub fn available(&self) -> bool {
         self.state() == BackendState::Ready && !self.draining() && self.live.peer.load().is_some()
+    }
+
+    /// Whether it gets nothing because its requests failed, whatever its checks say.
+    pub fn ejected(&self) -> bool {
+        !self.live.breaker.lock().allows(self.live.comeback.age())
+    }
+
+    pub(super) fn breaker_enters(&self) -> bool {
+        self.live.breaker.lock().enter(self.live.comeback.age())
+    }
+
+    /// The request on trial is over, with or without a verdict.
+    pub(super) fn trial_ends(&self) {
+        self.live.breaker.lock().undecided(self.live.comeback.age());
+    }
+
+    pub(super) fn breaker_succeeded(&self, on_trial: bool) {
+        let now = self.live.comeback.age();
+        let changed = self.live.breaker.lock().succeeded(on_trial, now);
+        if let Some(Changed::Back(after)) = changed {
+            tracing::info!(backend = %self.id, after_ms = after.as_millis() as u64, "no longer ejected");
+            self.offer_place();
+        }
+    }
+
+    pub(super) fn breaker_failed(&self, on_trial: bool) {
+        let now = self.live.comeback.age();
+        // Random keys are all the randomness that is needed.
+        let random = RandomState::new().build_hasher().finish();
+        let spread = random as f64 / u64::MAX as f64;
+        let mut breaker = self.live.breaker.lock();
+        let changed = breaker.failed(on_trial, now, self.patience, spread);
+        drop(breaker);
+        if let Some(Changed::Ejected(length)) = changed {
+            tracing::warn!(backend = %self.id, for_ms = length.as_millis() as u64, "ejected: its requests fail");
+        }
     }
 
     /// Tells that a request failed because of the backend (never call it for errors of the client).
@@ -258,6 +322,7 @@ impl Backend {
                 }
                 _ => tracing::info!(backend = %self.id, %from, %to, why, "backend state"),
             }
+            self.offer_place();
         }
         transition
     }
@@ -273,7 +338,11 @@ impl Backend {
     }
 
     pub(super) fn set_facts(&self, facts: Facts) {
+        let more = facts.total_slots > self.live.facts.load().total_slots;
         self.live.facts.store(Arc::new(facts));
+        if more {
+            self.offer_place();
+        }
     }
 
     /// Whether its first check has finished.
@@ -365,11 +434,50 @@ impl Backend {
         self.live.peer.store(Some(Arc::new(peer)));
     }
 
-    pub(super) fn enter(&self) {
+    pub(super) fn enter(&self, place: Place) {
         self.live.inflight.fetch_add(1, Ordering::Relaxed);
+        if place == Place::Beside {
+            self.live.beside.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    pub(super) fn leave(&self) {
+    /// A request has left after so long.
+    pub(super) fn leave(&self, place: Place, after: Duration) {
+        match place {
+            Place::Slot => self.live.pace.lock().served(after),
+            Place::Beside => _ = self.live.beside.fetch_sub(1, Ordering::Relaxed),
+        }
         self.live.inflight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How fast it is.
+    pub(super) fn pace(&self) -> Pace {
+        *self.live.pace.lock()
+    }
+
+    /// It has read so many tokens of a prompt in so long.
+    pub(super) fn has_read(&self, tokens: u64, time: Duration) {
+        self.live.pace.lock().read(tokens, time);
+    }
+
+    /// Its places go to those who wait here.
+    pub(super) fn serves_queue(&self, queue: &Arc<Queue>) {
+        *self.live.queue.lock() = Some(Arc::clone(queue));
+    }
+
+    /// One of its places became free.
+    pub(super) fn place_freed(&self) {
+        let queue = self.live.queue.lock().clone();
+        if let Some(queue) = queue {
+            queue.freed();
+        }
+    }
+
+    /// It may have a free place: whoever waits for one gets it.
+    pub(super) fn offer_place(&self) {
+        let queue = self.live.queue.lock().clone();
+        if let Some(queue) = queue {
+            queue.offered();
+        }
     }
 }

@@ -33,9 +33,21 @@ fn on(backend: &BackendId, conversation: u64) -> Wish {
     }
 }
 
+fn choose(pool: &Pool, except: &[BackendId], wish: &Wish) -> (Lease, Decision) {
+    let ask = Ask {
+        except: except.into(),
+        prefer: wish.preferred().cloned(),
+        wish: wish.clone(),
+    };
+    match pool.admit(ask, None) {
+        Ok(Admitted::Now(Grant { lease, decision })) => (lease, decision),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// One turn; who served it, and what had been predicted.
 fn served(pool: &Pool, wish: &Wish, tokens: u64) -> (BackendId, Decision) {
-    let (lease, decision) = pool.choose(&[], wish.preferred(), wish).unwrap();
+    let (lease, decision) = choose(pool, &[], wish);
     pool.served(lease.id(), wish.conversation.unwrap(), tokens);
     (lease.id().clone(), decision)
 }
@@ -78,7 +90,7 @@ fn who_could_not_be_chosen_is_told() {
     ready(&fleet);
     fleet.backend("b").unwrap().drain();
     let pool = fleet.pool("p").unwrap();
-    let (lease, decision) = pool.choose(&["c".into()], None, &Wish::default()).unwrap();
+    let (lease, decision) = choose(&pool, &["c".into()], &Wish::default());
     assert_eq!(lease.id().as_str(), "a");
     let standing: Vec<_> = decision.candidates.iter().map(|c| c.standing).collect();
     assert_eq!(
@@ -132,11 +144,72 @@ fn cost_of_a_selection() {
             ] {
                 let began = tokio::time::Instant::now();
                 for _ in 0..10_000 {
-                    std::hint::black_box(pool.choose(&[], wish.preferred(), &wish).unwrap());
+                    std::hint::black_box(choose(&pool, &[], &wish));
                 }
                 let each = began.elapsed() / 10_000;
                 println!("{backends} backends, {sessions} sessions, {what}: {each:?}");
             }
         }
     }
+}
+
+fn broken(lease: &Lease) {
+    lease.observe_failure(Failure::Broken);
+    // The next check is good, as always.
+    lease.observe(Observation::Well, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_whose_requests_fail_is_ejected_and_tried_by_one_request() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let not_a = |n: usize| (0..n).all(|_| pool.select(&[]).unwrap().id().as_str() != "a");
+    let only_a: Vec<BackendId> = vec!["b".into(), "c".into()];
+    let a = || choose(&pool, &only_a, &Wish::default()).0;
+    (0..3).for_each(|_| broken(&a()));
+    assert!(fleet.backend("a").unwrap().ejected() && not_a(12));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let trial = a();
+    assert!(not_a(12), "one request at a time");
+    drop(trial);
+    let trial = a();
+    broken(&trial);
+    drop(trial);
+    tokio::time::advance(Duration::from_millis(1900)).await;
+    assert!(not_a(12), "twice as long, less a half at most");
+    tokio::time::advance(Duration::from_millis(2100)).await;
+    a().observe_success();
+    assert!(!not_a(12));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_half_of_a_pool_is_ejected() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let others = |but: &str| -> Vec<BackendId> {
+        let ids = ["a", "b", "c"].into_iter().filter(|id| *id != but);
+        ids.map(BackendId::from).collect()
+    };
+    let break_it = |id: &str| {
+        let except = others(id);
+        (0..3).for_each(|_| broken(&choose(&pool, &except, &Wish::default()).0));
+    };
+    let used = || {
+        let mut used: Vec<String> = (0..30)
+            .map(|_| pool.select(&[]).unwrap().id().to_string())
+            .collect();
+        used.sort();
+        used.dedup();
+        used
+    };
+    break_it("a");
+    assert_eq!(used(), ["b", "c"]);
+    break_it("b");
+    assert_eq!(
+        used(),
+        ["a", "b", "c"],
+        "two of three are not the ones to blame"
+    );
 }

@@ -30,6 +30,11 @@ impl Comeback {
         }
     }
 
+    /// Time since the gateway knows the backend.
+    pub(super) fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+
     /// Its state has changed.
     pub(super) fn moved(&self, from: BackendState, to: BackendState) {
         if to != BackendState::Ready {

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::backend::{Backend, BackendId};
 use super::select::Reason;
+use crate::config::Priority;
 
 /// One selection.
 #[derive(Clone, Debug, Serialize)]
@@ -22,8 +23,23 @@ pub struct Decision {
     pub spare: Option<BackendId>,
     /// Prompt tokens the chosen backend should find in its cache.
     pub predicted_cached_tokens: u64,
+    /// What it waited for a free place, where it had to.
+    pub waited: Option<Waited>,
     /// Every backend of the pool, in the order of the configuration.
     pub candidates: Vec<Candidate>,
+}
+
+/// A wait for a free place.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Waited {
+    /// How long, in seconds.
+    pub seconds: f64,
+    /// How many waited when it came.
+    pub ahead: usize,
+    /// The class it waited in at first.
+    pub class: Priority,
+    /// Longest time it would wait for the backend that has its cache, in seconds.
+    pub for_cache: Option<f64>,
 }
 
 /// A backend as the selection saw it.
@@ -166,6 +182,7 @@ mod tests {
             has_prefix: true,
             spare: None,
             predicted_cached_tokens: 70,
+            waited: None,
             candidates: Vec::new(),
         }
     }

@@ -4,16 +4,74 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backend::Backend;
+use tokio::time::Instant;
 
-/// A place on a backend for one request. Dropping it gives the place back, however the request ended.
+use super::backend::{Backend, Failure};
+use super::state::Transition;
+
+/// What a request needs of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A slot.
+    Slot,
+    /// An answer that takes no slot, such as a count of tokens.
+    Beside,
+}
+
+/// A place on a backend for one request. Dropping it gives the place back, however the request ended,
+/// and whoever waits for one gets it.
 #[derive(Debug)]
-pub struct Lease(Arc<Backend>);
+pub struct Lease {
+    backend: Arc<Backend>,
+    place: Place,
+    since: Instant,
+    /// It was given back already.
+    returned: bool,
+    /// It tries whether an ejected backend works.
+    on_trial: bool,
+}
 
 impl Lease {
-    pub(super) fn new(backend: Arc<Backend>) -> Self {
-        backend.enter();
-        Self(backend)
+    pub(super) fn new(backend: Arc<Backend>, place: Place) -> Self {
+        backend.enter(place);
+        let on_trial = place == Place::Slot && backend.breaker_enters();
+        Self {
+            backend,
+            place,
+            since: Instant::now(),
+            returned: false,
+            on_trial,
+        }
+    }
+
+    /// Tells that the request failed because of the backend (never call it for errors of the client).
+    pub fn observe_failure(&self, failure: Failure) -> Option<Transition> {
+        if failure != Failure::Loading {
+            self.backend.breaker_failed(self.on_trial);
+        }
+        self.backend.observe_failure(failure)
+    }
+
+    /// Tells that the request was answered.
+    pub fn observe_success(&self) {
+        self.backend.breaker_succeeded(self.on_trial);
+        self.backend.observe_success();
+    }
+
+    /// Gives the place back without offering it to those who wait: the caller does that.
+    pub(super) fn give_back(mut self) {
+        self.leave();
+    }
+
+    fn leave(&mut self) -> bool {
+        let left = !std::mem::replace(&mut self.returned, true);
+        if left {
+            if self.on_trial {
+                self.backend.trial_ends();
+            }
+            self.backend.leave(self.place, self.since.elapsed());
+        }
+        left
     }
 }
 
@@ -21,13 +79,15 @@ impl Deref for Lease {
     type Target = Arc<Backend>;
 
     fn deref(&self) -> &Arc<Backend> {
-        &self.0
+        &self.backend
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.leave();
+        if self.leave() && self.place == Place::Slot {
+            self.backend.place_freed();
+        }
     }
 }
 
@@ -52,4 +112,14 @@ pub enum Unavailable {
     /// Every backend that could serve was tried already.
     #[error("no other backend is left to try")]
     NoneLeft,
+    /// Every slot is taken, and there is no room in the queue.
+    #[error("{reason}")]
+    Busy {
+        /// Which bound.
+        reason: Overload,
+        /// When there should be room, by how fast places become free.
+        retry_after: Duration,
+    },
 }
+
+pub use crate::turn::Overload;

@@ -1,5 +1,6 @@
 //! What a backend is at this moment, as opposed to how it is configured.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -7,6 +8,8 @@ use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::watch;
 
+use super::admission::{Pace, Queue};
+use super::breaker::Breaker;
 use super::comeback::Comeback;
 use super::facts::Facts;
 use super::resolve::Addresses;
@@ -27,6 +30,12 @@ pub(super) struct Live {
     /// No longer configured.
     pub(super) leaving: AtomicBool,
     pub(super) inflight: AtomicUsize,
+    /// Those of them that take no slot.
+    pub(super) beside: AtomicUsize,
+    pub(super) pace: Mutex<Pace>,
+    pub(super) breaker: Mutex<Breaker>,
+    /// Who waits for its places.
+    pub(super) queue: Mutex<Option<Arc<Queue>>>,
     pub(super) comeback: Comeback,
 }
 
@@ -42,6 +51,10 @@ impl Live {
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             inflight: AtomicUsize::new(0),
+            beside: AtomicUsize::new(0),
+            pace: Mutex::default(),
+            breaker: Mutex::default(),
+            queue: Mutex::default(),
             comeback: Comeback::new(),
         }
     }

@@ -4,7 +4,9 @@
 //! backend's state and facts current. Everything a request touches is lock-free or locked for the
 //! length of a selection.
 
+mod admission;
 mod backend;
+mod breaker;
 mod comeback;
 mod decision;
 mod facts;
@@ -22,6 +24,7 @@ mod resolve;
 mod scrape;
 mod select;
 mod state;
+mod survey;
 mod target;
 mod template;
 mod warmth;
@@ -35,15 +38,17 @@ use arc_swap::ArcSwap;
 use globset::{GlobBuilder, GlobMatcher};
 use tokio::sync::watch::Sender;
 
+pub use admission::{Admitted, Ask, Caller, Grant, Queue, Waiting};
 pub use backend::{Backend, BackendId, Failure};
-pub use decision::{Candidate, Decision, Explained, Explanations, Standing};
+pub use decision::{Candidate, Decision, Explained, Explanations, Standing, Waited};
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use health::HealthService;
-pub use lease::{Lease, Unavailable};
+pub use lease::{Lease, Overload, Unavailable};
 pub use pool::Pool;
 pub use reload::{Prepared, Reloaded};
 pub use select::Reason;
 pub use state::{BackendState, Transition};
+pub use survey::{Asked, Survey, survey};
 pub use template::Template;
 pub use warmth::Prefix;
 pub use wish::{Known, Wish};
@@ -109,6 +114,7 @@ impl Fleet {
     /// A configuration that did not come from [`crate::config::load`] may be inconsistent.
     pub fn new(config: &Config) -> Result<Arc<Self>, FleetError> {
         let registry = Registry::new(config, None)?;
+        registry.pools.iter().for_each(Pool::open);
         Ok(Arc::new(Self {
             watched: Sender::new(Watched::new(&registry.backends, config)),
             registry: ArcSwap::from_pointee(registry),
@@ -200,7 +206,10 @@ impl Registry {
         for pool in &config.fleet.pools {
             let pool = match before.and_then(|before| before.unchanged(pool, config)) {
                 Some(pool) => pool,
-                None => Arc::new(Pool::new(pool, config, known)?),
+                None => {
+                    let queue = before.and_then(|before| before.queue(&pool.name));
+                    Arc::new(Pool::new(pool, config, known, queue)?)
+                }
             };
             if !names.insert(("pool", pool.name().to_owned())) {
                 return Err(FleetError::Duplicate(pool.name().to_owned()));

@@ -1,20 +1,22 @@
 //! The backends that serve the same model.
 
+mod pick;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::FleetError;
+use super::admission::Queue;
 use super::backend::{Backend, BackendId};
-use super::decision::{Candidate, Decision, Standing};
+use super::decision::Decision;
 use super::lease::{Lease, Unavailable};
-use super::select::{Bound, Need, Reason, View, choose};
 use super::state::BackendState;
 use super::warmth::Warmth;
 use super::wish::Wish;
 use crate::config::{self, Config, Preset};
+use pick::{Full, Picked};
 
 /// A model of useful size loads in tens of seconds; clients that ask every few seconds lose little.
 const LOADING_RETRY: Duration = Duration::from_secs(5);
@@ -28,6 +30,9 @@ pub struct Pool {
     guard: Option<Preset>,
     down_retry: Duration,
     selection: config::Selection,
+    rules: config::Queue,
+    /// Those who wait for a place.
+    queue: Arc<Queue>,
     /// Held while choosing, so that two requests do not both see the same idle backend.
     state: Mutex<State>,
 }
@@ -40,19 +45,23 @@ struct State {
     warmth: Vec<Warmth>,
 }
 
-/// A selection with what it was based on.
-struct Picked {
-    lease: Lease,
-    /// The backends that could take the request, and where in the pool they stand.
-    views: Vec<View>,
-    places: Vec<usize>,
-    /// Which of them.
-    chosen: usize,
-    reason: Reason,
-    /// One was to be left to the main conversation.
-    spared: bool,
-    /// Tokens the chosen one should find in its cache.
-    predicted: u64,
+/// A request that looks for a place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    /// These have failed it.
+    pub(super) except: &'a [BackendId],
+    /// It has what the request needs in its KV cache.
+    pub(super) prefer: Option<&'a BackendId>,
+    pub(super) wish: &'a Wish,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// Every slot is taken.
+    AllTaken,
+    /// No backend can be used at all.
+    Unavailable(Unavailable),
 }
 
 impl Pool {
@@ -61,6 +70,7 @@ impl Pool {
         pool: &config::Pool,
         config: &Config,
         known: &[Arc<Backend>],
+        queue: Option<Arc<Queue>>,
     ) -> Result<Self, FleetError> {
         let name: Arc<str> = pool.name.as_str().into();
         let backend = |b| {
@@ -82,6 +92,8 @@ impl Pool {
             models: pool.models.iter().map(|m| m.as_str().into()).collect(),
             backends,
             guard: pool.guard,
+            queue: queue.unwrap_or_else(|| Queue::new(pool.queue.clone())),
+            rules: pool.queue.clone(),
             name,
             // Whole seconds, as the header says them; the check that finds it well comes first.
             down_retry: Duration::from_secs(
@@ -121,167 +133,121 @@ impl Pool {
     /// # Errors
     /// Why there is none.
     pub fn select(&self, exclude: &[BackendId]) -> Result<Lease, Unavailable> {
-        let picked = self.pick(exclude, None, &Wish::default())?;
-        Ok(picked.lease)
+        let wish = Wish::default();
+        let ask = Asked {
+            except: exclude,
+            prefer: None,
+            wish: &wish,
+        };
+        self.pick(ask, Full::Joins)
+            .map(|picked| picked.lease)
+            .map_err(|none| self.why(none, exclude))
     }
 
-    /// The same for a request of which more is known (`docs/fleet.md`), with the reasons. `prefer` has
-    /// what the request needs in its KV cache.
+    /// The same for a request of which more is known (`docs/fleet.md`), with the reasons; it joins those
+    /// on a backend whose slots are all taken, if there is no other.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn choose(
-        &self,
-        exclude: &[BackendId],
-        prefer: Option<&BackendId>,
-        wish: &Wish,
-    ) -> Result<(Lease, Decision), Unavailable> {
-        let picked = self.pick(exclude, prefer, wish)?;
-        let decision = self.explain(&picked, exclude, prefer, wish);
-        Ok((picked.lease, decision))
+    pub(super) fn choose(&self, asked: Asked<'_>) -> Result<(Lease, Decision), Unavailable> {
+        let picked = self.pick(asked, Full::Joins);
+        let picked = picked.map_err(|none| self.why(none, asked.except))?;
+        Ok(self.explained(picked, asked))
+    }
+
+    /// The same, but only on a backend with a free slot.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn choose_free(&self, asked: Asked<'_>) -> Result<(Lease, Decision), NoPlace> {
+        let picked = self.pick(asked, Full::StaysOut)?;
+        Ok(self.explained(picked, asked))
+    }
+
+    fn explained(&self, picked: Picked, asked: Asked<'_>) -> (Lease, Decision) {
+        let decision = self.explain(&picked, asked);
+        (picked.lease, decision)
+    }
+
+    fn why(&self, none: NoPlace, exclude: &[BackendId]) -> Unavailable {
+        match none {
+            NoPlace::Unavailable(why) => why,
+            // Somebody else was asked in the meantime.
+            NoPlace::AllTaken => self.unavailable(exclude),
+        }
+    }
+
+    /// Whether `backend` gets new requests.
+    fn welcomes(&self, backend: &Backend) -> bool {
+        backend.available() && (!backend.ejected() || self.all_in())
+    }
+
+    /// Whether so many are ejected that none is: what fails so many requests is not the backends, and
+    /// those left could not carry the load.
+    fn all_in(&self) -> bool {
+        let up = self.backends.iter().filter(|b| b.available());
+        let count = |(up, out), b: &Arc<Backend>| (up + 1, out + usize::from(b.ejected()));
+        let (up, ejected): (usize, usize) = up.fold((0, 0), count);
+        2 * ejected > up
+    }
+
+    /// Backends with a free slot.
+    pub(super) fn free(&self) -> smallvec::SmallVec<[BackendId; 4]> {
+        let all_in = self.all_in();
+        let open = |b: &Backend| b.available() && (all_in || !b.ejected());
+        let free = self.backends.iter().filter(|b| open(b) && b.is_free());
+        free.map(|b| b.id().clone()).collect()
+    }
+
+    /// Its backend called `id`, if that can be used.
+    pub(super) fn usable(&self, id: &BackendId) -> Option<&Arc<Backend>> {
+        let found = self.backends.iter().find(|b| b.id() == id);
+        found.filter(|b| self.welcomes(b))
+    }
+
+    /// Prompt tokens that `backend` saves a request.
+    pub(super) fn saved(&self, backend: &BackendId, wish: &Wish) -> u64 {
+        let at = self.backends.iter().position(|b| b.id() == backend);
+        at.map_or(0, |at| wish.saved(&self.state.lock().warmth[at]))
+    }
+
+    /// Those who wait for its places.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// How its queue is configured.
+    pub(super) fn rules(&self) -> &config::Queue {
+        &self.rules
+    }
+
+    /// From now on the places of its backends go to those in its queue, by its rules.
+    pub(super) fn open(self: &Arc<Self>) {
+        self.queue.belongs_to(self);
+        for backend in &self.backends {
+            backend.serves_queue(&self.queue);
+        }
+        self.queue.offered();
+    }
+
+    /// `backend` has read so many tokens of a prompt in so long.
+    pub fn has_read(&self, backend: &BackendId, tokens: u64, time: Duration) {
+        if let Some(backend) = self.backends.iter().find(|b| b.id() == backend) {
+            backend.has_read(tokens, time);
+        }
     }
 
     /// Whether a conversation would stay on `backend`, if it came now: then nothing else has to be
     /// found out about it.
     pub fn would_stay(&self, backend: &BackendId) -> bool {
         let found = self.backends.iter().find(|b| b.id() == backend);
-        found.is_some_and(|b| {
-            let free = b.slots().is_none_or(|slots| b.inflight() < slots as usize);
-            free && b.available()
-        })
+        found.is_some_and(|b| b.is_free() && self.welcomes(b))
     }
 
     /// A turn of `conversation` was answered by `backend`, which has `tokens` of it in its cache now.
     pub fn served(&self, backend: &BackendId, conversation: u64, tokens: u64) {
         if let Some(at) = self.backends.iter().position(|b| b.id() == backend) {
             self.state.lock().warmth[at].fill(conversation, tokens);
-        }
-    }
-
-    fn pick(
-        &self,
-        exclude: &[BackendId],
-        prefer: Option<&BackendId>,
-        wish: &Wish,
-    ) -> Result<Picked, Unavailable> {
-        let now = Instant::now();
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let mut views: Vec<View> = Vec::with_capacity(self.backends.len());
-        let mut places: Vec<usize> = Vec::with_capacity(self.backends.len());
-        let usable = |b: &Backend| !exclude.contains(b.id()) && b.available();
-        // A turn that began before a reload may still be here, and goes where it is welcome.
-        let stays = self.backends.iter().any(|b| usable(b) && !b.leaving());
-        for (at, backend) in self.backends.iter().enumerate() {
-            if !usable(backend) || (stays && backend.leaving()) {
-                continue;
-            }
-            views.push(self.view(backend, &mut state.warmth[at], now));
-            places.push(at);
-        }
-        let find = |id: &BackendId| places.iter().position(|at| self.backends[*at].id() == id);
-        let lately = self.selection.warm_for;
-        let spare = wish.spare.as_ref().and_then(|main| {
-            let at = find(&main.backend)?;
-            let warm = state.warmth[places[at]].is_warm(main.conversation, lately, now);
-            warm.then_some(at)
-        });
-        let need = Need {
-            sticky: prefer.and_then(find),
-            prefix: wish.prefix.map(|prefix| prefix.hash),
-            spare,
-            turn: state.turn,
-        };
-        let Some((chosen, reason)) = choose(&views, need) else {
-            drop(guard);
-            return Err(self.unavailable(exclude));
-        };
-        if reason != Reason::Sticky {
-            state.turn = state.turn.wrapping_add(1);
-        }
-        let at = places[chosen];
-        let backend = &self.backends[at];
-        let predicted = wish.predicted(&state.warmth[at]);
-        if let Some(conversation) = wish.conversation {
-            let left = prefer
-                .into_iter()
-                .chain(exclude)
-                .filter(|id| *id != backend.id());
-            for old in left.filter_map(|id| self.backends.iter().position(|b| b.id() == id)) {
-                state.warmth[old].leave(conversation);
-            }
-            let slots = views[chosen].slots;
-            state.warmth[at].place(conversation, wish.prefix, slots, now);
-        }
-        Ok(Picked {
-            lease: Lease::new(Arc::clone(backend)),
-            views,
-            places,
-            chosen,
-            reason,
-            spared: need.spare.is_some(),
-            predicted,
-        })
-    }
-
-    fn view(&self, backend: &Backend, warmth: &mut Warmth, now: Instant) -> View {
-        warmth.loaded(backend.comeback().loads());
-        let slots = backend.slots();
-        View {
-            key: backend.key(),
-            inflight: backend.inflight(),
-            weight: backend.weight().get(),
-            pace: backend.comeback().pace(self.selection.slow_start, now),
-            slots,
-            warm: warmth.warm(self.selection.warm_for, slots, now),
-        }
-    }
-
-    fn explain(
-        &self,
-        picked: &Picked,
-        exclude: &[BackendId],
-        prefer: Option<&BackendId>,
-        wish: &Wish,
-    ) -> Decision {
-        let bound = Bound::of(&picked.views);
-        let mut seen = picked
-            .places
-            .iter()
-            .zip(&picked.views)
-            .enumerate()
-            .peekable();
-        let candidate = |(at, backend): (usize, &Arc<Backend>)| {
-            let Some((n, (_, view))) = seen.next_if(|(_, (place, _))| **place == at) else {
-                let tried = exclude.contains(backend.id());
-                return Candidate::out(backend, tried);
-            };
-            Candidate {
-                backend: backend.id().clone(),
-                standing: match () {
-                    () if n == picked.chosen => Standing::Chosen,
-                    () if view.is_free() => Standing::Usable,
-                    () => Standing::Full,
-                },
-                inflight: view.inflight,
-                slots: view.slots,
-                warm: view.warm,
-                load: view.load(),
-                within_bound: bound.allows(view),
-                affinity: wish.prefix.map(|prefix| view.affinity(prefix.hash)),
-            }
-        };
-        Decision {
-            candidates: self.backends.iter().enumerate().map(candidate).collect(),
-            chosen: picked.lease.id().clone(),
-            reason: picked.reason,
-            sticky: prefer.cloned(),
-            has_prefix: wish.prefix.is_some(),
-            spare: match (&wish.spare, picked.spared) {
-                (Some(main), true) => Some(main.backend.clone()),
-                _ => None,
-            },
-            predicted_cached_tokens: picked.predicted,
         }
     }
 

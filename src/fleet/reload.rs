@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::health::Watched;
-use super::{Backend, Fleet, FleetError, Pool, Registry};
+use super::{Backend, Fleet, FleetError, Pool, Queue, Registry};
 use crate::config::{self, Config};
 
 /// Longest wait for the first check of new backends. One that takes longer is taken in unchecked: it
@@ -56,6 +56,12 @@ impl Common {
 }
 
 impl Registry {
+    /// Those who wait in the pool called `name`.
+    pub(super) fn queue(&self, name: &str) -> Option<Arc<Queue>> {
+        let pool = self.pools.iter().find(|p| p.name() == name);
+        pool.map(|pool| Arc::clone(pool.queue()))
+    }
+
     /// The pool that `pool` describes, if it would be built as it is.
     pub(super) fn unchanged(&self, pool: &config::Pool, config: &Config) -> Option<Arc<Pool>> {
         let from = &self.built_from;
@@ -145,10 +151,16 @@ impl Fleet {
             backend.take_over();
         }
         let backends = registry.backends.clone();
+        let pools = registry.pools.clone();
         self.registry.store(Arc::new(registry));
         for backend in gone {
             backend.leave_fleet();
+            // Whoever waited for one of its places waits for the others now.
+            if let Some(pool) = pools.iter().find(|p| p.name() == backend.pool()) {
+                backend.serves_queue(pool.queue());
+            }
         }
+        pools.iter().for_each(Pool::open);
         self.watched
             .send_modify(|watched| watched.backends = backends);
         summary

@@ -1,9 +1,10 @@
 //! Who takes the next request: a pure decision over what is known of the candidates.
 //!
-//! In this order: the backend that has the conversation's KV cache, unless it is overloaded; the
+//! In this order: the backend that has the conversation's KV cache and a free slot; the
 //! backend that the prompt's stable prefix hashes to, while its load is within the bound, else the
 //! next one in the order of that hash; else the least busy one. A backend without a free slot comes
-//! after those that have one, except for the conversation it holds.
+//! after those that have one. Whether a conversation waits for a slot of its own backend is
+//! decided before ([`super::admission`]).
 
 use super::rendezvous::{mix, score};
 
@@ -14,9 +15,6 @@ pub(super) const LARGE: usize = 17;
 /// A backend stays within its bound up to this multiple of the mean load (consistent hashing with
 /// bounded loads, Mirrokni et al. 2016).
 pub(super) const BOUND: f64 = 1.25;
-
-/// A conversation leaves the backend that holds its cache when this many times its slots are taken.
-const OVERLOADED: usize = 2;
 
 /// A backend that could take the request.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +65,7 @@ impl View {
 /// What the request wants, as positions among the candidates.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Need {
-    /// Who has the conversation's KV cache.
+    /// Who has the conversation's KV cache, and a free slot.
     pub(super) sticky: Option<usize>,
     /// Hash of the prompt's stable prefix.
     pub(super) prefix: Option<u64>,
@@ -107,7 +105,7 @@ impl Reason {
 
 /// The candidate to take; none when there are none.
 pub(super) fn choose(views: &[View], need: Need) -> Option<(usize, Reason)> {
-    if let Some(at) = need.sticky.filter(|at| stays(views, *at)) {
+    if let Some(at) = need.sticky.filter(|at| *at < views.len()) {
         return Some((at, Reason::Sticky));
     }
     let eligible = Eligible::of(views, need.spare);
@@ -121,22 +119,6 @@ pub(super) fn choose(views: &[View], need: Need) -> Option<(usize, Reason)> {
         return Some((at, Reason::TwoChoices));
     }
     least_busy(views, &eligible, need.turn).map(|at| (at, Reason::LeastBusy))
-}
-
-/// Whether a conversation stays with the candidate that has its KV cache: unless it would have to wait
-/// for a slot there while another is idle, or behind many while another has a free slot. Reading a long
-/// prompt anew costs more than a short wait behind others.
-fn stays(views: &[View], sticky: usize) -> bool {
-    let Some(view) = views.get(sticky) else {
-        return false;
-    };
-    let slots = match view.slots {
-        Some(slots) if !view.is_free() => slots as usize,
-        _ => return true,
-    };
-    let overloaded = view.inflight >= slots.saturating_mul(OVERLOADED);
-    let better = |other: &View| other.inflight == 0 || (overloaded && other.is_free());
-    !views.iter().any(better)
 }
 
 /// Which candidates come first.

@@ -61,24 +61,6 @@ fn the_least_busy_for_its_weight(#[case] list: &[(usize, u32)], #[case] expected
     }
 }
 
-#[rstest]
-#[case(&[(0, Some(1)), (0, Some(1))], true)]
-#[case(&[(1, Some(2)), (0, Some(2))], true)]
-#[case::another_is_idle(&[(2, Some(2)), (0, Some(2))], false)]
-#[case::another_is_idle(&[(2, Some(2)), (1, Some(2)), (0, None)], false)]
-#[case::a_short_wait(&[(3, Some(2)), (1, Some(2))], true)]
-#[case::overloaded(&[(4, Some(2)), (1, Some(2))], false)]
-#[case::all_full(&[(4, Some(2)), (2, Some(2))], true)]
-#[case(&[(9, None), (0, None)], true)]
-#[case(&[(9, Some(1))], true)]
-#[case(&[], false)]
-fn a_conversation_stays_unless_it_would_wait_for_long(
-    #[case] list: &[(usize, Option<u32>)],
-    #[case] expected: bool,
-) {
-    assert_eq!(stays(&views(list), 0), expected);
-}
-
 #[test]
 fn equals_take_turns_by_weight() {
     let candidates = weighted(&[(0, 3), (1, 1), (0, 1)]);

@@ -1,4 +1,5 @@
-//! The health of one backend as a state machine, without clock or socket.
+//! The health of one backend as a state machine, without clock or socket: what checks say. What requests
+//! say besides is in [`super::breaker`].
 
 use std::fmt;
 use std::num::NonZeroU32;

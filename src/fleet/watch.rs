@@ -67,6 +67,8 @@ async fn round(
                 learner.learn(probe, backend, patience).await;
             }
             backend.observe(Observation::Well, "it answers its checks");
+            // An ejection may have ended.
+            backend.offer_place();
             let facts = backend.facts();
             if facts_are_fresh && slots.due(Instant::now(), &facts, backend.inflight()) {
                 read_slots(probe, backend, patience).await;

@@ -1,7 +1,11 @@
 //! What is known of a request that looks for a place.
 
+use super::admission::Caller;
 use super::backend::BackendId;
 use super::warmth::{Prefix, Warmth};
+
+/// Of a request with its JSON, on average.
+const BYTES_PER_TOKEN: u64 = 4;
 
 /// What is known of a request that looks for a place.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +21,10 @@ pub struct Wish {
     pub prefix: Option<Prefix>,
     /// The session's main conversation, beside which this request is a side call.
     pub spare: Option<Known>,
+    /// For whom.
+    pub caller: Caller,
+    /// It takes no slot: neither does it wait for one.
+    pub beside: bool,
 }
 
 /// A conversation that a backend has served.
@@ -32,6 +40,18 @@ impl Wish {
     /// Who has the KV cache.
     pub fn preferred(&self) -> Option<&BackendId> {
         self.cache.as_ref().map(|cache| &cache.backend)
+    }
+
+    /// Prompt tokens that the backend whose cache it can use need not read again; estimated where that is
+    /// not known.
+    pub(super) fn saved(&self, warmth: &Warmth) -> u64 {
+        let cache = self.cache.as_ref();
+        let known = cache.and_then(|cache| warmth.tokens(cache.conversation));
+        let tokens = known.unwrap_or(self.caller.bytes / BYTES_PER_TOKEN);
+        match cache {
+            Some(_) => (tokens as f64 * self.common) as u64,
+            None => tokens,
+        }
     }
 
     /// Prompt tokens that a backend with this warmth should find in its cache.

@@ -20,7 +20,7 @@ pub(super) async fn respond(
 ) -> Result<()> {
     ctx.error = Some(error.kind());
     let body = error::body(ctx.dialect, &error).freeze();
-    let mut header = ResponseHeader::build(error.status(), Some(6))?;
+    let mut header = ResponseHeader::build(error::status(ctx.dialect, &error), Some(6))?;
     header.insert_header("x-request-id", ctx.id.as_str())?;
     if let Some(session) = ctx.session {
         header.insert_header("x-drover-session", session.to_string())?;

@@ -12,7 +12,7 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, auth, errors, loops, selection, sessions, shaping};
+use super::{Shared, admission, auth, errors, loops, selection, sessions, shaping};
 use crate::config::{Config, Preset};
 use crate::dialect::relay::Relay;
 use crate::dialect::{Dialect, Meta};
@@ -45,11 +45,13 @@ pub(super) async fn serve(
         Err(NoBody::Gone(_)) => return Err(gone(ctx)),
     };
     let decoding = Instant::now();
+    let bytes = body.len() as u64;
     let prepared = prepare(shared, &config, session, ctx, kind, body);
-    let (pool, mut conversion, stream, wish) = match prepared {
+    let (pool, mut conversion, stream, mut wish) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return errors::respond(session, ctx, error).await,
     };
+    wish.caller = admission::caller(&config, session, ctx, bytes);
     let down = PingoraDownstream {
         session,
         request_id: &ctx.id,
@@ -128,7 +130,11 @@ fn prepare(
                 pool,
                 Box::new(CountConversion::new(turn)),
                 false,
-                Wish::default(),
+                // llama-server counts without a slot.
+                Wish {
+                    beside: true,
+                    ..Wish::default()
+                },
             ))
         }
         ExchangeKind::Relay(kind) => {

@@ -83,6 +83,7 @@ fn outcome(ctx: &Context, record: &Record, failed: bool) -> Outcome {
             TurnError::ContextOverflow { .. } if ctx.report.usage.completion == 0 => {
                 Outcome::ClientError
             }
+            TurnError::Overloaded { .. } => Outcome::Unavailable,
             _ => Outcome::Cut,
         };
     }
@@ -90,7 +91,7 @@ fn outcome(ctx: &Context, record: &Record, failed: bool) -> Outcome {
         200..=399 if failed => Outcome::Cut,
         200..=399 => Outcome::Ok,
         401 | 403 => Outcome::Denied,
-        429 | 503 => Outcome::Unavailable,
+        429 | 503 | 529 => Outcome::Unavailable,
         400..=499 | 501 => Outcome::ClientError,
         502 => Outcome::UpstreamError,
         504 => Outcome::Timeout,

@@ -3,6 +3,7 @@
 //! Two lanes: a POST that generates is answered inside `request_filter` by the exchange; everything
 //! else is answered here or runs Pingora's native phases.
 
+mod admission;
 mod auth;
 mod body;
 mod client_address;

@@ -1,5 +1,7 @@
 //! Where a turn had better go, and what came of it.
 
+use std::time::Duration;
+
 use super::Shared;
 use super::context::Context;
 use crate::config::Config;
@@ -39,6 +41,7 @@ fn of_visit(visit: &Visit) -> Wish {
             .main
             .clone()
             .map(|(lineage, backend)| known(lineage, backend)),
+        ..Wish::default()
     }
 }
 
@@ -59,6 +62,11 @@ pub(super) fn answered(
     lineage: Option<LineageId>,
 ) {
     let usage = ctx.report.usage;
+    if let (Some(timings), Some(backend)) = (&ctx.report.timings, &outcome.backend)
+        && let Ok(time) = Duration::try_from_secs_f64(timings.prompt_ms / 1000.0)
+    {
+        pool.has_read(backend.id(), timings.prompt_n, time);
+    }
     if let (Some(lineage), Some(visit), Some(backend)) = (lineage, &ctx.visit, &outcome.backend) {
         let tokens = usage.prompt + usage.completion;
         pool.served(backend.id(), visit.conversation(lineage), tokens);

@@ -104,7 +104,7 @@ fn key_of_turn(
 }
 
 /// The holder of the key, where keys are asked for; else who is at the other end.
-fn principal(config: &Config, session: &Session, ctx: &Context) -> Principal {
+pub(super) fn principal(config: &Config, session: &Session, ctx: &Context) -> Principal {
     if let Some(name) = &ctx.principal {
         return Principal::key(name);
     }

@@ -24,7 +24,27 @@ pub struct BackendSample {
     pub inflight: u64,
 }
 
-type Snapshot = Box<dyn Fn() -> Vec<BackendSample> + Send + Sync>;
+/// What waits in one pool, of one class.
+#[derive(Clone, Debug)]
+pub struct QueueSample {
+    /// The pool's name in the configuration.
+    pub pool: Arc<str>,
+    /// `interactive` or `batch`.
+    pub class: &'static str,
+    /// Requests waiting now.
+    pub waiting: u64,
+}
+
+/// The fleet as the gauges show it.
+#[derive(Clone, Debug, Default)]
+pub struct FleetSample {
+    /// Its backends.
+    pub backends: Vec<BackendSample>,
+    /// The queues of its pools.
+    pub queues: Vec<QueueSample>,
+}
+
+type Snapshot = Box<dyn Fn() -> FleetSample + Send + Sync>;
 
 /// A collector whose source can be set after registration.
 #[derive(Clone)]
@@ -40,6 +60,7 @@ struct Inner {
 struct Gauges {
     state: IntGaugeVec,
     inflight: IntGaugeVec,
+    queued: IntGaugeVec,
 }
 
 impl FleetGauges {
@@ -58,14 +79,25 @@ impl FleetGauges {
             ),
             &["backend"],
         )?;
-        let descriptions = [state.desc(), inflight.desc()]
+        let queued = IntGaugeVec::new(
+            Opts::new(
+                "drover_queue_depth",
+                "Requests that wait for a free slot, by pool and priority class.",
+            ),
+            &["pool", "class"],
+        )?;
+        let descriptions = [state.desc(), inflight.desc(), queued.desc()]
             .into_iter()
             .flatten()
             .cloned()
             .collect();
         Ok(Self(Arc::new(Inner {
             snapshot: ArcSwapOption::empty(),
-            gauges: Mutex::new(Gauges { state, inflight }),
+            gauges: Mutex::new(Gauges {
+                state,
+                inflight,
+                queued,
+            }),
             descriptions,
         })))
     }
@@ -81,14 +113,20 @@ impl Collector for FleetGauges {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let samples = match self.0.snapshot.load().as_deref() {
+        let sample = match self.0.snapshot.load().as_deref() {
             Some(snapshot) => snapshot(),
-            None => Vec::new(),
+            None => FleetSample::default(),
         };
-        let Gauges { state, inflight } = &*self.0.gauges.lock();
+        let Gauges {
+            state,
+            inflight,
+            queued,
+        } = &*self.0.gauges.lock();
         state.reset();
         inflight.reset();
-        for sample in &samples {
+        queued.reset();
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        for sample in &sample.backends {
             let backend = &*sample.backend;
             for name in sample.states {
                 let now = i64::from(*name == sample.state);
@@ -96,8 +134,13 @@ impl Collector for FleetGauges {
             }
             inflight
                 .with_label_values(&[backend])
-                .set(i64::try_from(sample.inflight).unwrap_or(i64::MAX));
+                .set(count(sample.inflight));
         }
-        [state.collect(), inflight.collect()].concat()
+        for sample in &sample.queues {
+            queued
+                .with_label_values(&[&*sample.pool, sample.class])
+                .set(count(sample.waiting));
+        }
+        [state.collect(), inflight.collect(), queued.collect()].concat()
     }
 }

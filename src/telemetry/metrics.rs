@@ -12,9 +12,9 @@ use prometheus::{
     PullingGauge, Registry, TextEncoder,
 };
 
-use super::fleet_gauges::{BackendSample, FleetGauges};
+use super::fleet_gauges::{FleetGauges, FleetSample};
 use super::labels::{AbortCause, Configured, Dialect, Outcome, Reload, Stage, TokenKind, Why};
-use crate::fleet::Reason;
+use crate::fleet::{Overload, Reason, Waited};
 use crate::guard::context::PrefixBreak;
 use crate::guard::intervention::Intervention;
 use crate::session::Source;
@@ -34,6 +34,11 @@ const TTFT_SECONDS: &[f64] = &[
 /// the fine steps from 2 to 100 ms; the long tail shows stalls up to `timeouts.inter_token` (2 min).
 const INTER_TOKEN_SECONDS: &[f64] = &[
     0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
+];
+
+/// Wait for a free slot, up to the default `fleet.pools.*.queue.timeout` and beyond.
+const QUEUE_SECONDS: &[f64] = &[
+    0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 300.0,
 ];
 
 /// A whole request, from a rejected one to an hour of generation (`timeouts.total`).
@@ -72,6 +77,8 @@ pub struct Metrics {
     selections: IntCounterVec,
     cache_predictions: IntCounterVec,
     config_reloads: IntCounterVec,
+    queue_wait: HistogramVec,
+    queue_rejections: IntCounterVec,
     session_count: Arc<ArcSwapOption<SessionCount>>,
 }
 
@@ -200,6 +207,18 @@ impl Metrics {
                 "Prompt tokens of answered turns by what selection expected of the backend's cache: \
                  found as expected (hit), expected and not found (missing), found unexpectedly (surplus).",
                 &["pool", "result"],
+            )?,
+            queue_wait: declare.histograms(
+                "drover_queue_wait_seconds",
+                "Time that requests which had to wait for a free slot have waited until they had one.",
+                &["pool", "class"],
+                QUEUE_SECONDS,
+            )?,
+            queue_rejections: declare.counters(
+                "drover_queue_rejections_total",
+                "Requests refused because every slot was taken: no room in the queue (full), too much of it \
+                 taken by one principal (share), waited too long (timeout).",
+                &["reason"],
             )?,
             config_reloads: declare.counters(
                 "drover_config_reloads_total",
@@ -355,6 +374,20 @@ impl Metrics {
         }
     }
 
+    /// A request has waited for a free slot, and has it now.
+    pub fn queue_wait(&self, pool: Configured<'_>, waited: Waited) {
+        self.queue_wait
+            .with_label_values(&[pool.as_str(), waited.class.as_str()])
+            .observe(waited.seconds);
+    }
+
+    /// Counts a request that was refused because every slot was taken.
+    pub fn queue_rejection(&self, reason: Overload) {
+        self.queue_rejections
+            .with_label_values(&[reason.as_str()])
+            .inc();
+    }
+
     /// Counts a reload of the configuration.
     pub fn config_reload(&self, result: Reload) {
         self.config_reloads
@@ -367,11 +400,8 @@ impl Metrics {
         self.session_count.store(Some(Arc::new(Box::new(count))));
     }
 
-    /// Sets the source of the per-backend gauges, asked at every scrape. The last call wins.
-    pub fn watch_backends(
-        &self,
-        snapshot: impl Fn() -> Vec<BackendSample> + Send + Sync + 'static,
-    ) {
+    /// Sets the source of the gauges of the fleet, asked at every scrape. The last call wins.
+    pub fn watch_fleet(&self, snapshot: impl Fn() -> FleetSample + Send + Sync + 'static) {
         self.fleet.watch(Box::new(snapshot));
     }
 
@@ -459,6 +489,7 @@ fn register_process(_registry: &Registry) -> prometheus::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fleet_gauges::{BackendSample, QueueSample};
     use super::*;
 
     fn text(metrics: &Metrics) -> String {
@@ -517,18 +548,24 @@ mod tests {
     fn backend_gauges_follow_the_snapshot() {
         let metrics = Metrics::new().unwrap();
         assert!(!text(&metrics).contains("drover_backend_state{"));
-        metrics.watch_backends(|| {
-            vec![BackendSample {
+        metrics.watch_fleet(|| FleetSample {
+            backends: vec![BackendSample {
                 backend: "gpu0".into(),
                 state: "ready",
                 states: &["ready", "down"],
                 inflight: 3,
-            }]
+            }],
+            queues: vec![QueueSample {
+                pool: "p".into(),
+                class: "batch",
+                waiting: 4,
+            }],
         });
         let text = text(&metrics);
         assert!(text.contains(r#"drover_backend_state{backend="gpu0",state="ready"} 1"#));
         assert!(text.contains(r#"drover_backend_state{backend="gpu0",state="down"} 0"#));
         assert!(text.contains(r#"drover_inflight{backend="gpu0"} 3"#));
+        assert!(text.contains(r#"drover_queue_depth{class="batch",pool="p"} 4"#));
     }
 
     #[test]

@@ -9,5 +9,5 @@ pub mod labels;
 pub mod log;
 pub mod metrics;
 
-pub use fleet_gauges::BackendSample;
+pub use fleet_gauges::{BackendSample, FleetSample, QueueSample};
 pub use metrics::Metrics;

@@ -5,6 +5,31 @@
 
 use std::time::Duration;
 
+/// Which bound a request met where all slots are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Overload {
+    /// No more may wait.
+    #[error("every slot is taken, and the queue is full")]
+    Full,
+    /// No more of its principal may wait, since others do.
+    #[error("every slot is taken, and too many of your requests are waiting")]
+    Share,
+    /// It has waited for this long.
+    #[error("no slot became free within {0:?}")]
+    Waited(Duration),
+}
+
+impl Overload {
+    /// Short stable name for metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Share => "share",
+            Self::Waited(_) => "timeout",
+        }
+    }
+}
+
 /// Why a turn could not be answered, or not to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TurnError {
@@ -77,6 +102,16 @@ pub enum TurnError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// The backends of the pool have more to do than they can.
+    #[error("pool `{pool}` is busy: {reason}")]
+    Overloaded {
+        /// Name of the pool.
+        pool: String,
+        /// Which bound was met.
+        reason: Overload,
+        /// When there should be room.
+        retry_after: Duration,
+    },
     /// A backend, or what is between it and us, asks for fewer requests.
     #[error("too many requests for the backend")]
     RateLimited {
@@ -136,6 +171,7 @@ impl TurnError {
             Self::Unsupported(_) => "unsupported",
             Self::Loading { .. } => "loading",
             Self::NoBackend { .. } => "no_backend",
+            Self::Overloaded { .. } => "overloaded",
             Self::RateLimited { .. } => "rate_limited",
             Self::Draining => "draining",
             Self::Upstream(_) => "upstream",
@@ -144,7 +180,8 @@ impl TurnError {
         }
     }
 
-    /// HTTP status that says this to a client that has not received one yet.
+    /// HTTP status that says this to a client that has not received one yet, where its dialect has none
+    /// of its own.
     pub fn status(&self) -> u16 {
         match self {
             Self::BadRequest { .. } | Self::ContextOverflow { .. } | Self::Template(_) => 400,
@@ -153,12 +190,19 @@ impl TurnError {
             Self::UnknownPath(_) | Self::NotStored | Self::UnknownModel(_) => 404,
             Self::BodyTimeout => 408,
             Self::BodyTooLarge { .. } => 413,
-            Self::RateLimited { .. } => 429,
+            Self::RateLimited { .. }
+            | Self::Overloaded {
+                reason: Overload::Share,
+                ..
+            } => 429,
             Self::HeaderTooLarge { .. } => 431,
             Self::Internal(_) => 500,
             Self::Unsupported(_) => 501,
             Self::Upstream(_) => 502,
-            Self::Loading { .. } | Self::NoBackend { .. } | Self::Draining => 503,
+            Self::Loading { .. }
+            | Self::NoBackend { .. }
+            | Self::Overloaded { .. }
+            | Self::Draining => 503,
             Self::Timeout { .. } => 504,
         }
     }
@@ -166,9 +210,9 @@ impl TurnError {
     /// When a client should try again, where that makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Loading { retry_after } | Self::NoBackend { retry_after, .. } => {
-                Some(*retry_after)
-            }
+            Self::Loading { retry_after }
+            | Self::NoBackend { retry_after, .. }
+            | Self::Overloaded { retry_after, .. } => Some(*retry_after),
             Self::RateLimited { retry_after } => *retry_after,
             Self::Draining => Some(Duration::from_secs(1)),
             _ => None,

@@ -13,7 +13,7 @@ mod message;
 mod request;
 
 pub use answer::{Answer, Choice};
-pub use error::TurnError;
+pub use error::{Overload, TurnError};
 pub use event::{Delta, Event, Stop, Timings, Usage};
 pub use form::{AnswerForm, ToolForm, ToolKind};
 pub use injected::{human_text, is_summary};

@@ -150,7 +150,7 @@ async fn a_hundred_clients_that_leave_leave_nothing_behind() {
             When::Silent
         }));
     }
-    let gateway = Setup::to(&[&backend]).start().await;
+    let gateway = Setup::to(&[&backend]).slots(100).start().await;
     let mut clients = Vec::new();
     for n in 0..100 {
         let mut client = gateway.connect().await;

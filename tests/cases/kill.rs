@@ -35,7 +35,8 @@ async fn only_answers_that_had_begun_are_cut() {
         dies.then(reply(n, &gate));
         lives.then(reply(n, &gate));
     }
-    let gateway = Setup::to(&[&dies, &lives]).start().await;
+    let setup = Setup::to(&[&dies, &lives]).slots(CLIENTS);
+    let gateway = setup.start().await;
     let told = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {

@@ -1,16 +1,19 @@
 //! One file for each behaviour.
 
 mod admin;
+mod admission;
 mod auth;
 mod body;
 mod context;
 mod context_cases;
 mod disconnect;
+mod doctor;
 mod drain;
 mod early;
 mod errors;
 mod examples;
 mod failover;
+mod faults;
 mod framing;
 mod goldens;
 mod guards;

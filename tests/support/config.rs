@@ -52,10 +52,19 @@ impl Setup {
     }
 
     /// The context window of all backends, in tokens, whatever they say themselves.
-    pub(crate) fn window(mut self, tokens: u64) -> Self {
+    pub(crate) fn window(self, tokens: u64) -> Self {
+        self.every_backend("n_ctx", &json!(tokens))
+    }
+
+    /// So many slots on every backend: requests up to that many wait for nothing.
+    pub(crate) fn slots(self, count: usize) -> Self {
+        self.every_backend("slots", &json!(count))
+    }
+
+    fn every_backend(mut self, key: &str, value: &Value) -> Self {
         for pool in self.config["fleet"]["pools"].as_array_mut().unwrap() {
             for backend in pool["backends"].as_array_mut().unwrap() {
-                backend["n_ctx"] = json!(tokens);
+                backend[key] = value.clone();
             }
         }
         self

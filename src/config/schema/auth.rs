@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::guard::Preset;
+use super::queue::Priority;
 use crate::config::{Secret, units};
 
 /// Clients and what they may reach.
@@ -36,6 +37,8 @@ pub struct ApiKey {
     pub pools: Vec<String>,
     /// Guard preset of this key's turns; null: that of the pool.
     pub guard: Option<Preset>,
+    /// Who goes first when requests have to wait.
+    pub priority: Priority,
     /// What requests with this key may choose for themselves.
     pub may_select: MaySelect,
     digest: Option<[u8; 32]>,
@@ -95,6 +98,9 @@ struct ApiKeyTable {
     /// Guard preset of this key's turns; null: that of the pool.
     #[serde(default)]
     guard: Option<Preset>,
+    /// Whether its requests wait with the `interactive` ones or behind them (`batch`).
+    #[serde(default)]
+    priority: Priority,
     /// What requests with this key may choose for themselves.
     #[serde(default)]
     may_select: MaySelect,
@@ -106,6 +112,8 @@ struct ApiKeyTable {
 pub struct MaySelect {
     /// Guard presets that `x-drover-guard` may name.
     pub guard: Vec<Preset>,
+    /// Classes that `x-drover-priority` may name. `batch` may always be named.
+    pub priority: Vec<Priority>,
 }
 
 fn every_pool() -> Vec<String> {
@@ -136,6 +144,7 @@ impl TryFrom<ApiKeyTable> for ApiKey {
             source,
             pools: table.pools,
             guard: table.guard,
+            priority: table.priority,
             may_select: table.may_select,
             digest: None,
         })
@@ -152,6 +161,7 @@ impl From<ApiKey> for ApiKeyTable {
             key_file: None,
             pools: key.pools,
             guard: key.guard,
+            priority: key.priority,
             may_select: key.may_select,
         };
         match key.source {

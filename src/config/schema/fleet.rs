@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::guard::Preset;
+use super::queue::Queue;
 use crate::config::{EnvSecret, Secret, units};
 
 /// The backends, grouped in pools.
@@ -42,6 +43,7 @@ impl Default for Fleet {
                 models: vec!["*".to_owned()],
                 guard: None,
                 model_profile: None,
+                queue: Queue::default(),
                 backends: vec![Backend::at("http://127.0.0.1:8081")],
             }],
             health: Health::default(),
@@ -77,6 +79,9 @@ pub struct Pool {
     /// model.
     #[serde(default)]
     pub model_profile: Option<String>,
+    /// Requests that wait for a free slot.
+    #[serde(default)]
+    pub queue: Queue,
     /// The backends, at least one.
     pub backends: Vec<Backend>,
 }
@@ -266,6 +271,18 @@ pub struct Health {
     pub unhealthy_after: NonZeroU32,
     /// Good checks in a row after which a backend that was down is used again, at least 1.
     pub healthy_after: NonZeroU32,
+    /// Failed requests in a row after which a backend is ejected although its checks are good, at least 1.
+    /// At most half of a pool is: where it would be more, all are used.
+    pub eject_after: NonZeroU32,
+    /// Length of a first ejection; each further one in a row takes twice as long. Up to half of it is taken
+    /// off at random. After it a single request tries whether the backend works.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub eject_for: Duration,
+    /// Longest ejection.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub eject_for_max: Duration,
     /// Time between two reads of a backend's `/slots`. At least 1500ms: llama-server does not notice
     /// that a client has gone while it is polled faster.
     #[serde(with = "units::duration")]
@@ -280,6 +297,9 @@ impl Default for Health {
             timeout: Duration::from_secs(2),
             unhealthy_after: NonZeroU32::MIN.saturating_add(1),
             healthy_after: NonZeroU32::MIN,
+            eject_after: NonZeroU32::MIN.saturating_add(2),
+            eject_for: Duration::from_secs(2),
+            eject_for_max: Duration::from_secs(60),
             slots_every: Duration::from_secs(2),
         }
     }

@@ -9,6 +9,7 @@ mod limits;
 mod listen;
 mod loops;
 mod operations;
+mod queue;
 mod sampling;
 
 use schemars::JsonSchema;
@@ -22,6 +23,7 @@ pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};
 pub use loops::{Budgets, ForceTools, Loops};
 pub use operations::{LogFormat, PingoraSettings, Reload, Telemetry};
+pub use queue::{Priority, Queue};
 pub use sampling::{ModelProfile, Sampling};
 
 /// The whole configuration. Every key is optional; unknown keys are errors.

@@ -31,6 +31,13 @@ impl Checker<'_> {
     fn health(&mut self, health: &Health) {
         self.positive("fleet.health.interval", health.interval);
         self.positive("fleet.health.timeout", health.timeout);
+        self.positive("fleet.health.eject_for", health.eject_for);
+        if health.eject_for_max < health.eject_for {
+            self.error(
+                "fleet.health.eject_for_max",
+                "must not be shorter than `eject_for`",
+            );
+        }
         if health.slots_every < SLOTS_EVERY_MIN {
             self.error(
                 "fleet.health.slots_every",
@@ -62,6 +69,7 @@ impl Checker<'_> {
                 self.error(path, format!("`{model}` is listed by `{first}` too"));
             }
         }
+        self.positive(format!("{path}.queue.timeout"), pool.queue.timeout);
         self.backends(path, pool, names);
     }
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::fleet::Wish;
 use crate::fleet::tests::ready;
+use crate::fleet::{Admitted, Ask, Grant};
 use crate::fleet::{BackendState, Failure, HealthService};
 
 fn config(pools: &str) -> Config {
@@ -80,10 +80,13 @@ async fn a_removed_backend_finishes_and_is_the_last_to_be_chosen() {
     let leaving = fleet.leaving();
     assert_eq!((leaving.len(), leaving[0].inflight()), (1, 1));
     // A turn that began before may go again: not there, unless nothing else is left.
-    let preferred = "a".into();
-    let (again, _) = before
-        .choose(&[], Some(&preferred), &Wish::default())
-        .unwrap();
+    let ask = Ask {
+        prefer: Some("a".into()),
+        ..Ask::default()
+    };
+    let Ok(Admitted::Now(Grant { lease: again, .. })) = before.admit(ask, None) else {
+        panic!("there is a place");
+    };
     assert_eq!(again.id().as_str(), "b");
     let last = before.select(&["b".into()]).unwrap();
     assert_eq!(last.id().as_str(), "a");

@@ -1,0 +1,263 @@
+//! One backend by itself.
+
+use super::Severity::{Error, Info, Warning};
+use super::said::Said;
+use super::{Finding, build, speculation};
+use crate::fleet::Asked;
+
+/// Agents' system prompt and tools take 15 to 25 thousand tokens before the first file is read.
+const AGENT_CONTEXT: u64 = 32 * 1024;
+
+pub(super) fn examine(said: &Said<'_>, findings: &mut Vec<Finding>) {
+    if let Some(finding) = unreachable(said) {
+        findings.push(finding);
+        return;
+    }
+    let checks = [
+        key,
+        props,
+        router,
+        slots,
+        metrics,
+        context,
+        training,
+        single_slot,
+        alias,
+        tools,
+        exposed,
+    ];
+    findings.extend(checks.iter().filter_map(|check| check(said)));
+    findings.extend(build::examine(said));
+    findings.extend(speculation::examine(said));
+}
+
+/// What keeps it from answering anything else.
+fn unreachable(said: &Said<'_>) -> Option<Finding> {
+    match &said.survey.health {
+        Err(why) => Some(said.find(
+            Error,
+            "unreachable",
+            why,
+            "no request can be sent to it",
+            "start it, or correct `url`; llama-server listens on 127.0.0.1 unless started with --host",
+        )),
+        Ok((503, _)) => Some(said.find(
+            Warning,
+            "loading",
+            "/health answers 503",
+            "it is loading its model and gets requests when that is done",
+            "wait and ask again; if it stays so, read its log",
+        )),
+        // With --api-prefix, /health needs the key as well; `key` tells.
+        Ok((200 | 401 | 403, _)) => None,
+        Ok((status, _)) => Some(said.find(
+            Error,
+            "unhealthy",
+            format!("/health answers {status}"),
+            "it does not count as up; perhaps it is no llama-server",
+            "check `url`, with its path when the server runs with --api-prefix",
+        )),
+    }
+}
+
+fn key(said: &Said<'_>) -> Option<Finding> {
+    let refused = |asked: &Asked| matches!(asked, Ok((401 | 403, _)));
+    let survey = said.survey;
+    let all = [&survey.health, &survey.props, &survey.models];
+    all.into_iter().any(refused).then(|| {
+        let what = match survey.backend.api_key() {
+            Some(_) => "the API key is refused",
+            None => "an API key is asked for, and none is configured",
+        };
+        said.find(
+            Error,
+            "api_key",
+            what,
+            "every request to it would fail; it counts as down",
+            "put the server's --api-key into the variable that `api_key_env` names",
+        )
+    })
+}
+
+fn props(said: &Said<'_>) -> Option<Finding> {
+    let what = match &said.survey.props {
+        Ok((200, _)) if said.props.is_some() => return None,
+        Ok((401 | 403, _)) => return None,
+        Ok((200, _)) => "/props cannot be read".to_owned(),
+        Ok((status, _)) => format!("/props answers {status}"),
+        Err(why) => format!("/props: {why}"),
+    };
+    Some(said.find(
+        Warning,
+        "no_props",
+        what,
+        "slots, context and chat template are unknown; prompts are folded and sizes guessed",
+        "for a preset of a router: it is not loaded, or `model` names none of its presets",
+    ))
+}
+
+fn router(said: &Said<'_>) -> Option<Finding> {
+    let Some(wanted) = said.survey.backend.upstream_model() else {
+        return said.is_router().then(|| {
+            said.find(
+                Error,
+                "router_without_model",
+                "it is a router, and `model` does not say which preset is meant",
+                "the client's model name decides which preset it loads",
+                "write one backend for each preset, with its name in `model`",
+            )
+        });
+    };
+    let listed = said.models.iter().any(|model| model.id == wanted);
+    (said.models.len() > 1 && !listed).then(|| {
+        said.find(
+            Error,
+            "unknown_preset",
+            format!("it lists no model `{wanted}`"),
+            "every request to it is answered 400",
+            "correct `model`; GET /v1/models of the router lists the names",
+        )
+    })
+}
+
+fn slots(said: &Said<'_>) -> Option<Finding> {
+    let what = match &said.survey.slots {
+        Some(Ok((501 | 404, _))) => "/slots is switched off".to_owned(),
+        Some(Ok((200 | 401 | 403, _))) | None => {
+            let backend = &said.survey.backend;
+            let (configured, told) = (backend.slots(), said.survey.facts.total_slots);
+            return match (configured, told) {
+                (Some(configured), Some(told)) if configured != told => Some(said.find(
+                    Warning,
+                    "slot_count",
+                    format!("`slots` says {configured}, the server has {told}"),
+                    "it gets too many requests at once, or too few",
+                    "set `slots: auto`, or the number of --parallel",
+                )),
+                _ => None,
+            };
+        }
+        Some(Ok((status, _))) => format!("/slots answers {status}"),
+        Some(Err(why)) => format!("/slots: {why}"),
+    };
+    Some(said.find(
+        Warning,
+        "no_slots",
+        what,
+        "idle slots cannot be seen, nor whether speculation is really on",
+        "start the server without --no-slots",
+    ))
+}
+
+fn metrics(said: &Said<'_>) -> Option<Finding> {
+    let what = match &said.survey.metrics {
+        Ok((200 | 401 | 403, _)) => return None,
+        Ok((501 | 404, _)) => "/metrics is switched off".to_owned(),
+        Ok((status, _)) => format!("/metrics answers {status}"),
+        Err(why) => format!("/metrics: {why}"),
+    };
+    Some(said.find(
+        Warning,
+        "no_metrics",
+        what,
+        "acceptance by draft position and the server's own totals cannot be had",
+        "start the server with --metrics",
+    ))
+}
+
+fn context(said: &Said<'_>) -> Option<Finding> {
+    let n_ctx = said.survey.facts.n_ctx.filter(|n| *n < AGENT_CONTEXT)?;
+    Some(said.find(
+        Warning,
+        "small_context",
+        format!("one slot has a context of {n_ctx} tokens"),
+        "coding agents fill 15 to 25 thousand tokens with instructions and tools; they will compact \
+         all the time, or be refused",
+        "give at least 32768 a slot: raise --ctx-size (without --kv-unified it is divided by \
+         --parallel), or lower --parallel",
+    ))
+}
+
+fn training(said: &Said<'_>) -> Option<Finding> {
+    let trained = said.model()?.meta.as_ref()?.n_ctx_train?;
+    let n_ctx = said.survey.facts.n_ctx.filter(|n| *n > trained)?;
+    Some(said.find(
+        Warning,
+        "context_beyond_training",
+        format!("one slot has a context of {n_ctx} tokens, the model was trained on {trained}"),
+        "unless its rope scaling is set for it, the model writes nonsense beyond what it was trained on",
+        "lower --ctx-size, or set --rope-scaling as the model's authors say",
+    ))
+}
+
+fn single_slot(said: &Said<'_>) -> Option<Finding> {
+    let slots = said.survey.facts.total_slots;
+    (slots == Some(1)).then(|| {
+        said.find(
+            Info,
+            "single_slot",
+            "it has one slot",
+            "titles, subagents and memory calls of an agent take the slot of its main conversation, which \
+             is then read anew unless --cache-ram holds it",
+            "start it with --parallel 2 or more, if its memory allows",
+        )
+    })
+}
+
+fn alias(said: &Said<'_>) -> Option<Finding> {
+    let alias = said.survey.facts.model_alias.as_deref()?;
+    let is_path = alias.ends_with(".gguf") || alias.contains('/');
+    is_path.then(|| {
+        said.find(
+            Info,
+            "no_alias",
+            format!("its model is named by its file, {alias}"),
+            "answers and logs tell the file's place instead of a name",
+            "start it with --alias NAME",
+        )
+    })
+}
+
+fn tools(said: &Said<'_>) -> Option<Finding> {
+    let caps = &said.survey.facts.chat_template_caps;
+    let lacks = [caps.supports_tools, caps.supports_tool_calls].contains(&Some(false));
+    lacks.then(|| {
+        said.find(
+            Error,
+            "no_tool_support",
+            "its chat template does not support tools",
+            "tools and tool_choice are ignored without a word: agents get prose and never a call",
+            "start it with --jinja and a --chat-template-file that knows tools, or use another model",
+        )
+    })
+}
+
+/// What the server opens to others besides the gateway.
+fn exposed(said: &Said<'_>) -> Option<Finding> {
+    if said
+        .props
+        .as_ref()
+        .is_some_and(|props| props.cors_proxy_enabled)
+    {
+        return Some(said.find(
+            Warning,
+            "cors_proxy",
+            "its CORS proxy is switched on",
+            "whoever reaches the server can make it fetch any address",
+            "start it without the proxy; clients of the gateway do not need it",
+        ));
+    }
+    let backend = &said.survey.backend;
+    let open = backend.api_key().is_none() && matches!(said.survey.models, Ok((200, _)));
+    (open && !backend.is_loopback()).then(|| {
+        said.find(
+            Warning,
+            "open_server",
+            "it is on another machine and asks for no key",
+            "whoever reaches it can read other conversations' cache through `id_slot` and change the \
+             server's state; the gateway's keys do not protect it",
+            "start it with --api-key and name the variable in `api_key_env`, or let a firewall admit \
+             the gateway only",
+        )
+    })
+}

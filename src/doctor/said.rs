@@ -1,0 +1,131 @@
+//! What a backend says, read from its answers.
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{Finding, Severity};
+use crate::fleet::{Asked, Survey};
+
+/// One backend's answers, read.
+#[derive(Debug)]
+pub struct Said<'a> {
+    pub(super) survey: &'a Survey,
+    pub(super) props: Option<Props>,
+    pub(super) models: Vec<Model>,
+    /// The speculation types that tasks ran with; known once a slot has had one.
+    pub(super) spec_types: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Props {
+    pub(super) role: Option<String>,
+    pub(super) cors_proxy_enabled: bool,
+    pub(super) chat_template: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Model {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) meta: Option<Meta>,
+    /// Router mode tells how each model is started.
+    #[serde(default)]
+    pub(super) status: Option<Status>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Meta {
+    pub(super) n_vocab: Option<u64>,
+    pub(super) n_params: Option<u64>,
+    pub(super) ftype: Option<String>,
+    pub(super) n_ctx_train: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    #[serde(default)]
+    pub(super) args: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Slot {
+    #[serde(default)]
+    params: Params,
+}
+
+#[derive(Default, Deserialize)]
+struct Params {
+    #[serde(rename = "speculative.types")]
+    types: Option<String>,
+}
+
+impl<'a> Said<'a> {
+    pub(super) fn of(survey: &'a Survey) -> Self {
+        let models: Option<Models> = body(&survey.models);
+        let slots: Option<Vec<Slot>> = survey.slots.as_ref().and_then(body);
+        let types = slots
+            .into_iter()
+            .flatten()
+            .find_map(|slot| slot.params.types);
+        Self {
+            survey,
+            props: body(&survey.props),
+            models: models.map(|models| models.data).unwrap_or_default(),
+            spec_types: types,
+        }
+    }
+
+    pub(super) fn pool(&self) -> &str {
+        self.survey.backend.pool()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.survey.backend.id().as_str()
+    }
+
+    pub(super) fn is_router(&self) -> bool {
+        let role = self.props.as_ref().and_then(|props| props.role.as_deref());
+        role == Some("router")
+    }
+
+    /// The model it serves, of those it lists.
+    pub(super) fn model(&self) -> Option<&Model> {
+        match self.survey.backend.upstream_model() {
+            Some(wanted) if self.models.len() > 1 => self.models.iter().find(|m| m.id == wanted),
+            _ => self.models.first(),
+        }
+    }
+
+    pub(super) fn find(
+        &self,
+        severity: Severity,
+        id: &'static str,
+        what: impl Into<String>,
+        why: &'static str,
+        remedy: &'static str,
+    ) -> Finding {
+        Finding {
+            severity,
+            id,
+            pool: self.pool().to_owned(),
+            backend: Some(self.name().to_owned()),
+            what: what.into(),
+            why,
+            remedy,
+        }
+    }
+}
+
+fn body<T: for<'de> Deserialize<'de>>(asked: &Asked) -> Option<T> {
+    let read = |body: &Bytes| serde_json::from_slice(body).ok();
+    match asked {
+        Ok((200, body)) => read(body),
+        _ => None,
+    }
+}

@@ -1,0 +1,76 @@
+//! A place for an attempt: at once, or after a wait in which the client gets its pings.
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::client::{Client, Downstream, Waited};
+use super::conversion::Conversion;
+use super::{Continuation, Exchange, Stopped, TurnBudget, no_backend};
+use crate::dialect::llama::Fault;
+use crate::fleet::{Admitted, Ask, Grant, Lease, Unavailable, Waiting};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{Configured, Stage};
+use crate::turn::TurnError;
+
+/// A place for the attempt `now`; `held` is that of the turn's last one. When there is none, what the
+/// last backend said explains most.
+pub(super) async fn find<C, D: Downstream>(
+    exchange: &Exchange<'_, C>,
+    now: &Continuation,
+    held: Option<Lease>,
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+    budget: &TurnBudget,
+    last_fault: Option<&TurnError>,
+) -> Result<Lease, Stopped> {
+    let selecting = Instant::now();
+    let pool = exchange.pool;
+    let ask = Ask {
+        except: now.backend.except.clone(),
+        prefer: now.backend.prefer.clone(),
+        wish: exchange.wish.clone(),
+    };
+    let admitted = pool.admit(ask, held);
+    client.add_overhead(Stage::Select, selecting.elapsed());
+    let granted = match admitted {
+        Ok(Admitted::Now(grant)) => Ok(grant),
+        Ok(Admitted::Later(waiting)) => wait(waiting, client, conversion, budget).await?,
+        Err(why) => Err(why),
+    };
+    let Grant { lease, decision } = granted.map_err(|why| {
+        if let Unavailable::Busy { reason, .. } = why {
+            Metrics::global().queue_rejection(reason);
+        }
+        let error = last_fault
+            .cloned()
+            .unwrap_or_else(|| no_backend(pool.name(), why));
+        Stopped::Fault(Fault::Transient(error))
+    })?;
+    if let Some(waited) = decision.waited {
+        Metrics::global().queue_wait(Configured::name(pool.name()), waited);
+    }
+    client.attempt_begins(lease.id().as_str());
+    (exchange.explain)(decision);
+    Ok(lease)
+}
+
+/// Wait; a client that leaves gives its place in the queue up at once.
+async fn wait<D: Downstream>(
+    mut waiting: Waiting,
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+    budget: &TurnBudget,
+) -> Result<Result<Grant, Unavailable>, Stopped> {
+    let ping = |out: &mut BytesMut| conversion.ping(out);
+    match client
+        .wait(budget.deadline(), waiting.granted(), ping)
+        .await
+    {
+        Waited::Ready(granted) => Ok(granted),
+        Waited::Gone => Err(Stopped::Gone),
+        Waited::Deadline => Err(Stopped::Fault(Fault::Permanent(TurnError::Timeout {
+            stage: "timeouts.total",
+            after: budget.total(),
+        }))),
+    }
+}

@@ -1,0 +1,23 @@
+//! For whom a place is wanted.
+
+use crate::config::Priority;
+
+/// For whom a place is wanted, as far as the order of those who wait depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Hash of the principal: the API key, or the address of the client.
+    pub principal: u64,
+    /// Hash of its session; of requests without one a different one each.
+    pub session: u64,
+    /// Who goes first.
+    pub class: Priority,
+    /// Length of the request's body.
+    pub bytes: u64,
+}
+
+impl Caller {
+    /// Whether the other one asks for the same session.
+    pub(super) fn same_session(&self, other: &Self) -> bool {
+        (self.principal, self.session) == (other.principal, other.session)
+    }
+}

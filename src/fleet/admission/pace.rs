@@ -1,0 +1,77 @@
+//! How fast a backend is.
+
+use std::time::Duration;
+
+use super::drain::Mean;
+
+/// Shorter prompts say more about the network than about the reading of prompts, in tokens.
+const LEAST_PROMPT: u64 = 64;
+/// Tokens of a prompt read per second before anything was measured: a middling GPU.
+const USUAL_READING: f64 = 1000.0;
+
+/// How fast a backend is, from what it did lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::fleet) struct Pace {
+    /// Seconds a request takes.
+    service: Mean,
+    /// Tokens of prompts read per second.
+    reading: Mean,
+}
+
+impl Pace {
+    /// A request took so long.
+    pub(in crate::fleet) fn served(&mut self, time: Duration) {
+        self.service.add(time.as_secs_f64());
+    }
+
+    /// It has read so many tokens of a prompt in so long.
+    pub(in crate::fleet) fn read(&mut self, tokens: u64, time: Duration) {
+        if tokens >= LEAST_PROMPT && !time.is_zero() {
+            self.reading.add(tokens as f64 / time.as_secs_f64());
+        }
+    }
+
+    /// Longest sensible wait for one of its `slots` where it saves the reading of `tokens`, `before` others
+    /// being first: as long as the reading, and none where no slot is expected to be free by then.
+    pub(super) fn worth_waiting(&self, tokens: u64, before: usize, slots: u32) -> Duration {
+        let speed = self.reading.get().unwrap_or(USUAL_READING).max(1.0);
+        let reading = tokens as f64 / speed;
+        let wait =
+            self.service.get().unwrap_or(0.0) * (before + 1) as f64 / f64::from(slots.max(1));
+        match wait <= reading {
+            // An hour is as good as for ever.
+            true => Duration::from_secs_f64(reading.min(3600.0)),
+            false => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn a_wait_is_weighed_against_reading_anew() {
+        let mut pace = Pace::default();
+        assert_eq!(
+            pace.worth_waiting(4000, 5, 2),
+            secs(4.0),
+            "nothing is known yet"
+        );
+        pace.read(2000, secs(1.0));
+        pace.read(63, secs(10.0));
+        assert_eq!(pace.worth_waiting(8000, 0, 2), secs(4.0));
+        pace.served(secs(6.0));
+        assert_eq!(pace.worth_waiting(8000, 0, 2), secs(4.0), "a slot in 3 s");
+        assert_eq!(
+            pace.worth_waiting(8000, 1, 2),
+            Duration::ZERO,
+            "a slot in 6 s"
+        );
+        assert_eq!(pace.worth_waiting(0, 0, 2), Duration::ZERO);
+    }
+}
