@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::FleetError;
 use super::admission::{Pace, Queue};
-use super::breaker::{Changed, Patience};
+use super::breaker::{Breaker, Changed, Patience};
 use super::comeback::Comeback;
 use super::facts::Facts;
 use super::lease::Place;
@@ -254,21 +254,29 @@ impl Backend {
 
     /// Whether it gets nothing because its requests failed, whatever its checks say.
     pub fn ejected(&self) -> bool {
-        !self.live.breaker.lock().allows(self.live.comeback.age())
+        self.live.suspect.load(Ordering::Relaxed) && !self.breaker(|b, now| b.allows(now))
     }
 
+    fn breaker<T>(&self, tell: impl FnOnce(&mut Breaker, Duration) -> T) -> T {
+        let mut breaker = self.live.breaker.lock();
+        let told = tell(&mut breaker, self.live.comeback.age());
+        let suspect = !breaker.is_closed();
+        self.live.suspect.store(suspect, Ordering::Relaxed);
+        told
+    }
+
+    /// A request goes there; whether it is the one on trial.
     pub(super) fn breaker_enters(&self) -> bool {
-        self.live.breaker.lock().enter(self.live.comeback.age())
+        self.live.suspect.load(Ordering::Relaxed) && self.breaker(Breaker::enter)
     }
 
     /// The request on trial is over, with or without a verdict.
     pub(super) fn trial_ends(&self) {
-        self.live.breaker.lock().undecided(self.live.comeback.age());
+        self.breaker(Breaker::undecided);
     }
 
     pub(super) fn breaker_succeeded(&self, on_trial: bool) {
-        let now = self.live.comeback.age();
-        let changed = self.live.breaker.lock().succeeded(on_trial, now);
+        let changed = self.breaker(|breaker, now| breaker.succeeded(on_trial, now));
         if let Some(Changed::Back(after)) = changed {
             tracing::info!(backend = %self.id, after_ms = after.as_millis() as u64, "no longer ejected");
             self.offer_place();
@@ -276,13 +284,11 @@ impl Backend {
     }
 
     pub(super) fn breaker_failed(&self, on_trial: bool) {
-        let now = self.live.comeback.age();
         // Random keys are all the randomness that is needed.
         let random = RandomState::new().build_hasher().finish();
         let spread = random as f64 / u64::MAX as f64;
-        let mut breaker = self.live.breaker.lock();
-        let changed = breaker.failed(on_trial, now, self.patience, spread);
-        drop(breaker);
+        let patience = self.patience;
+        let changed = self.breaker(|breaker, now| breaker.failed(on_trial, now, patience, spread));
         if let Some(Changed::Ejected(length)) = changed {
             tracing::warn!(backend = %self.id, for_ms = length.as_millis() as u64, "ejected: its requests fail");
         }

@@ -68,6 +68,11 @@ pub(super) enum Changed {
 }
 
 impl Breaker {
+    /// Whether nothing speaks against it.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed { .. })
+    }
+
     /// Whether a request may go there.
     pub(super) fn allows(&self, now: Duration) -> bool {
         match self {

@@ -213,3 +213,16 @@ async fn at_most_half_of_a_pool_is_ejected() {
         "two of three are not the ones to blame"
     );
 }
+
+/// A turn that has failed everywhere else is not lost because of others.
+#[tokio::test(start_paused = true)]
+async fn an_ejected_backend_is_better_than_none() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let only_a: Vec<BackendId> = vec!["b".into(), "c".into()];
+    (0..3).for_each(|_| broken(&choose(&pool, &only_a, &Wish::default()).0));
+    assert!(fleet.backend("a").unwrap().ejected());
+    let (last, _) = choose(&pool, &only_a, &Wish::default());
+    assert_eq!(last.id().as_str(), "a");
+}

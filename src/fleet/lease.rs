@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::backend::{Backend, Failure};
 use super::state::Transition;
+pub use crate::turn::Overload;
 
 /// What a request needs of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,5 +122,3 @@ pub enum Unavailable {
         retry_after: Duration,
     },
 }
-
-pub use crate::turn::Overload;

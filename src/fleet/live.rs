@@ -34,6 +34,8 @@ pub(super) struct Live {
     pub(super) beside: AtomicUsize,
     pub(super) pace: Mutex<Pace>,
     pub(super) breaker: Mutex<Breaker>,
+    /// Whether the breaker is anything but closed: selections look here first.
+    pub(super) suspect: AtomicBool,
     /// Who waits for its places.
     pub(super) queue: Mutex<Option<Arc<Queue>>>,
     pub(super) comeback: Comeback,
@@ -54,6 +56,7 @@ impl Live {
             beside: AtomicUsize::new(0),
             pace: Mutex::default(),
             breaker: Mutex::default(),
+            suspect: AtomicBool::new(false),
             queue: Mutex::default(),
             comeback: Comeback::new(),
         }

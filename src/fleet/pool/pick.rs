@@ -47,9 +47,11 @@ impl Pool {
         let state = &mut *guard;
         let mut views: Vec<View> = Vec::with_capacity(self.backends.len());
         let mut places: Vec<usize> = Vec::with_capacity(self.backends.len());
-        let all_in = self.all_in();
-        let usable =
-            |b: &Backend| !exclude.contains(b.id()) && b.available() && (all_in || !b.ejected());
+        let up = |b: &Backend| !exclude.contains(b.id()) && b.available();
+        // One that failed others is better than none.
+        let none_left = !self.backends.iter().any(|b| up(b) && !b.ejected());
+        let all_in = none_left || self.all_in();
+        let usable = |b: &Backend| up(b) && (all_in || !b.ejected());
         // A turn that began before a reload may still be here, and goes where it is welcome.
         let stays = self.backends.iter().any(|b| usable(b) && !b.leaving());
         for (at, backend) in self.backends.iter().enumerate() {
