@@ -6,8 +6,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::State;
+use super::log;
 use super::reload;
 use super::reply::{self, Reply};
+use super::requests;
 use super::route::Endpoint;
 use super::view::BackendView;
 use crate::server::drain::Phase;
@@ -20,6 +22,11 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint) -> Reply {
         Endpoint::Live => reply::json(StatusCode::OK, &json!({ "live": true })),
         Endpoint::Ready => ready(state),
         Endpoint::Metrics => metrics(state),
+        Endpoint::BackendMetrics(id) => backend_metrics(state, &id),
+        Endpoint::Requests(query) => requests::list(state, &query),
+        Endpoint::Request(id) => requests::one(state, &id),
+        Endpoint::Log => log::show(),
+        Endpoint::SetLog(level) => log::set(level.as_deref()),
         Endpoint::Config => reply::json(StatusCode::OK, &**state.config.load()),
         Endpoint::Backends => reply::json(
             StatusCode::OK,
@@ -52,12 +59,17 @@ fn index() -> Reply {
                 endpoint("GET", "/livez", "the process answers"),
                 endpoint("GET", "/readyz", "200 when requests would be served, else 503 with reasons"),
                 endpoint("GET", "/metrics", "Prometheus text format"),
+                endpoint("GET", "/metrics/backends/{id}", "one backend under the names endpoint pickers know"),
+                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&from=&to=", "the last requests"),
+                endpoint("GET", "/api/requests/{request_id}", "one of the last requests: its record, its way, what guards did"),
                 endpoint("GET", "/api/backends", "every backend with its state"),
                 endpoint("POST", "/api/backends/{id}/drain", "no new requests to this backend"),
                 endpoint("POST", "/api/backends/{id}/undrain", "new requests again"),
                 endpoint("GET", "/api/sessions?offset=0&limit=100", "sessions, the most recently used first"),
                 endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
+                endpoint("GET", "/api/log", "what is logged"),
+                endpoint("POST", "/api/log?level=debug", "log this from now on; without level, as configured"),
                 endpoint("POST", "/api/reload", "load the configuration anew and say what changed"),
                 endpoint("GET", "/api/config", "the effective configuration, secrets redacted"),
             ],
@@ -129,8 +141,17 @@ fn ready(state: &State) -> Reply {
 }
 
 fn metrics(state: &State) -> Reply {
-    match state.metrics.encode() {
-        Ok(text) => reply::bytes(StatusCode::OK, TEXT_FORMAT, text),
+    exposition(state.metrics.encode().map(Some))
+}
+
+fn backend_metrics(state: &State, id: &str) -> Reply {
+    exposition(state.metrics.encode_backend(id))
+}
+
+fn exposition(encoded: prometheus::Result<Option<Vec<u8>>>) -> Reply {
+    match encoded {
+        Ok(Some(text)) => reply::bytes(StatusCode::OK, TEXT_FORMAT, text),
+        Ok(None) => no_backend(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be encoded");
             reply::error(
@@ -168,13 +189,17 @@ fn explain(state: &State, request: &str) -> Reply {
     }
 }
 
+fn no_backend() -> Reply {
+    reply::error(
+        StatusCode::NOT_FOUND,
+        "backend_not_found",
+        "no backend of this name; GET /api/backends lists them",
+    )
+}
+
 fn set_draining(state: &State, id: &str, draining: bool) -> Reply {
     if !state.fleet.set_draining(id, draining) {
-        return reply::error(
-            StatusCode::NOT_FOUND,
-            "backend_not_found",
-            "no backend of this name; GET /api/backends lists them",
-        );
+        return no_backend();
     }
     let backends = state.fleet.backends();
     let backend = backends.iter().find(|b| b.id == id);

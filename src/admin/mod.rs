@@ -4,8 +4,10 @@
 
 mod access;
 mod api;
+mod log;
 mod reload;
 mod reply;
+mod requests;
 mod route;
 mod view;
 
@@ -23,7 +25,7 @@ use crate::config::Config;
 use crate::server::drain::Inflight;
 use crate::server::reload::Handle;
 use crate::session::Sessions;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Recent};
 
 use access::{Access, Refusal};
 use reply::Reply;
@@ -50,6 +52,8 @@ pub struct State {
     pub sessions: Arc<Sessions>,
     /// Requests being served, and whether the process drains.
     pub inflight: Arc<Inflight>,
+    /// The last requests.
+    pub requests: Arc<Recent>,
     /// The series of `/metrics`.
     pub metrics: &'static Metrics,
 }

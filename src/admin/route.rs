@@ -3,7 +3,9 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::requests;
 use crate::session::Page;
+use crate::telemetry::recent::Query;
 
 /// Sessions shown at once, unless asked otherwise, and at most.
 const PAGE: usize = 100;
@@ -20,6 +22,12 @@ pub(super) enum Endpoint {
     Ready,
     /// `GET /metrics`: Prometheus text.
     Metrics,
+    /// `GET /metrics/backends/{name}`: one backend under the names endpoint pickers know.
+    BackendMetrics(String),
+    /// `GET /api/requests?order=&limit=&…`: the last requests.
+    Requests(Query),
+    /// `GET /api/requests/{request_id}`: all that is known of one.
+    Request(String),
     /// `GET /api/config`: the effective configuration, secrets redacted.
     Config,
     /// `GET /api/backends`: every backend with its state.
@@ -30,6 +38,10 @@ pub(super) enum Endpoint {
     Session(String),
     /// `GET /api/explain/{request_id}`: why a request went where it went.
     Explain(String),
+    /// `GET /api/log`: what is logged.
+    Log,
+    /// `POST /api/log?level=…`: log this, or as configured again.
+    SetLog(Option<String>),
     /// `POST /api/reload`: load the configuration anew.
     Reload,
     /// `POST /api/backends/{id}/drain` and `…/undrain`.
@@ -55,6 +67,13 @@ impl Endpoint {
     pub(super) fn find(method: &Method, path: &str) -> Result<Self, NoRoute> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let endpoint = Self::at(path, query).ok_or(NoRoute::NotFound)?;
+        if endpoint == Self::Log {
+            return match *method {
+                Method::GET | Method::HEAD => Ok(endpoint),
+                Method::POST => Ok(Self::SetLog(text(query, "level"))),
+                _ => Err(NoRoute::Method("GET, HEAD, POST")),
+            };
+        }
         let changes = matches!(endpoint, Self::Reload | Self::SetDraining { .. });
         let allowed = match *method {
             Method::GET | Method::HEAD => !changes,
@@ -75,7 +94,11 @@ impl Endpoint {
             ["livez"] => Self::Live,
             ["readyz"] => Self::Ready,
             ["metrics"] => Self::Metrics,
+            ["metrics", "backends", id] if !id.is_empty() => Self::BackendMetrics(decoded(id)?),
+            ["api", "requests"] => Self::Requests(requests::query(query)),
+            ["api", "requests", id] if !id.is_empty() => Self::Request((*id).to_owned()),
             ["api", "config"] => Self::Config,
+            ["api", "log"] => Self::Log,
             ["api", "reload"] => Self::Reload,
             ["api", "backends"] => Self::Backends,
             ["api", "sessions"] => Self::Sessions(page(query)),
@@ -83,7 +106,7 @@ impl Endpoint {
             ["api", "explain", id] if !id.is_empty() => Self::Explain((*id).to_owned()),
             ["api", "backends", id, action @ ("drain" | "undrain")] if !id.is_empty() => {
                 Self::SetDraining {
-                    id: percent_decode_str(id).decode_utf8().ok()?.into_owned(),
+                    id: decoded(id)?,
                     draining: *action == "drain",
                 }
             }
@@ -95,6 +118,17 @@ impl Endpoint {
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Live | Self::Ready)
     }
+}
+
+fn decoded(id: &str) -> Option<String> {
+    Some(percent_decode_str(id).decode_utf8().ok()?.into_owned())
+}
+
+/// The value of `name`, where it has one.
+fn text(query: &str, name: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    let (_, value) = pairs.find(|(key, _)| key == name)?;
+    Some(value.into_owned()).filter(|value| !value.trim().is_empty())
 }
 
 /// What cannot be understood is as if it had not been asked.
@@ -156,6 +190,18 @@ mod tests {
         assert_eq!(drain, Ok(expected));
         let not_utf8 = Endpoint::find(&Method::POST, "/api/backends/%ff/undrain");
         assert_eq!(not_utf8, Err(NoRoute::NotFound));
+    }
+
+    #[test]
+    fn the_log_is_read_and_changed_at_one_path() {
+        let at = |method, path| Endpoint::find(&method, path);
+        assert_eq!(at(Method::GET, "/api/log?level=debug"), Ok(Endpoint::Log));
+        let debug = Endpoint::SetLog(Some("info,drover::fleet=debug".into()));
+        let path = "/api/log?level=info,drover::fleet%3Ddebug";
+        assert_eq!(at(Method::POST, path), Ok(debug));
+        assert_eq!(at(Method::POST, "/api/log"), Ok(Endpoint::SetLog(None)));
+        let allowed = Err(NoRoute::Method("GET, HEAD, POST"));
+        assert_eq!(at(Method::PUT, "/api/log"), allowed);
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn state(checked: bool, states: [&'static str; 2]) -> State {
         }),
         sessions: Sessions::new(&Config::default().limits),
         inflight: Inflight::new(),
+        requests: Recent::new(10),
         metrics: &METRICS,
     }
 }

@@ -20,7 +20,8 @@ use crate::server::drain::Inflight;
 use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
-use crate::telemetry::{self, BackendSample, FleetSample, Metrics, QueueSample};
+use crate::telemetry::labels::Configured;
+use crate::telemetry::{self, BackendSample, FleetSample, Metrics, QueueSample, Recent};
 
 /// Arguments of `drover serve`.
 #[derive(Args, Clone, Debug)]
@@ -96,6 +97,7 @@ pub(super) fn serve(
     let sessions = Sessions::new(&config.limits);
     let watched = Arc::clone(&sessions);
     Metrics::global().watch_sessions(move || watched.len());
+    let requests = Recent::new(config.telemetry.recent_requests);
 
     server::run(config, sockets, |conf| {
         let inflight = Inflight::new();
@@ -106,6 +108,7 @@ pub(super) fn serve(
             Arc::clone(&inflight),
             PingoraConnector::new(conf),
             Arc::clone(&sessions),
+            Arc::clone(&requests),
         );
         let reloader = source.map(|source| {
             let (config, fleet) = (Arc::clone(&current), Arc::clone(&fleet));
@@ -117,6 +120,7 @@ pub(super) fn serve(
             reload,
             fleet: Arc::clone(&fleet) as _,
             sessions: Arc::clone(&sessions),
+            requests,
             inflight: Arc::clone(&inflight),
             metrics: Metrics::global(),
         };
@@ -170,11 +174,28 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
         let count: usize = namesakes.map(|b| b.inflight()).sum();
         (backend.inflight() + count) as u64
     };
-    let sample = |backend: &Arc<Backend>| BackendSample {
-        backend: backend.id().as_str().into(),
-        state: backend.state().as_str(),
-        states: STATES,
-        inflight: inflight(backend),
+    let text = |text: Option<&str>| text.unwrap_or_default().into();
+    let sample = |backend: &Arc<Backend>| {
+        let name = backend.id().as_str();
+        for took in backend.take_idle_times() {
+            Metrics::global().cancel_idle(Configured::name(name), took);
+        }
+        let facts = backend.facts();
+        BackendSample {
+            backend: name.into(),
+            pool: backend.pool().into(),
+            state: backend.state().as_str(),
+            states: STATES,
+            is_draining: backend.draining(),
+            inflight: inflight(backend),
+            slots: backend.slots(),
+            busy_slots: facts.busy_slots(),
+            kv_used: backend.kv_used(),
+            n_ctx: facts.n_ctx,
+            build: text(facts.build.as_deref()),
+            model: text(facts.model_alias.as_deref()),
+            profile: text(backend.profile()),
+        }
     };
     fleet.backends().iter().map(sample).collect()
 }

@@ -65,6 +65,37 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     budget: &TurnBudget,
     outcome: &mut Outcome,
 ) -> Result<Done, Stopped> {
+    let done = serve(exchange, lease, client, conversion, now, budget, outcome).await;
+    if was_closed(&done) {
+        lease.observe_cancel();
+    }
+    Ok(match done? {
+        Ended::AtItsEnd | Ended::Cancelled => Done::Complete,
+        Ended::NoGood => Done::Again,
+    })
+}
+
+/// Whether the backend was left while it may have been at work.
+fn was_closed(done: &Result<Ended, Stopped>) -> bool {
+    match done {
+        Ok(Ended::AtItsEnd) => false,
+        Ok(Ended::Cancelled | Ended::NoGood) | Err(Stopped::Gone) => true,
+        Err(Stopped::Fault(Fault::Transient(error) | Fault::Permanent(error))) => {
+            matches!(error, TurnError::Timeout { .. })
+        }
+        Err(Stopped::Fault(Fault::Misparsed(_))) => false,
+    }
+}
+
+async fn serve<C: Connector, D: Downstream>(
+    exchange: &Exchange<'_, C>,
+    lease: &Lease,
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+    now: &Continuation,
+    budget: &TurnBudget,
+    outcome: &mut Outcome,
+) -> Result<Ended, Stopped> {
     let encoding = Instant::now();
     let request = conversion.begin(target(lease), now.ask.as_ref());
     client.learn(conversion);
@@ -105,14 +136,11 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             fault => Stopped::Fault(fault),
         });
     }
-    Ok(match body.read(&mut connection).await? {
-        Ended::AtItsEnd => {
-            connection.release().await;
-            Done::Complete
-        }
-        Ended::Cancelled => Done::Complete,
-        Ended::NoGood => Done::Again,
-    })
+    let ended = body.read(&mut connection).await?;
+    if let Ended::AtItsEnd = ended {
+        connection.release().await;
+    }
+    Ok(ended)
 }
 
 /// What the backend of `lease` is, as far as requests depend on it.

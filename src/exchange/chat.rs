@@ -516,6 +516,7 @@ impl Conversion for ChatConversion {
                 .effects(usage.completion + hidden, self.told.calls > 0),
             usage,
             hidden,
+            calls: self.told.calls,
             attempts: self.accounting.attempts(self.attempt.chunks.usage()),
             stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),

@@ -62,6 +62,8 @@ pub struct Report {
     pub hidden: u64,
     /// Tokens of every attempt by itself, where a turn can have several.
     pub attempts: Vec<Usage>,
+    /// Tool calls the client has got.
+    pub calls: u32,
     /// Why the (first) choice ended.
     pub stop: Option<Stop>,
     /// Timings of the last attempt.

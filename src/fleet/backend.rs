@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use super::FleetError;
 use super::admission::{Pace, Queue};
 use super::breaker::{Breaker, Changed, Patience};
+use super::cancelled::Cancelled;
 use super::comeback::Comeback;
 use super::facts::Facts;
 use super::lease::Place;
@@ -310,6 +311,28 @@ impl Backend {
         self.observe(Observation::Served, "");
     }
 
+    /// Tells that a request to it was closed before its end: the slot should soon be idle.
+    pub fn observe_cancel(&self) {
+        self.live.cancelled.begin();
+    }
+
+    /// How long it has taken to come to rest after requests were closed, since this was last asked.
+    pub fn take_idle_times(&self) -> Vec<Duration> {
+        self.live.cancelled.take()
+    }
+
+    /// Share of its KV cache that held tokens when its slots were last read, from 0 to 1.
+    pub fn kv_used(&self) -> Option<f64> {
+        let facts = self.live.facts.load();
+        let slots = match self.kv {
+            KvLayout::Unified => 1,
+            KvLayout::Auto | KvLayout::Split => u64::from(facts.total_slots?),
+        };
+        let capacity = facts.n_ctx? * slots;
+        let used = facts.kv_tokens.unwrap_or(0) as f64;
+        (capacity > 0 && facts.idle_slots.is_some()).then(|| (used / capacity as f64).min(1.0))
+    }
+
     /// Takes an observation in; `why` is told to people if it changes the state.
     pub(super) fn observe(&self, observation: Observation, why: &str) -> Option<Transition> {
         let mut health = self.live.health.lock();
@@ -336,6 +359,11 @@ impl Backend {
     /// Hash of its name.
     pub(super) fn key(&self) -> u64 {
         self.key
+    }
+
+    /// Requests that were closed, until their slots are idle.
+    pub(super) fn cancelled(&self) -> &Cancelled {
+        &self.live.cancelled
     }
 
     /// When it was away.

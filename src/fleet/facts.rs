@@ -34,6 +34,8 @@ pub struct Facts {
     pub speculative: Option<bool>,
     /// Slots without work when `/slots` was last read.
     pub idle_slots: Option<u32>,
+    /// Tokens that the slots held then, at work or not; none before the first task.
+    pub kv_tokens: Option<u64>,
 }
 
 /// `chat_template_caps` of `/props`; `None` where the server does not say.
@@ -104,6 +106,8 @@ struct Slot {
     n_ctx: Option<u64>,
     speculative: Option<bool>,
     is_processing: bool,
+    /// What it holds: the prompt and what was generated from it.
+    n_prompt_tokens: Option<u64>,
 }
 
 impl Facts {
@@ -134,7 +138,13 @@ impl Facts {
             has_metrics_endpoint: props.endpoint_metrics,
             speculative: self.speculative.filter(|_| same),
             idle_slots: self.idle_slots.filter(|_| same),
+            kv_tokens: self.kv_tokens.filter(|_| same),
         })
+    }
+
+    /// Slots at work when `/slots` was last read.
+    pub fn busy_slots(&self) -> Option<u32> {
+        Some(self.total_slots?.saturating_sub(self.idle_slots?))
     }
 
     /// These facts with what `/slots` says now.
@@ -149,6 +159,10 @@ impl Facts {
             n_ctx: slots.iter().filter_map(|s| s.n_ctx).min().or(self.n_ctx),
             total_slots: Some(count(slots.len())),
             idle_slots: Some(count(slots.iter().filter(|s| !s.is_processing).count())),
+            kv_tokens: slots
+                .iter()
+                .filter_map(|s| s.n_prompt_tokens)
+                .reduce(|a, b| a + b),
             speculative: (!said.is_empty()).then(|| said.contains(&true)),
             ..self.clone()
         })
@@ -181,6 +195,20 @@ mod tests {
         let facts = facts.with_slots(SLOTS).unwrap();
         assert_eq!((facts.idle_slots, facts.speculative), (Some(1), Some(true)));
         assert_eq!(facts.with_props(PROPS).unwrap(), facts);
+    }
+
+    #[test]
+    fn what_the_slots_hold_is_counted() {
+        let slots = br#"[{"id":0,"n_ctx":2048,"is_processing":true,"n_prompt_tokens":76},
+            {"id":1,"n_ctx":2048,"is_processing":false}]"#;
+        let facts = Facts::default().with_slots(slots).unwrap();
+        assert_eq!(
+            facts.kv_tokens,
+            Some(76),
+            "one has had a task, the other has not"
+        );
+        let facts = Facts::default().with_slots(SLOTS).unwrap();
+        assert_eq!(facts.kv_tokens, None, "an older build does not say");
     }
 
     #[test]

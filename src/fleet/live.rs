@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::admission::{Pace, Queue};
 use super::breaker::Breaker;
+use super::cancelled::Cancelled;
 use super::comeback::Comeback;
 use super::facts::Facts;
 use super::resolve::Addresses;
@@ -39,6 +40,7 @@ pub(super) struct Live {
     /// Who waits for its places.
     pub(super) queue: Mutex<Option<Arc<Queue>>>,
     pub(super) comeback: Comeback,
+    pub(super) cancelled: Cancelled,
 }
 
 impl Live {
@@ -59,6 +61,7 @@ impl Live {
             suspect: AtomicBool::new(false),
             queue: Mutex::default(),
             comeback: Comeback::new(),
+            cancelled: Cancelled::default(),
         }
     }
 }

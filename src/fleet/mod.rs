@@ -7,6 +7,7 @@
 mod admission;
 mod backend;
 mod breaker;
+mod cancelled;
 mod comeback;
 mod decision;
 mod facts;

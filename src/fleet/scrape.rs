@@ -69,10 +69,13 @@ fn note_change(backend: &Backend, now: &Facts) {
 /// Reads `/slots` into the facts of `backend`; what cannot be read leaves them as they are.
 pub(super) async fn read_slots(probe: &dyn Probe, backend: &Backend, patience: Duration) {
     let path = question(backend, "/slots");
+    let (asked, inflight) = (Instant::now(), backend.inflight());
     if let Ok(Ok(reply)) = timeout(patience, probe.get(backend, &path)).await
         && reply.status == 200
         && let Ok(facts) = backend.facts().with_slots(&reply.body)
     {
+        let busy = facts.busy_slots().unwrap_or(0) as usize;
+        backend.cancelled().looked(asked, busy, inflight);
         backend.set_facts(facts);
     }
 }
@@ -114,12 +117,11 @@ impl SlotsClock {
 
     /// Whether to read now; counts as read if so.
     ///
-    /// A sleeping server would be woken by it, and one whose slots were all idle and which has got
+    /// `is_used`: it has requests from us, or had one that may not have ended. A sleeping server would be woken by it, and one whose slots were all idle and which has got
     /// nothing from us since is left alone, so that it can fall asleep.
-    pub(super) fn due(&mut self, now: Instant, facts: &Facts, inflight: usize) -> bool {
+    pub(super) fn due(&mut self, now: Instant, facts: &Facts, is_used: bool) -> bool {
         let allowed = facts.has_slots_endpoint != Some(false) && !facts.is_sleeping;
-        let quiet =
-            inflight == 0 && facts.idle_slots.is_some() && facts.idle_slots == facts.total_slots;
+        let quiet = !is_used && facts.busy_slots() == Some(0);
         let waited = self.last.is_none_or(|last| now - last >= self.every);
         let due = allowed && !quiet && waited;
         if due {
@@ -147,7 +149,7 @@ mod tests {
         let start = Instant::now();
         let read: Vec<u64> = (0..6000)
             .step_by(100)
-            .filter(|ms| clock.due(start + Duration::from_millis(*ms), &facts(Some(1)), 1))
+            .filter(|ms| clock.due(start + Duration::from_millis(*ms), &facts(Some(1)), true))
             .collect();
         assert_eq!(read, [0, 1500, 3000, 4500]);
     }
@@ -155,22 +157,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn leaves_sleeping_quiet_and_closed_servers_alone() {
         let now = Instant::now();
-        let due = |facts: &Facts, inflight| {
-            SlotsClock::new(Duration::from_secs(2)).due(now, facts, inflight)
+        let due = |facts: &Facts, is_used| {
+            SlotsClock::new(Duration::from_secs(2)).due(now, facts, is_used)
         };
-        assert!(due(&facts(None), 0), "never read");
-        assert!(due(&facts(Some(1)), 0), "was busy when last read");
-        assert!(!due(&facts(Some(2)), 0), "was idle and got nothing since");
-        assert!(due(&facts(Some(2)), 1), "got something since");
+        assert!(due(&facts(None), false), "never read");
+        assert!(due(&facts(Some(1)), false), "was busy when last read");
+        assert!(
+            !due(&facts(Some(2)), false),
+            "was idle and got nothing since"
+        );
+        assert!(due(&facts(Some(2)), true), "got something since");
         let sleeping = Facts {
             is_sleeping: true,
             ..facts(None)
         };
-        assert!(!due(&sleeping, 1));
+        assert!(!due(&sleeping, true));
         let closed = Facts {
             has_slots_endpoint: Some(false),
             ..facts(None)
         };
-        assert!(!due(&closed, 1));
+        assert!(!due(&closed, true));
     }
 }

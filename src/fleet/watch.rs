@@ -70,7 +70,8 @@ async fn round(
             // An ejection may have ended.
             backend.offer_place();
             let facts = backend.facts();
-            if facts_are_fresh && slots.due(Instant::now(), &facts, backend.inflight()) {
+            let is_used = backend.inflight() > 0 || backend.cancelled().pending().is_some();
+            if facts_are_fresh && slots.due(Instant::now(), &facts, is_used) {
                 read_slots(probe, backend, patience).await;
             }
         }

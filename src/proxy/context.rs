@@ -17,7 +17,7 @@ use crate::server::drain::InflightGuard;
 use crate::server::head;
 use crate::session::{SessionId, Visit};
 use crate::telemetry::access_log::{ClientText, Record};
-use crate::telemetry::labels::Dialect as Label;
+use crate::telemetry::labels::{Dialect as Label, Operation};
 use crate::turn::TurnError;
 
 pub(super) use crate::exchange::Gone;
@@ -32,6 +32,8 @@ pub struct Context {
     pub(super) record: Option<Record>,
     pub(super) principal: Option<String>,
     pub(super) pool: Option<Arc<str>>,
+    /// What is asked for, and the configured pattern that its model's name matched.
+    pub(super) generates: Option<(Operation, Arc<str>)>,
     /// The session, where the request has one.
     pub(super) session: Option<SessionId>,
     /// The stay in it, of a turn.
@@ -75,6 +77,7 @@ impl Context {
             record: None,
             principal: None,
             pool: None,
+            generates: None,
             session: None,
             visit: None,
             native: None,

@@ -14,7 +14,7 @@ use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
 use super::{Shared, admission, auth, errors, loops, selection, sessions, shaping};
 use crate::config::{Config, Preset};
-use crate::dialect::relay::Relay;
+use crate::dialect::relay::{Kind as RelayKind, Relay};
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
     self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards,
@@ -24,7 +24,7 @@ use crate::fleet::{Pool, Wish};
 use crate::guard::preset;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
-use crate::telemetry::labels::{Configured, Stage};
+use crate::telemetry::labels::{Configured, Operation, Stage};
 use crate::turn::TurnError;
 
 /// Longest model name in bytes: every chunk of a stream repeats it.
@@ -102,7 +102,8 @@ fn prepare(
         ExchangeKind::Turn(dialect) => {
             let turn = dialect.decode(&body)?;
             let stream = turn.stream;
-            let pool = pool(shared, config, ctx, &turn.model, stream)?;
+            let (pool, pattern) = pool(shared, config, ctx, &turn.model, stream)?;
+            ctx.generates = Some((Operation::Chat, pattern));
             sessions::begin(shared, config, session, ctx, &turn);
             let wish = selection::wish(config, &pool, ctx.visit.as_ref(), &turn);
             let (id, model) = (ctx.id.clone(), turn.model.clone());
@@ -124,7 +125,7 @@ fn prepare(
         }
         ExchangeKind::CountTokens => {
             let turn = Dialect::Anthropic.decode(&body)?;
-            let pool = pool(shared, config, ctx, &turn.model, false)?;
+            let (pool, _) = pool(shared, config, ctx, &turn.model, false)?;
             sessions::count(shared, config, session, ctx, &turn);
             Ok((
                 pool,
@@ -140,7 +141,8 @@ fn prepare(
         ExchangeKind::Relay(kind) => {
             let relay = Relay::decode(kind, &body)?;
             let stream = relay.stream;
-            let pool = pool(shared, config, ctx, &relay.model, stream)?;
+            let (pool, pattern) = pool(shared, config, ctx, &relay.model, stream)?;
+            ctx.generates = Some((operation(kind), pattern));
             sessions::relay(shared, config, session, ctx, &relay);
             Ok((
                 pool,
@@ -163,20 +165,20 @@ fn preset(config: &Config, session: &Session, ctx: &Context, pool: &Pool) -> Pre
     preset::resolve(config, sources)
 }
 
-/// The pool that serves `model`, if the key may use it.
+/// The pool that serves `model`, if the key may use it, and the pattern that says so.
 fn pool(
     shared: &Shared,
     config: &Config,
     ctx: &mut Context,
     model: &str,
     stream: bool,
-) -> Result<Arc<Pool>, TurnError> {
+) -> Result<(Arc<Pool>, Arc<str>), TurnError> {
     if let Some(record) = &mut ctx.record {
         record.model = Some(ClientText::new(model));
         record.stream = stream;
     }
     let unknown = || TurnError::UnknownModel(ClientText::new(model).to_string());
-    let (pool, _) = shared.fleet.resolve(model).ok_or_else(unknown)?;
+    let (pool, pattern) = shared.fleet.resolve(model).ok_or_else(unknown)?;
     if model.len() > LONGEST_MODEL {
         let message = format!("the name of the model exceeds {LONGEST_MODEL} bytes");
         return Err(TurnError::bad_field("model", message));
@@ -188,7 +190,14 @@ fn pool(
         )));
     }
     ctx.pool = Some(pool.name().into());
-    Ok(pool)
+    Ok((pool, pattern))
+}
+
+fn operation(kind: RelayKind) -> Operation {
+    match kind {
+        RelayKind::Completion => Operation::TextCompletion,
+        RelayKind::Embedding => Operation::Embeddings,
+    }
 }
 
 fn unix_seconds() -> u64 {

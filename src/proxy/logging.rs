@@ -3,15 +3,17 @@
 use pingora_core::Error;
 use pingora_proxy::Session;
 
+use super::Shared;
 use super::context::Context;
 use crate::exchange::End;
 use crate::guard::intervention;
 use crate::telemetry::labels::{Configured, Outcome, Stage, TokenKind};
+use crate::telemetry::metrics::GenAiRequest;
 use crate::telemetry::{Metrics, access_log::Record};
 use crate::turn::{Stop, TurnError};
 
 /// Called exactly once a request, by Pingora's `logging` phase.
-pub(super) fn finish(session: &Session, error: Option<&Error>, ctx: &mut Context) {
+pub(super) fn finish(shared: &Shared, session: &Session, error: Option<&Error>, ctx: &mut Context) {
     // A connection that brought no request has nothing to log.
     let Some(mut record) = ctx.record.take() else {
         return;
@@ -34,6 +36,7 @@ pub(super) fn finish(session: &Session, error: Option<&Error>, ctx: &mut Context
     record.outcome = outcome(ctx, &record, error.is_some());
     count(ctx, &record);
     record.emit();
+    shared.requests.push(record);
 }
 
 fn exchange(ctx: &Context, record: &mut Record) {
@@ -109,6 +112,16 @@ fn count(ctx: &Context, record: &Record) {
     if record.outcome == Outcome::ClientGone {
         metrics.client_disconnect();
     }
+    if let Some((operation, model)) = &ctx.generates {
+        metrics.gen_ai(GenAiRequest {
+            operation: *operation,
+            model: Configured::name(model),
+            outcome: record.outcome,
+            took: record.total,
+            ttft: record.ttft,
+            usage: ctx.report.usage,
+        });
+    }
     let Some(done) = &ctx.exchanged else { return };
     for why in &done.attempts {
         metrics.attempt(*why);
@@ -136,6 +149,7 @@ fn count(ctx: &Context, record: &Record) {
     metrics.tokens(pool, TokenKind::Cached, usage.cached);
     metrics.tokens(pool, TokenKind::Output, usage.completion);
     metrics.tokens(pool, TokenKind::Hidden, ctx.report.hidden);
+    metrics.tool_calls(pool, ctx.report.calls);
     if done.end == End::Complete && ctx.report.unguarded {
         metrics.guard_not_evaluated();
     }

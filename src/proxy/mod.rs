@@ -142,7 +142,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        logging::finish(session, error, ctx);
+        logging::finish(&self.shared, session, error, ctx);
     }
 }
 

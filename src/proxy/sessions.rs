@@ -34,6 +34,9 @@ pub(super) fn begin(
     let transcript = Transcript::read(turn, agent, &opener);
     let visit = shared.sessions.begin(&key, transcript, Instant::now());
     Metrics::global().session_source(key.source);
+    if visit.is_retry {
+        Metrics::global().client_retry();
+    }
     ctx.session = Some(visit.session());
     let asked = Asked {
         rate: visit.rate,

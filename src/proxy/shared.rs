@@ -9,6 +9,7 @@ use crate::exchange::PingoraConnector;
 use crate::fleet::Fleet;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
+use crate::telemetry::Recent;
 
 /// See the module's documentation.
 pub struct Shared {
@@ -21,6 +22,8 @@ pub struct Shared {
     pub connector: PingoraConnector,
     /// What is remembered between requests.
     pub sessions: Arc<Sessions>,
+    /// The last requests.
+    pub requests: Arc<Recent>,
 }
 
 impl Shared {
@@ -31,6 +34,7 @@ impl Shared {
         inflight: Arc<Inflight>,
         connector: PingoraConnector,
         sessions: Arc<Sessions>,
+        requests: Arc<Recent>,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
@@ -38,6 +42,7 @@ impl Shared {
             inflight,
             connector,
             sessions,
+            requests,
         })
     }
 

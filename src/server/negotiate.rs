@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::head;
 use crate::config::Config;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, heartbeat};
 
 /// No HTTP/1 method begins like the preface; the nearest is `PROPFIND`.
 const PREFACE_START: &[u8; 3] = b"PRI";
@@ -69,6 +69,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Negotiate<A> {
         mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
+        heartbeat::watch_this_thread(Metrics::global());
         let Ok(_place) = self.places.try_acquire() else {
             Metrics::global().connection_refused();
             return None;

@@ -78,6 +78,11 @@ impl Recent {
 }
 
 impl InterventionView {
+    /// The request it was done in.
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
     fn of(done: &Done) -> Self {
         Self {
             at: humantime::format_rfc3339_millis(done.at).to_string(),

@@ -49,6 +49,18 @@ label! {
 }
 
 label! {
+    /// What a request asks for, in the words of OpenTelemetry's `gen_ai.operation.name`.
+    Operation {
+        /// A turn of a conversation.
+        Chat = "chat",
+        /// Completion of a text.
+        TextCompletion = "text_completion",
+        /// Embeddings.
+        Embeddings = "embeddings",
+    }
+}
+
+label! {
     /// What came of loading the configuration anew.
     Reload {
         /// It is in effect.
@@ -170,6 +182,10 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    fn texts<T: Copy>(values: &[T], text: impl Fn(T) -> &'static str) -> Vec<&'static str> {
+        values.iter().map(|value| text(*value)).collect()
+    }
+
     fn assert_label_texts(texts: &[&str]) {
         let distinct: HashSet<_> = texts.iter().collect();
         assert_eq!(
@@ -187,21 +203,13 @@ mod tests {
 
     #[test]
     fn label_texts_are_distinct_snake_case() {
-        assert_label_texts(&Dialect::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
-        assert_label_texts(&Outcome::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
-        assert_label_texts(&Why::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
-        assert_label_texts(
-            &TokenKind::ALL
-                .iter()
-                .map(|v| v.as_str())
-                .collect::<Vec<_>>(),
-        );
-        assert_label_texts(&Stage::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
-        assert_label_texts(
-            &AbortCause::ALL
-                .iter()
-                .map(|v| v.as_str())
-                .collect::<Vec<_>>(),
-        );
+        assert_label_texts(&texts(Dialect::ALL, Dialect::as_str));
+        assert_label_texts(&texts(Outcome::ALL, Outcome::as_str));
+        assert_label_texts(&texts(Operation::ALL, Operation::as_str));
+        assert_label_texts(&texts(Reload::ALL, Reload::as_str));
+        assert_label_texts(&texts(Why::ALL, Why::as_str));
+        assert_label_texts(&texts(TokenKind::ALL, TokenKind::as_str));
+        assert_label_texts(&texts(Stage::ALL, Stage::as_str));
+        assert_label_texts(&texts(AbortCause::ALL, AbortCause::as_str));
     }
 }

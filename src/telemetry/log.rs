@@ -7,9 +7,10 @@ use std::fmt;
 use std::io;
 
 use thiserror::Error;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_log::{LogTracer, log};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{
     DefaultFields, Format, FormatEvent, FormatFields, JsonFields, Writer,
 };
@@ -18,6 +19,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::access_log;
+use super::level::Level;
 use crate::config::LogFormat;
 
 /// Environment variable that replaces `telemetry.level` with filter directives, for example
@@ -51,42 +53,20 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
         Ok(value) if !value.trim().is_empty() => value,
         _ => level.to_owned(),
     };
-    let filter = filter(&directives)?;
+    let (level, filter) = Level::new(directives)?;
     LogTracer::builder()
         .with_max_level(log::LevelFilter::Info)
         .init()
         .map_err(|_| LogError::Installed)?;
     let subscriber = subscriber(format, filter, Split);
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Installed)
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Installed)?;
+    level.install();
+    Ok(())
 }
 
-fn filter(directives: &str) -> Result<EnvFilter, LogError> {
-    let directives = directives.trim();
-    let expanded = match directives.parse::<LevelFilter>() {
-        Ok(LevelFilter::OFF) => "off".to_owned(),
-        Ok(level) => {
-            let libraries = level.min(LevelFilter::WARN);
-            format!("{libraries},drover={level},{}=info", access_log::TARGET)
-        }
-        // A filter would take a misspelt level for the name of a module.
-        Err(_) if !directives.contains(['=', ',']) => {
-            return Err(LogError::Level {
-                directives: directives.to_owned(),
-                reason: "no level: error, warn, info, debug, trace or off".to_owned(),
-            });
-        }
-        Err(_) => format!("{}=info,{directives}", access_log::TARGET),
-    };
-    EnvFilter::builder()
-        .parse(&expanded)
-        .map_err(|e| LogError::Level {
-            directives: directives.to_owned(),
-            reason: e.to_string(),
-        })
-}
-
-fn subscriber<W>(format: LogFormat, filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<F, W>(format: LogFormat, filter: F, writer: W) -> impl Subscriber + Send + Sync
 where
+    F: Layer<Registry> + Send + Sync,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let lines = match format {
@@ -110,7 +90,7 @@ where
 fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
     let wire = ["h2", "rustls", "tokio"];
     let root = metadata.target().split("::").next().unwrap_or_default();
-    *metadata.level() <= Level::INFO || !wire.contains(&root)
+    *metadata.level() <= tracing::Level::INFO || !wire.contains(&root)
 }
 
 struct JsonLines(Format<tracing_subscriber::fmt::format::Json>);
@@ -207,6 +187,7 @@ mod tests {
     use super::*;
     use crate::telemetry::access_log::Record;
     use crate::telemetry::labels::Dialect;
+    use crate::telemetry::level::filter;
     use parking_lot::Mutex;
     use std::sync::Arc;
 
@@ -291,11 +272,26 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_level_is_an_error_that_names_it() {
-        let error = filter("drover=loud").unwrap_err().to_string();
-        assert!(error.contains("drover=loud"), "{error}");
-        assert!(filter("inof").is_err());
-        assert!(filter("info").is_ok());
-        assert!(filter("warn,drover::fleet=debug").is_ok());
+    fn the_level_changes_while_the_process_runs() {
+        let buffer = Buffer::default();
+        let (level, filter) = Level::new("info".to_owned()).unwrap();
+        let subscriber = subscriber(LogFormat::Text, filter, buffer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let say = |text: &str| tracing::debug!(target: "drover::x", "{text}");
+            say("first");
+            level.set("debug").unwrap();
+            say("second");
+            assert!(level.set("loud").is_err());
+            assert_eq!(level.now(), "debug");
+            say("third");
+            level.reset().unwrap();
+            say("fourth");
+            assert_eq!(level.now(), "info");
+            record().emit();
+        });
+        let lines = String::from_utf8(buffer.0.lock().clone()).unwrap();
+        let said = ["first", "second", "third", "fourth"].map(|text| lines.contains(text));
+        assert_eq!(said, [false, true, true, false], "{lines}");
+        assert_eq!(lines.lines().count(), 3, "access lines go on: {lines}");
     }
 }

@@ -4,10 +4,15 @@
 //! generated text and secrets have no field to go to.
 
 pub mod access_log;
+mod client_text;
 mod fleet_gauges;
+pub mod heartbeat;
 pub mod labels;
+pub mod level;
 pub mod log;
 pub mod metrics;
+pub mod recent;
 
 pub use fleet_gauges::{BackendSample, FleetSample, QueueSample};
 pub use metrics::Metrics;
+pub use recent::Recent;

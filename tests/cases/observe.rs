@@ -136,24 +136,176 @@ async fn tokens_attempts_and_times_are_counted() {
 #[tokio::test]
 async fn clients_cannot_make_series() {
     let backend = Backend::start().await;
-    let gateway = Setup::to(&[&backend]).start().await;
-    let ask = async |n: usize| {
-        gateway
-            .ask(&chat(json!({"model": format!("evil-{n}"), "stream": true})))
-            .await;
-        gateway.ask(&get(&format!("/x{n}"))).await;
+    let keys: Vec<_> = (0..8)
+        .map(|n| json!({"name": format!("team{n}"), "key": format!("evil-key-{n}")}))
+        .collect();
+    let gateway = Setup::to(&[&backend])
+        .set("auth.keys", json!(keys))
+        .start()
+        .await;
+    let hammer = async |n: usize| {
+        let key = format!("Bearer evil-key-{}", n % 10);
+        let session = format!("evil-session-{n}");
+        let request = |request: Request| {
+            let request = request.header("Authorization", &key);
+            request
+                .header("X-Session-Id", &session)
+                .header("User-Agent", &format!("evil-agent-{n}"))
+                .header("X-Request-Id", &format!("evil-request-{n}"))
+        };
+        let model = format!("evil-model-{n}");
+        let messages = json!([{"role": "user", "content": format!("evil-text-{n}")}]);
+        let body = json!({"model": model, "messages": messages, "stream": n.is_multiple_of(2)});
+        for asked in [
+            chat(body.clone()),
+            post("/v1/messages", body.to_string()),
+            post(
+                "/v1/responses",
+                json!({"model": model, "input": "evil"}).to_string(),
+            ),
+            post(
+                "/v1/embeddings",
+                json!({"model": model, "input": "evil"}).to_string(),
+            ),
+            get(&format!("/evil-path-{n}")),
+            get(&format!("/v1/models/{model}")),
+        ] {
+            gateway.ask(&request(asked)).await;
+        }
     };
-    let count = || async {
+    let series = || async {
         gateway.idle().await;
-        gateway.admin_get("/metrics").await.text().lines().count()
+        let text = gateway.admin_get("/metrics").await.text();
+        assert!(!text.contains("evil"), "{text}");
+        text.lines().count()
     };
-    for n in 0..3 {
-        ask(n).await;
+    // Every path, way to answer and key once, those without a key among them.
+    for n in 0..20 {
+        hammer(n).await;
     }
-    let before = count().await;
-    for n in 3..20 {
-        ask(n).await;
+    let before = series().await;
+    for n in 20..80 {
+        hammer(n).await;
     }
-    assert_eq!(count().await, before);
-    assert!(!gateway.admin_get("/metrics").await.text().contains("evil"));
+    assert_eq!(series().await, before);
+}
+
+#[tokio::test]
+async fn a_spike_leads_to_the_story_of_a_request() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    for _ in 0..3 {
+        gateway.ask(&stream()).await;
+    }
+    backend.then(Reply::error(500, "server_error", "Compute error."));
+    let failed = gateway.ask(&stream()).await;
+    gateway.access_line(id(&failed)).await;
+    gateway.idle().await;
+    let list = async |query: &str| {
+        let path = format!("/api/requests?{query}");
+        gateway.admin_get(&path).await.json()["requests"].clone()
+    };
+    let all = list("order=total").await;
+    let took = |line: &Value| line["total_ms"].as_u64().unwrap();
+    let lines = all.as_array().unwrap();
+    assert_eq!(lines.len(), 4);
+    assert!(lines.is_sorted_by(|a, b| took(a) >= took(b)), "{all}");
+    let wrong = list("outcome=upstream_error&from=0").await;
+    assert_eq!(wrong.as_array().unwrap().len(), 1, "{wrong}");
+    assert_eq!(wrong[0]["request_id"], id(&failed));
+    assert_eq!(list("from=99999999999999").await, json!([]));
+
+    let path = format!("/api/requests/{}", id(&failed));
+    let story = gateway.admin_get(&path).await.json();
+    assert_eq!(story["request"]["outcome"], "upstream_error", "{story}");
+    assert_eq!(story["explained"]["request"], id(&failed), "{story}");
+    assert_eq!(story["interventions"], json!([]));
+    assert_eq!(gateway.admin_get("/api/requests/nobody").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_backend_shows_itself_to_endpoint_pickers() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let text = gateway.admin_get("/metrics/backends/b0").await.text();
+    for name in ["running", "waiting"] {
+        let series = format!("vllm:num_requests_{name}{{model_name=");
+        assert!(text.contains(&series), "{series} in {text}");
+    }
+    assert!(text.contains("vllm:kv_cache_usage_perc{"), "{text}");
+    assert_eq!(gateway.admin_get("/metrics/backends/b1").await.status, 404);
+}
+
+#[tokio::test]
+async fn turns_are_counted_under_the_names_of_opentelemetry() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    gateway.ask(&stream()).await;
+    gateway.idle().await;
+    let labels = r#"gen_ai_operation_name="chat""#;
+    for (name, value) in [
+        ("gen_ai_server_request_duration_seconds_count", 1.0),
+        ("gen_ai_server_time_to_first_token_seconds_count", 1.0),
+        ("gen_ai_server_time_per_output_token_seconds_count", 1.0),
+        ("gen_ai_client_token_usage_sum", 15.0),
+    ] {
+        assert_eq!(gateway.metric(name, labels).await, value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_threads_that_serve_clients_are_watched() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    gateway.ask(&stream()).await;
+    eventually("a beat", || async {
+        let beats = gateway
+            .metric("drover_runtime_delay_seconds_count", "")
+            .await;
+        (beats > 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancelled_request_is_followed_until_its_slot_is_idle() {
+    let hangs = Reply::stream().event(&role()).event(&text("a")).hang();
+    let backend = Backend::replying(hangs).await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let mut client = gateway.connect().await;
+    client.send(&stream()).await;
+    backend.request(0).await;
+    client.answer().await.content().await;
+    drop(client);
+    eventually("the slot to be seen idle", || async {
+        let seen = gateway.metric("drover_cancel_idle_seconds_count", r#"backend="b0""#);
+        (seen.await == 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(
+        gateway
+            .metric("drover_upstream_aborts_total", r#"cause="client_gone""#)
+            .await,
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn the_log_level_changes_while_requests_go_on() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let shown = gateway.admin_get("/api/log").await.json();
+    assert_eq!(shown, json!({"level": "info", "configured": "info"}));
+    let answer = gateway.admin_post("/api/log?level=off").await;
+    assert_eq!(answer.json()["level"], "off");
+    let unlogged = gateway.ask(&stream()).await;
+    let wrong = gateway.admin_post("/api/log?level=loud").await;
+    assert_eq!(wrong.status, 400, "{}", wrong.text());
+    gateway.idle().await;
+    let back = gateway.admin_post("/api/log").await.json();
+    assert_eq!(back["level"], "info", "{back}");
+    let logged = gateway.ask(&stream()).await;
+    gateway.access_line(id(&logged)).await;
+    let lines = gateway.log().join("\n");
+    assert!(!lines.contains(id(&unlogged)), "{lines}");
 }

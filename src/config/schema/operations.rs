@@ -16,6 +16,8 @@ pub struct Telemetry {
     /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as
     /// `info,drover::fleet=debug`. The environment variable `DROVER_LOG` takes its place.
     pub level: String,
+    /// Requests whose access records `/api/requests` remembers, about 1 KiB each; 0 remembers none.
+    pub recent_requests: usize,
 }
 
 impl Default for Telemetry {
@@ -23,6 +25,7 @@ impl Default for Telemetry {
         Self {
             log: LogFormat::Json,
             level: "info".to_owned(),
+            recent_requests: 1000,
         }
     }
 }

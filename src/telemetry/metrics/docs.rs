@@ -1,0 +1,176 @@
+//! The reference page of the metrics, written from what is declared.
+
+use std::fmt::Write as _;
+
+use super::Metrics;
+use super::declare::Description;
+use crate::telemetry::labels::{
+    AbortCause, Dialect, Operation, Outcome, Reload, Stage, TokenKind, Why,
+};
+
+const HEAD: &str = "\
+# Metrics
+
+<!-- Generated from src/telemetry/metrics; `UPDATE_DOCS=1 cargo test --lib metrics` writes it. -->
+
+`GET /metrics` on the admin address, in the text format of Prometheus. Every label is bounded: by a fixed
+list, by the configuration, or by the number of backends. No name, key, path, session or text of a request
+becomes a label.
+
+From a spike to its requests: `GET /api/requests?order=ttft&from=…&to=…` lists the last requests with their
+ids, and `GET /api/requests/{id}` tells the story of one ([operations.md](operations.md)).
+
+`GET /metrics/backends/{name}` shows one backend as a model server, for endpoint pickers of Kubernetes'
+inference gateways, which llama-server itself has no names for: `vllm:num_requests_running`,
+`vllm:num_requests_waiting`, `vllm:kv_cache_usage_perc`, each with `model_name`.
+
+Beside these there are the usual `process_…` series: CPU, memory, file descriptors, threads.
+";
+
+/// Where the values of a label come from.
+enum Values {
+    /// This list.
+    Fixed(Vec<&'static str>),
+    /// In words.
+    Said(&'static str),
+}
+
+fn fixed<T: Copy>(all: &[T], text: impl Fn(T) -> &'static str) -> Values {
+    Values::Fixed(all.iter().map(|value| text(*value)).collect())
+}
+
+/// What a label may be; `None` for one that nobody has bounded.
+fn values(label: &str, metric: &str) -> Option<Values> {
+    use Values::{Fixed, Said};
+    Some(match label {
+        "dialect" => fixed(Dialect::ALL, Dialect::as_str),
+        "outcome" => fixed(Outcome::ALL, Outcome::as_str),
+        "error_type" => Said("empty, or an `outcome` other than `ok`"),
+        "why" => fixed(Why::ALL, Why::as_str),
+        "stage" => fixed(Stage::ALL, Stage::as_str),
+        "mode" => Fixed(vec!["act", "observe"]),
+        "reused" => Fixed(vec!["true", "false"]),
+        "kind" if metric == "drover_interventions_total" => {
+            Said("the kinds of interventions, see [guards.md](guards.md)")
+        }
+        "kind" => fixed(TokenKind::ALL, TokenKind::as_str),
+        "cause" if metric == "drover_upstream_aborts_total" => {
+            fixed(AbortCause::ALL, AbortCause::as_str)
+        }
+        "cause" => Said("causes of a changed prompt, see [context.md](context.md)"),
+        "result" if metric == "drover_config_reloads_total" => fixed(Reload::ALL, Reload::as_str),
+        "result" => Fixed(vec!["hit", "missing", "surplus"]),
+        "source" => Fixed(vec!["hdr", "meta", "fp"]),
+        "reason" if metric == "drover_queue_rejections_total" => {
+            Fixed(vec!["full", "share", "timeout"])
+        }
+        "reason" if metric == "drover_selections_total" => {
+            Said("reasons of a choice, see [fleet.md](fleet.md)")
+        }
+        "from" | "to" | "reason" => {
+            Said("rungs and reasons of loop protection, see [loops.md](loops.md)")
+        }
+        "class" => Fixed(vec!["interactive", "batch"]),
+        "state" => Fixed(vec!["unknown", "loading", "ready", "down"]),
+        "pool" => Said("`fleet.pools[].name`, or empty"),
+        "backend" => Said("`fleet.pools[].backends[].name`"),
+        "profile" => Said("`fleet.pools[].backends[].profile`"),
+        "build" | "model" => Said("as the backend reports it"),
+        "version" => Said("the running version"),
+        "gen_ai_operation_name" => fixed(Operation::ALL, Operation::as_str),
+        "gen_ai_provider_name" => Fixed(vec!["llama.cpp"]),
+        "gen_ai_request_model" => Said("the matched entry of `fleet.pools[].models`"),
+        "gen_ai_token_type" => Fixed(vec!["input", "output"]),
+        _ => return None,
+    })
+}
+
+/// The whole page in Markdown.
+///
+/// # Errors
+/// When the series cannot be declared.
+pub fn markdown() -> prometheus::Result<String> {
+    let metrics = Metrics::new()?;
+    let mut page = HEAD.to_owned();
+    let mut chapters: Vec<&str> = Vec::new();
+    for series in &metrics.described {
+        if !chapters.contains(&series.chapter) {
+            chapters.push(series.chapter);
+        }
+    }
+    for chapter in chapters {
+        let _ = write!(page, "\n## {chapter}\n");
+        let own = metrics.described.iter().filter(|s| s.chapter == chapter);
+        own.for_each(|series| describe(&mut page, series));
+    }
+    Ok(page)
+}
+
+fn describe(page: &mut String, series: &Description) {
+    let Description {
+        name, kind, help, ..
+    } = series;
+    let _ = write!(page, "\n### {name}\n\n{kind}. {help}\n");
+    if !series.labels.is_empty() {
+        page.push('\n');
+    }
+    for label in &series.labels {
+        let _ = writeln!(page, "* `{label}`: {}", said(values(label, name)));
+    }
+    if !series.buckets.is_empty() {
+        let bounds: Vec<String> = series.buckets.iter().map(f64::to_string).collect();
+        let _ = write!(page, "\nBuckets: {}\n", bounds.join(", "));
+    }
+}
+
+fn said(values: Option<Values>) -> String {
+    match values {
+        Some(Values::Fixed(names)) => {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            names.join(", ")
+        }
+        Some(Values::Said(text)) => text.to_owned(),
+        None => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metrics_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        let page = markdown().unwrap();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == page,
+            "docs/metrics.md is stale: UPDATE_DOCS=1 cargo test --lib metrics"
+        );
+    }
+
+    #[test]
+    fn every_label_is_known_to_be_bounded() {
+        for series in Metrics::new().unwrap().described {
+            for label in &series.labels {
+                let known = values(label, &series.name);
+                assert!(known.is_some(), "{label} of {}", series.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_series_says_what_it_is() {
+        for series in Metrics::new().unwrap().described {
+            assert!(
+                series.help.ends_with('.'),
+                "{}: {}",
+                series.name,
+                series.help
+            );
+        }
+    }
+}
