@@ -7,6 +7,7 @@ pub mod dialect;
 pub mod exchange;
 pub mod fleet;
 pub mod guard;
+pub mod policy;
 pub mod proxy;
 pub mod server;
 pub mod session;
