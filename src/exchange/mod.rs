@@ -20,6 +20,8 @@ mod gate;
 mod guards;
 mod ladder;
 mod overhead;
+mod policy_gate;
+mod policy_turn;
 mod relay;
 mod shaping;
 mod sink;
@@ -47,6 +49,7 @@ pub use conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
 pub use count::CountConversion;
 pub use guards::Guards;
 pub use overhead::Overhead;
+pub use policy_turn::PolicyReport;
 pub use relay::RelayConversion;
 pub use shaping::Shaping;
 

@@ -33,7 +33,7 @@ pub struct Engine {
     pub(super) captures: BTreeSet<String>,
     profiles: BTreeMap<String, (Vec<usize>, Mode)>,
     profile: Option<String>,
-    /// The working directory of sessions that name none.
+    /// The working directory of every session.
     pub root: Option<String>,
     /// Blocked calls a turn tells its model about.
     pub max_denials: u32,

@@ -15,8 +15,8 @@ pub struct Source {
     /// Profile in force for every turn, besides those of its key, its pool and `x-drover-profile`; null
     /// is none. Profiles add up: a further one can only tighten.
     pub profile: Option<String>,
-    /// The working directory of sessions that name none, neither by `x-drover-root` nor in what the
-    /// client says of its environment; null leaves it unknown.
+    /// The working directory of every session; null: what `x-drover-root` says, else what the client
+    /// tells its model of its environment.
     pub root: Option<String>,
     /// Tools by class, as names or globs: `{shell: ["my_shell*"]}`. Classes are `shell`, `write`, `read`,
     /// `agent`, `memory`, `control` and `other`; those of the common agents are known.

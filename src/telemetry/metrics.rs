@@ -63,6 +63,7 @@ pub struct Metrics {
     guard_not_evaluated: IntCounter,
     loop_transitions: IntCounterVec,
     prefix_breaks: IntCounterVec,
+    policy_decisions: IntCounterVec,
     overhead: HistogramVec,
     upstream_aborts: IntCounterVec,
     client_disconnects: IntCounter,
@@ -161,6 +162,11 @@ impl Metrics {
                  prefix cache once, by cause.",
                 &["cause"],
             )?,
+            policy_decisions: declare.counters(
+                "drover_policy_decisions_total",
+                "What policy decided, by rule (`-`: a call that no rule had anything to say about) and mode.",
+                &["rule", "decision", "mode"],
+            )?,
             overhead: declare.histograms(
                 "drover_overhead_seconds",
                 "Own time of the gateway, by stage; waiting for clients and backends is not in it.",
@@ -209,6 +215,18 @@ impl Metrics {
             session_count: declare.session_count()?,
             registry,
         })
+    }
+
+    /// Counts a decision of policy; `rule` is an id of the configuration.
+    pub fn policy_decision(
+        &self,
+        rule: Configured<'_>,
+        decision: &'static str,
+        mode: &'static str,
+    ) {
+        self.policy_decisions
+            .with_label_values(&[rule.as_str(), decision, mode])
+            .inc();
     }
 
     /// Counts a finished request and its duration.

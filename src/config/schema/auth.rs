@@ -36,6 +36,8 @@ pub struct ApiKey {
     pub pools: Vec<String>,
     /// Guard preset of this key's turns; null: that of the pool.
     pub guard: Option<Preset>,
+    /// Policy profile of this key's turns, besides those of its pool and of `x-drover-profile`.
+    pub policy: Option<String>,
     /// What requests with this key may choose for themselves.
     pub may_select: MaySelect,
     digest: Option<[u8; 32]>,
@@ -95,6 +97,9 @@ struct ApiKeyTable {
     /// Guard preset of this key's turns; null: that of the pool.
     #[serde(default)]
     guard: Option<Preset>,
+    /// Policy profile of this key's turns, besides those of its pool and of `x-drover-profile`.
+    #[serde(default)]
+    policy: Option<String>,
     /// What requests with this key may choose for themselves.
     #[serde(default)]
     may_select: MaySelect,
@@ -136,6 +141,7 @@ impl TryFrom<ApiKeyTable> for ApiKey {
             source,
             pools: table.pools,
             guard: table.guard,
+            policy: table.policy,
             may_select: table.may_select,
             digest: None,
         })
@@ -152,6 +158,7 @@ impl From<ApiKey> for ApiKeyTable {
             key_file: None,
             pools: key.pools,
             guard: key.guard,
+            policy: key.policy,
             may_select: key.may_select,
         };
         match key.source {

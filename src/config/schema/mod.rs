@@ -9,6 +9,7 @@ mod limits;
 mod listen;
 mod loops;
 mod operations;
+mod policy;
 mod sampling;
 
 use schemars::JsonSchema;
@@ -22,6 +23,7 @@ pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};
 pub use loops::{Budgets, ForceTools, Loops};
 pub use operations::{LogFormat, PingoraSettings, Reload, Telemetry};
+pub use policy::Policy;
 pub use sampling::{ModelProfile, Sampling};
 
 /// The whole configuration. Every key is optional; unknown keys are errors.
@@ -45,6 +47,8 @@ pub struct Config {
     pub fleet: Fleet,
     /// What is done about malformed and empty answers.
     pub guard: Guard,
+    /// What agents may do: rules on tool calls, sessions and requests. null: no rule is asked about anything.
+    pub policy: Option<Policy>,
     /// When the configuration is loaded anew.
     pub reload: Reload,
     /// Logs.
@@ -67,6 +71,7 @@ impl Default for Config {
             turn: TurnLimits::default(),
             fleet: Fleet::default(),
             guard: Guard::default(),
+            policy: None,
             reload: Reload::default(),
             telemetry: Telemetry::default(),
             pingora: PingoraSettings::default(),
