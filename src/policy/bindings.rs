@@ -60,7 +60,7 @@ pub struct Actor {
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug)]
-pub struct Bindings<'a> {
+pub(super) struct Bindings<'a> {
     pub(super) actor: &'a Actor,
     pub(super) state: &'a SessionState,
     /// Names that stand for texts.

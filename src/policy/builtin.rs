@@ -9,6 +9,6 @@ pub const TEXT: &str = include_str!("builtin.yaml");
 ///
 /// # Errors
 /// When the text is not right, which a test would find.
-pub fn source() -> Result<Source, String> {
+pub(super) fn source() -> Result<Source, String> {
     serde_saphyr::from_str(TEXT).map_err(|error| error.to_string())
 }

@@ -10,7 +10,7 @@ use super::functions::{METHODS, NAMESPACES, PLAIN};
 
 /// A mistake in an expression. Lines and columns begin at 1, columns count characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(super) struct Fault {
     /// Line of the expression.
     pub line: usize,
     /// Column of the line.
@@ -22,11 +22,11 @@ pub struct Fault {
 /// It could not be evaluated; why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Undecided(pub String);
+pub(super) struct Undecided(pub String);
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Expr {
+pub(super) struct Expr {
     program: Program,
     /// Names after `session.` that come up.
     pub session: BTreeSet<String>,
@@ -39,7 +39,7 @@ impl Expr {
     ///
     /// # Errors
     /// Everything wrong with it.
-    pub fn compile(
+    pub(super) fn compile(
         env: &Env,
         source: &str,
         session: &BTreeSet<String>,
@@ -90,7 +90,7 @@ impl Expr {
     ///
     /// # Errors
     /// [`Undecided`], also when it says neither yes nor no.
-    pub fn holds(
+    pub(super) fn holds(
         &self,
         root: &Context<'_, '_>,
         bindings: &Bindings<'_>,
@@ -107,7 +107,7 @@ impl Expr {
     ///
     /// # Errors
     /// [`Undecided`], also when it says no text.
-    pub fn text(
+    pub(super) fn text(
         &self,
         root: &Context<'_, '_>,
         bindings: &Bindings<'_>,

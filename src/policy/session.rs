@@ -210,7 +210,8 @@ fn events(call: &Call<'_>, good: bool) -> Vec<Event> {
 
 /// Whether a result is a good one. Dialects without a mark for errors say it in the text.
 fn is_good(class: Class, text: &str, is_error: bool) -> bool {
-    !is_error && !(class == Class::Shell && says_failure(text))
+    let failed = is_error || (class == Class::Shell && says_failure(text));
+    !failed
 }
 
 /// Whether what a shell tool returns says that the command failed: an exit code other than 0, in the

@@ -82,7 +82,7 @@ pub(super) fn enter(cwd: &Cwd, to: &Word) -> Cwd {
 }
 
 /// Commands of git that run a command line they are given, and the option that gives it.
-pub(super) fn script<'a>(words: &'a [Word]) -> Option<&'a Word> {
+pub(super) fn script(words: &[Word]) -> Option<&Word> {
     let at = command_at(words);
     let rest = words.get(at..)?;
     let name = rest.first()?.text.as_str();
