@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod exchange;
 pub mod fleet;
 pub mod guard;
+pub mod policy;
 pub mod proxy;
 pub mod server;
 pub mod session;

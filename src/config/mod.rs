@@ -23,8 +23,8 @@ pub use reload::{Plan, plan};
 pub use schema::{
     Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Fleet, ForceTools,
     Guard, Health, KeySource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect,
-    ModelProfile, Passthrough, PingoraSettings, Pool, Preset, Priority, Queue, Reload, Sampling,
-    Selection, SlotCount, Telemetry, Timeouts, Tls, ToolCalls, TurnLimits, Volatile,
+    ModelProfile, Passthrough, PingoraSettings, Policy, Pool, Preset, Priority, Queue, Reload,
+    Sampling, Selection, SlotCount, Telemetry, Timeouts, Tls, ToolCalls, TurnLimits, Volatile,
     VolatilePattern,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};

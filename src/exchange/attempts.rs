@@ -64,6 +64,10 @@ pub(super) async fn run<C: Connector, D: Downstream>(
                 Next::Shorter(error)
             }
             Err(Stopped::Fault(Fault::Transient(error))) => Next::Failed(error),
+            // A refusal of ours, not of a backend, whatever came before.
+            Err(Stopped::Fault(Fault::Permanent(error @ TurnError::Forbidden(_)))) => {
+                return Err(Stopped::Fault(Fault::Permanent(error)));
+            }
             // What came before a further attempt is a better answer than why that failed.
             Err(Stopped::Fault(_)) if now.ask.is_some() && !conversion.delivered() => Next::GiveUp,
             Err(stopped) => return Err(stopped),

@@ -13,6 +13,7 @@ use super::count;
 use super::gate::Rule;
 use super::guards::Guards;
 use super::ladder::Ladder;
+use super::policy_turn::{AtEnd, PolicyTurn};
 use super::shaping::Shaping;
 use super::sink::Sink;
 use crate::dialect::llama::{self, Ask, Fault, Target, Upstream, stream_fault};
@@ -23,6 +24,7 @@ use crate::guard::loops::Plan;
 use crate::guard::reask::reask;
 use crate::guard::stream::{GuardContext, Start};
 use crate::guard::trouble::Trouble;
+use crate::policy::TurnPolicy;
 use crate::turn::{Delta, Event, Stop, Turn, TurnError};
 
 /// Conversion of one chat turn.
@@ -36,6 +38,10 @@ pub struct ChatConversion {
     /// None: the request goes as it came.
     shaping: Option<Shaping>,
     ladder: Ladder,
+    /// None: no rule is asked.
+    policy: Option<Box<PolicyTurn>>,
+    /// The client is told no.
+    refused: Option<TurnError>,
     sink: Sink,
     attempt: Attempt,
     accounting: Accounting,
@@ -63,6 +69,8 @@ impl ChatConversion {
             asks: Asks::new(guards.retry_max()),
             ledger: guards.ledger(),
             ladder: Ladder::default(),
+            policy: None,
+            refused: None,
             dialect,
             turn,
             meta,
@@ -87,6 +95,15 @@ impl ChatConversion {
         plan.apply(&mut self.turn);
         self.ladder = Ladder::new(plan);
         self
+    }
+
+    /// With rules that calls and the end of the turn have to pass.
+    #[must_use]
+    pub fn with_policy(self, policy: TurnPolicy) -> Self {
+        Self {
+            policy: Some(Box::new(PolicyTurn::new(policy))),
+            ..self
+        }
     }
 
     /// Where guards that decide before the first attempt record what they did.
@@ -124,10 +141,13 @@ impl ChatConversion {
                 may_nudge: self.may_ask(&Trouble::Announced) || !self.guards.act(),
                 early_release: self.guards.release_early()
                     && self.sink.is_stream()
-                    && matches!(rule, Rule::Open),
+                    && matches!(rule, Rule::Open)
+                    // A call that has begun to flow cannot be taken back.
+                    && self.policy.is_none(),
             },
             constrained,
             rule,
+            policy: self.policy.as_ref().map(|policy| policy.policy()),
         };
         let choices = (0..self.turn.choices).map(|_| ChoiceState::new(&begin));
         Attempt::new(choices.collect(), &self.meta.id)
@@ -154,7 +174,8 @@ impl ChatConversion {
         self.take(choice, taken, out);
     }
 
-    fn take(&mut self, choice: u32, taken: Taken, out: &mut BytesMut) {
+    fn take(&mut self, choice: u32, mut taken: Taken, out: &mut BytesMut) {
+        self.policed(&mut taken);
         for piece in taken.deltas {
             self.deliver(choice, piece, out);
         }
@@ -180,7 +201,7 @@ impl ChatConversion {
             Some(trouble) => self.give_up_choice(choice, &trouble, out),
             None => {
                 if let Some(stop) = taken.stop {
-                    self.stop(choice, stop, out);
+                    self.ends(choice, stop, out);
                 }
             }
         }
@@ -190,6 +211,62 @@ impl ChatConversion {
     fn is_half_sent(&self) -> bool {
         matches!(self.trouble, Some(Trouble::HalfSent { .. }))
             || self.attempt.choices.iter().any(ChoiceState::has_half_sent)
+    }
+
+    /// Note what policy has blocked and changed.
+    fn policed(&mut self, taken: &mut Taken) {
+        let Some(policy) = &mut self.policy else {
+            return;
+        };
+        for call in &taken.policed.blocked {
+            self.ledger.record(
+                "policy_block",
+                Some(&call.arguments),
+                Some(&call.why.reason),
+            );
+            self.ladder.denied(&call.name, &call.arguments);
+        }
+        for decision in &taken.policed.decisions {
+            if decision.decision == "rewrite" && decision.acted {
+                let (old, new) = (decision.old.as_deref(), decision.new.as_deref());
+                self.ledger.record("policy_rewrite", old, new);
+            }
+        }
+        if let Err(error) = policy.take(&mut taken.policed) {
+            self.refused.get_or_insert(error);
+        }
+    }
+
+    /// The answer ends, if policy lets it.
+    fn ends(&mut self, choice: u32, stop: Stop, out: &mut BytesMut) {
+        let gated = stop == Stop::End && self.turn.is_tool_turn() && !self.ladder.is_finalizing();
+        let free = self.turn.choices == 1 && !self.ladder.is_finalizing();
+        let called = self.told.calls > 0;
+        let at_end = match &mut self.policy {
+            None => AtEnd::Ends,
+            Some(policy) => policy.at_end(called, free, gated),
+        };
+        match at_end {
+            AtEnd::Ends => self.stop(choice, stop, out),
+            AtEnd::Says(text) => {
+                self.ledger.record("policy_notice", None, Some(&text));
+                self.say(choice, &text, out);
+                self.stop(choice, Stop::End, out);
+            }
+            AtEnd::GoesOn(trouble) => {
+                if trouble.kind() == "policy_gate" {
+                    self.ledger
+                        .record("policy_gate", None, Some(&trouble.tell_model()));
+                }
+                self.trouble = Some(trouble);
+            }
+        }
+    }
+
+    /// A text of ours, in a paragraph of its own.
+    fn say(&mut self, choice: u32, text: &str, out: &mut BytesMut) {
+        let gap = if self.told.text { "\n\n" } else { "" };
+        self.deliver(choice, (Delta::Text(format!("{gap}{text}")), None), out);
     }
 
     /// One answer can be asked for again; of several, the others would be asked for with it.
@@ -249,6 +326,10 @@ impl ChatConversion {
         self.drop_repetition(choice, trouble);
         self.ladder.gave_up(trouble);
         let answered = self.told.calls > 0 || (self.told.text && trouble.leaves_an_answer());
+        if let Trouble::Policy { client, .. } = trouble {
+            self.say(choice, client, out);
+            return self.stop(choice, Stop::End, out);
+        }
         if !cut && !answered && !self.ladder.is_finalizing() {
             let text = match trouble {
                 Trouble::Denied { .. } => self.ladder.gives_up(),
@@ -363,6 +444,9 @@ impl Conversion for ChatConversion {
         }
         self.ledger.attempt_begins();
         self.forget_attempt();
+        if let Some(policy) = &mut self.policy {
+            policy.attempt_begins();
+        }
         self.attempt = self.new_attempt(ask.is_some_and(|ask| ask.constrain.is_some()));
         self.delivered = false;
         self.earlier = self.trouble.take().or(self.earlier.take());
@@ -390,6 +474,9 @@ impl Conversion for ChatConversion {
                 .map_err(|e| stream_fault(&e.to_string()))?;
             let Some(frame) = frame else { break };
             progress = progress.max(self.frame(&frame.data, out)?);
+            if let Some(error) = self.refused.take() {
+                return Err(Fault::Permanent(error));
+            }
             if self.attempt.all_stopped() && !self.attempt.chunks.is_complete() {
                 // Whatever else has arrived is no part of the answer, nor of its count.
                 return Ok(Progress::Cancel);
@@ -439,6 +526,13 @@ impl Conversion for ChatConversion {
         if let Trouble::Denied { .. } = trouble {
             let said = self.attempt.choices.first().map_or("", ChoiceState::said);
             let ask = self.ladder.ask(trouble, said)?;
+            self.sink.keep();
+            self.kept = self.told;
+            return Some(ask);
+        }
+        if let (Trouble::Policy { .. }, Some(policy)) = (trouble, &mut self.policy) {
+            let said = self.attempt.choices.first().map_or("", ChoiceState::said);
+            let ask = policy.ask(trouble, said);
             self.sink.keep();
             self.kept = self.told;
             return Some(ask);
@@ -523,6 +617,7 @@ impl Conversion for ChatConversion {
             unguarded: !self.attempt.choices.iter().all(ChoiceState::is_guarded),
             context: shaping.map(|s| s.remember(usage)).unwrap_or_default(),
             breaks: shaping.map(Shaping::breaks).unwrap_or_default(),
+            policy: self.policy.as_ref().map(|policy| policy.report()),
         }
     }
 }

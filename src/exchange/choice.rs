@@ -6,11 +6,13 @@ use serde_json::value::RawValue;
 
 use super::gate::{Admitted, Gate, Rule};
 use super::guards::Guards;
+use super::policy_gate::{Passed, PolicyGate};
 use crate::config::Preset;
 use crate::guard::intervention::Ledger;
 use crate::guard::stop_sequences::{Matched, StopMatcher};
 use crate::guard::stream::{GuardContext, Start, StreamGuard};
 use crate::guard::trouble::Trouble;
+use crate::policy::TurnPolicy;
 use crate::turn::{Delta, Stop};
 
 /// What the choices of one attempt have in common.
@@ -24,6 +26,8 @@ pub(super) struct Begin<'a> {
     pub(super) constrained: bool,
     /// What becomes of tool calls.
     pub(super) rule: Rule,
+    /// Rules that calls have to pass.
+    pub(super) policy: Option<&'a Arc<TurnPolicy>>,
 }
 
 /// A piece for the client.
@@ -40,6 +44,8 @@ pub(super) struct Taken {
     pub(super) trouble: Option<Trouble>,
     /// Calls left out.
     pub(super) dropped: u32,
+    /// What policy has let through, and what not.
+    pub(super) policed: Passed,
 }
 
 /// See the module's documentation.
@@ -49,6 +55,7 @@ pub(super) struct ChoiceState {
     /// With `observe`: the guard has not complained yet.
     watching: bool,
     gate: Gate,
+    policy: Option<PolicyGate>,
     stops: StopMatcher,
     /// Why it ended.
     pub(super) stop: Option<Stop>,
@@ -69,6 +76,9 @@ impl ChoiceState {
             guard: begin.context.map(guard),
             watching: true,
             gate: Gate::new(begin.rule.clone()),
+            policy: begin
+                .policy
+                .map(|policy| PolicyGate::new(Arc::clone(policy), begin.context.cloned())),
             stops: StopMatcher::new(Arc::clone(&begin.stops)),
             stop: None,
             cut: false,
@@ -165,6 +175,10 @@ impl ChoiceState {
         if taken.trouble.is_some() || taken.stop.is_some() {
             return;
         }
+        if let Some(policy) = &mut self.policy {
+            policy.finish(&mut taken.policed);
+            self.policed(None, taken);
+        }
         if let Some(text) = self.stops.flush() {
             self.out((Delta::Text(text), None), taken);
         }
@@ -232,6 +246,24 @@ impl ChoiceState {
                 return;
             }
         };
+        let Some(policy) = &mut self.policy else {
+            return self.admitted(delta, logprobs, taken);
+        };
+        policy.push(delta, &mut taken.policed);
+        self.policed(logprobs, taken);
+    }
+
+    /// On with what policy has let through.
+    fn policed(&mut self, mut logprobs: Option<Box<RawValue>>, taken: &mut Taken) {
+        for delta in std::mem::take(&mut taken.policed.deltas) {
+            self.admitted(delta, logprobs.take(), taken);
+        }
+    }
+
+    fn admitted(&mut self, delta: Delta, logprobs: Option<Box<RawValue>>, taken: &mut Taken) {
+        if taken.stop.is_some() {
+            return;
+        }
         let Delta::Text(text) = delta else {
             if let Some(text) = self.stops.flush() {
                 self.out((Delta::Text(text), None), taken);
@@ -278,6 +310,7 @@ mod tests {
                 stops: Arc::default(),
                 constrained: false,
                 rule: Rule::Open,
+                policy: None,
             });
             choice.push(Delta::Text("x".into()), None, &mut Taken::default());
             choice.finish(Stop::End, &mut Taken::default());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::policy_turn::PolicyReport;
 use crate::dialect::Dialect;
 use crate::dialect::llama::{Ask, Fault, Target};
 use crate::guard::context::{ContextState, PrefixBreak};
@@ -76,6 +77,8 @@ pub struct Report {
     pub breaks: Vec<PrefixBreak>,
     /// What came of the turn for loop protection.
     pub loops: Effects,
+    /// What rules decided; none where no policy is in force.
+    pub policy: Option<PolicyReport>,
 }
 
 /// Turns what a backend says into what the client gets. No clocks, no sockets.

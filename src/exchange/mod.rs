@@ -21,6 +21,8 @@ mod guards;
 mod ladder;
 mod overhead;
 mod place;
+mod policy_gate;
+mod policy_turn;
 mod relay;
 mod shaping;
 mod sink;
@@ -48,6 +50,7 @@ pub use conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
 pub use count::CountConversion;
 pub use guards::Guards;
 pub use overhead::Overhead;
+pub use policy_turn::PolicyReport;
 pub use relay::RelayConversion;
 pub use shaping::Shaping;
 

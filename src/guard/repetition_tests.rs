@@ -143,6 +143,10 @@ fn files(below: &Path, out: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(below).unwrap().map(Result::unwrap) {
         let path = entry.path();
         match path.is_dir() {
+            // What a build or an installation has left is not ours.
+            true if ["target", "node_modules", ".venv"]
+                .map(Some)
+                .contains(&path.file_name().and_then(|name| name.to_str())) => {}
             true => files(&path, out),
             false => out.push(path),
         }

@@ -27,6 +27,15 @@ pub enum Trouble {
         /// The kind of what is wrong.
         why: &'static str,
     },
+    /// Policy keeps the answer from going on as it is.
+    Policy {
+        /// What of: `policy_block` or `policy_gate`.
+        kind: &'static str,
+        /// What the model is told.
+        told: String,
+        /// What the client reads when the model cannot be told.
+        client: String,
+    },
     /// The client requires a call, and there is none.
     MissedCall,
     /// Reasoning, and nothing to show.
@@ -70,7 +79,8 @@ impl Trouble {
             | Self::MissedCall
             | Self::ReasoningOnly
             | Self::Empty
-            | Self::Announced => None,
+            | Self::Announced
+            | Self::Policy { .. } => None,
         }
     }
 
@@ -80,6 +90,7 @@ impl Trouble {
             Self::Call { bad, .. } => bad.kind(),
             Self::Denied { .. } => "denied_call",
             Self::HalfSent { .. } => "half_sent_call",
+            Self::Policy { kind, .. } => kind,
             Self::MissedCall => "missed_call",
             Self::ReasoningOnly => "reasoning_only",
             Self::Empty => "empty_answer",
@@ -96,6 +107,7 @@ impl Trouble {
             Self::Denied { why, .. } => why.clone(),
             // Not asked about: the client could not take the call back.
             Self::HalfSent { why } => format!("The tool call was no good ({why})."),
+            Self::Policy { told, .. } => told.clone(),
             Self::MissedCall => {
                 "A tool call is required here. Answer with a call of one of the tools.".to_owned()
             }
@@ -132,6 +144,7 @@ impl Trouble {
                 "The model's tool call, part of which was sent early, could not be completed ({}).",
                 why.replace('_', " ")
             ),
+            Self::Policy { client, .. } => client.clone(),
             Self::MissedCall => "The model made no tool call although one was required, and asking it again did not help.".to_owned(),
             Self::ReasoningOnly | Self::Empty | Self::Announced => "The model gave no answer, and asking it again did not help.".to_owned(),
             Self::Leftover { .. } => "The model's answer was no more than the remains of a tool call, and asking it again did not help.".to_owned(),

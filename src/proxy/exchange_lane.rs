@@ -12,7 +12,7 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, admission, auth, errors, loops, selection, sessions, shaping};
+use super::{Shared, admission, auth, errors, loops, policy, selection, sessions, shaping};
 use crate::config::{Config, Preset};
 use crate::dialect::relay::{Kind as RelayKind, Relay};
 use crate::dialect::{Dialect, Meta};
@@ -77,6 +77,7 @@ pub(super) async fn serve(
     if let Some(visit) = &ctx.visit {
         shared.sessions.record(visit, &ctx.id, &ctx.interventions);
     }
+    policy::end(ctx);
     let lineage = loops::commit(shared, ctx, &outcome);
     selection::answered(shared, ctx, &pool, &outcome, lineage);
     let left = outcome.end == End::ClientGone;
@@ -100,11 +101,12 @@ fn prepare(
     }
     match kind {
         ExchangeKind::Turn(dialect) => {
-            let turn = dialect.decode(&body)?;
+            let mut turn = dialect.decode(&body)?;
             let stream = turn.stream;
             let (pool, pattern) = pool(shared, config, ctx, &turn.model, stream)?;
             ctx.generates = Some((Operation::Chat, pattern));
             sessions::begin(shared, config, session, ctx, &turn);
+            let police = policy::begin(config, session, ctx, &pool, &mut turn, body.len())?;
             let wish = selection::wish(config, &pool, ctx.visit.as_ref(), &turn);
             let (id, model) = (ctx.id.clone(), turn.model.clone());
             let meta = Meta {
@@ -119,6 +121,10 @@ fn prepare(
             let conversion = ChatConversion::new(dialect, turn, meta, guards).shaped(shaping);
             let conversion = match plan {
                 Some(plan) => conversion.with_plan(plan),
+                None => conversion,
+            };
+            let conversion = match police {
+                Some(police) => conversion.with_policy(police),
                 None => conversion,
             };
             Ok((pool, Box::new(conversion), stream, wish))

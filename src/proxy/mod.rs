@@ -17,6 +17,7 @@ mod logging;
 mod loops;
 mod models;
 mod native_lane;
+mod policy;
 mod route;
 mod selection;
 mod sessions;

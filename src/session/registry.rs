@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::hot::{HotCache, Loops};
 use super::interventions::{Done, Recent};
 use super::key::{SessionId, SessionKey, Source};
-use super::lineage::{LineageId, Transcript};
+use super::lineage::{Kind, LineageId, Transcript};
 use super::monitor::{Cache, Counted, SessionMonitor};
 use super::recency::{Fate, Recency};
 use super::view::{Page, SessionSummary, SessionView};
@@ -24,6 +24,7 @@ use crate::fleet::BackendId;
 use crate::guard::context::{self, ContextState};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::{self, Settled};
+use crate::policy::SessionPolicy;
 use crate::turn::Usage;
 
 /// Sessions removed under one lock by the sweeper.
@@ -51,6 +52,8 @@ pub(super) struct Session {
     pub(super) source: Source,
     pub(super) principal: Box<str>,
     pub(super) monitor: Mutex<SessionMonitor>,
+    /// Where a policy is in force: what it knows of the session.
+    pub(super) policy: Mutex<Option<Box<SessionPolicy>>>,
 }
 
 /// One turn's stay in its session.
@@ -79,6 +82,16 @@ impl Visit {
     /// The session's public name.
     pub fn session(&self) -> SessionId {
         self.session.id
+    }
+
+    /// Whether this is a subagent that says who it is.
+    pub fn is_agent(&self) -> bool {
+        self.transcript.kind() == Kind::Agent
+    }
+
+    /// What policy knows of the session, to be read and changed.
+    pub fn policy<R>(&self, with: impl FnOnce(&mut SessionPolicy) -> R) -> R {
+        with(self.session.policy.lock().get_or_insert_default())
     }
 
     /// Hash of a conversation of the session, the same in the whole process.
@@ -164,6 +177,7 @@ impl Sessions {
                 source: key.source,
                 principal: key.principal.name().into(),
                 monitor: Mutex::new(SessionMonitor::new(now)),
+                policy: Mutex::default(),
             })
         })
     }

@@ -11,6 +11,7 @@ use super::lineage::LineageId;
 use super::monitor::{Counters, Lineage};
 use super::registry::Session;
 use crate::guard::loops::{LoopState, LoopView};
+use crate::policy::SessionState;
 
 /// Part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,9 @@ pub struct SessionView {
     /// What guards did or would have done, the last one first; at most 100, and older ones are
     /// forgotten when much happens elsewhere.
     pub interventions: Vec<InterventionView>,
+    /// What policy knows of it, where one is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<SessionState>,
 }
 
 /// One conversation.
@@ -150,6 +154,11 @@ impl SessionView {
                 })
                 .collect(),
             interventions,
+            policy: session
+                .policy
+                .lock()
+                .as_ref()
+                .map(|policy| policy.state.clone()),
         }
     }
 }

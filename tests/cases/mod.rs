@@ -29,6 +29,7 @@ mod nonstream;
 mod observe;
 mod older_paths;
 mod pings;
+mod policy;
 mod regression;
 mod relay;
 mod reload;

@@ -39,6 +39,8 @@ pub struct ApiKey {
     pub guard: Option<Preset>,
     /// Who goes first when requests have to wait.
     pub priority: Priority,
+    /// Policy profile of this key's turns, besides those of its pool and of `x-drover-profile`.
+    pub policy: Option<String>,
     /// What requests with this key may choose for themselves.
     pub may_select: MaySelect,
     digest: Option<[u8; 32]>,
@@ -101,6 +103,9 @@ struct ApiKeyTable {
     /// Whether its requests wait with the `interactive` ones or behind them (`batch`).
     #[serde(default)]
     priority: Priority,
+    /// Policy profile of this key's turns, besides those of its pool and of `x-drover-profile`.
+    #[serde(default)]
+    policy: Option<String>,
     /// What requests with this key may choose for themselves.
     #[serde(default)]
     may_select: MaySelect,
@@ -145,6 +150,7 @@ impl TryFrom<ApiKeyTable> for ApiKey {
             pools: table.pools,
             guard: table.guard,
             priority: table.priority,
+            policy: table.policy,
             may_select: table.may_select,
             digest: None,
         })
@@ -162,6 +168,7 @@ impl From<ApiKey> for ApiKeyTable {
             pools: key.pools,
             guard: key.guard,
             priority: key.priority,
+            policy: key.policy,
             may_select: key.may_select,
         };
         match key.source {

@@ -42,6 +42,7 @@ impl Default for Fleet {
                 name: "default".to_owned(),
                 models: vec!["*".to_owned()],
                 guard: None,
+                policy: None,
                 model_profile: None,
                 queue: Queue::default(),
                 backends: vec![Backend::at("http://127.0.0.1:8081")],
@@ -75,6 +76,9 @@ pub struct Pool {
     /// Guard preset of this pool; null: `guard.preset`.
     #[serde(default)]
     pub guard: Option<Preset>,
+    /// Policy profile of this pool's turns, besides those of their key and of `x-drover-profile`.
+    #[serde(default)]
+    pub policy: Option<String>,
     /// Sampling profile of this pool, one of `guard.sampling.profiles`; null: the first that fits the
     /// model.
     #[serde(default)]

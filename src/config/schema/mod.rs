@@ -9,6 +9,7 @@ mod limits;
 mod listen;
 mod loops;
 mod operations;
+mod policy;
 mod queue;
 mod sampling;
 
@@ -23,6 +24,7 @@ pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};
 pub use loops::{Budgets, ForceTools, Loops};
 pub use operations::{LogFormat, PingoraSettings, Reload, Telemetry};
+pub use policy::Policy;
 pub use queue::{Priority, Queue};
 pub use sampling::{ModelProfile, Sampling};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub fleet: Fleet,
     /// What is done about malformed and empty answers.
     pub guard: Guard,
+    /// What agents may do: rules on tool calls, sessions and requests. null: no rule is asked about anything.
+    pub policy: Option<Policy>,
     /// When the configuration is loaded anew.
     pub reload: Reload,
     /// Logs.
@@ -69,6 +73,7 @@ impl Default for Config {
             turn: TurnLimits::default(),
             fleet: Fleet::default(),
             guard: Guard::default(),
+            policy: None,
             reload: Reload::default(),
             telemetry: Telemetry::default(),
             pingora: PingoraSettings::default(),

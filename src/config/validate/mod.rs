@@ -5,6 +5,7 @@ mod auth;
 mod fleet;
 mod guard;
 mod listen;
+mod policy;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -52,6 +53,7 @@ impl<'a> Checker<'a> {
         self.fleet(config);
         self.guard(config);
         self.loops(config);
+        self.policy(config);
         self.operations(config);
     }
 

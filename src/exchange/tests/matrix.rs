@@ -123,6 +123,8 @@ fn covered_by(trouble: &Trouble) -> &'static str {
         Trouble::Denied { .. } => "denied_call",
         // Only where the client gets part of a call early: tests/cases/early.rs.
         Trouble::HalfSent { .. } => "half_sent_call",
+        // Takes rules and their session: tests/cases/policy.rs, in every dialect and mode.
+        Trouble::Policy { .. } => "denied_call",
         Trouble::MissedCall => "missed_call",
         Trouble::ReasoningOnly => "reasoning_only",
         Trouble::Empty => "empty_answer",

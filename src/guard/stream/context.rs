@@ -73,6 +73,11 @@ impl GuardContext {
         }
     }
 
+    /// Whether a call of `name` with `arguments` matches the tool's schema.
+    pub fn accepts(&self, name: &str, arguments: &str) -> bool {
+        self.offered.is_empty() || self.validators().validate(name, arguments).is_ok()
+    }
+
     /// The tools' compiled schemas; hashing them is left until a call needs them, not before the
     /// first token.
     pub(super) fn validators(&self) -> &Validators {

@@ -48,6 +48,11 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         "error_type" => Said("empty, or an `outcome` other than `ok`"),
         "why" => fixed(Why::ALL, Why::as_str),
         "stage" => fixed(Stage::ALL, Stage::as_str),
+        "rule" => Said("ids of the rules in force, built in and of `policy.rules`, or `-`"),
+        "decision" => Said("what became of a call or turn, see [policy.md](policy.md)"),
+        "mode" if metric == "drover_policy_decisions_total" => {
+            Said("`enforce` or `dry_run`, see [policy.md](policy.md)")
+        }
         "mode" => Fixed(vec!["act", "observe"]),
         "reused" => Fixed(vec!["true", "false"]),
         "kind" if metric == "drover_interventions_total" => {

@@ -34,6 +34,11 @@ series! {
              prefix cache once, by cause.",
             &["cause"],
         );
+        policy_decisions: counters(
+            "drover_policy_decisions_total",
+            "What policy decided, by rule (`-`: a call that no rule had anything to say about) and mode.",
+            &["rule", "decision", "mode"],
+        );
     }
 }
 
@@ -72,6 +77,19 @@ impl Metrics {
         self.guards
             .prefix_breaks
             .with_label_values(&[cause.as_str()])
+            .inc();
+    }
+
+    /// Counts a decision of policy; `rule` is an id of the configuration.
+    pub fn policy_decision(
+        &self,
+        rule: Configured<'_>,
+        decision: &'static str,
+        mode: &'static str,
+    ) {
+        self.guards
+            .policy_decisions
+            .with_label_values(&[rule.as_str(), decision, mode])
             .inc();
     }
 }

@@ -246,7 +246,7 @@ mod tests {
                 metrics.ttft(*dialect, Configured::name(&pool), Duration::from_secs(1));
             }
         }
-        let begun = std::time::Instant::now();
+        let begun = tokio::time::Instant::now();
         assert!(text(&metrics).contains("gpu63"));
         // 50 ms is the goal of an optimised build; this is neither that nor a quiet machine.
         let took = begun.elapsed();

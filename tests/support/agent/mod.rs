@@ -9,6 +9,6 @@ mod run;
 mod scripts;
 pub(crate) mod talk;
 
-pub(crate) use protocol::{Item, Protocol};
+pub(crate) use protocol::{Heard, Item, Protocol};
 pub(crate) use run::{Outcome, play, run};
 pub(crate) use scripts::{HEALTHY_TURNS, Script, healthy, looping};

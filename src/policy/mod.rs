@@ -1,0 +1,36 @@
+//! Policy: what agents may do, decided on the wire, where it cannot be talked out of.
+//!
+//! Rules are CEL expressions over tool calls, sessions, requests and results ([`source`]). An
+//! [`Engine`] is a policy compiled; a [`TurnPolicy`] is the part of it in force for one turn. Nothing
+//! here runs where no policy is configured.
+
+mod bindings;
+mod builtin;
+mod call;
+mod engine;
+mod expr;
+mod functions;
+mod judge;
+pub mod patch;
+pub mod path;
+mod rewrite;
+mod roots;
+pub mod secret;
+mod session;
+pub mod shell;
+pub mod source;
+pub mod tools;
+mod verdict;
+
+pub use bindings::{Actor, Request};
+pub use builtin::TEXT as BUILTIN;
+pub use call::Call;
+pub use engine::{Active, Engine, Mistake, NoProfile};
+pub use judge::{Blocker, Judged, TurnPolicy, notice, tell_blockers};
+pub use roots::stated_root;
+pub use session::{SessionPolicy, SessionState};
+pub use source::Source;
+pub use verdict::{Blocked, Decision, Verdict};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,604 @@
+//! What a command line changes, and where.
+
+use super::options::{has, positionals, value};
+use super::word::Word;
+use super::{Command, Cwd, Script, git};
+use crate::policy::path;
+
+/// How much a command changes; the greatest of a line counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// It looks at things.
+    Read,
+    /// It builds or tests: what it writes is made again at will.
+    Check,
+    /// It changes what a repository records, not its files.
+    Repository,
+    /// It changes files, or nobody knows that it does not.
+    Edit,
+}
+
+/// What a line amounts to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effects {
+    /// The greatest effect.
+    pub effect: Effect,
+    /// What it writes, seen from where it runs: files, or the directory a command works in.
+    pub paths: Vec<String>,
+    /// It writes to places nobody knows.
+    pub unknown_paths: bool,
+}
+
+const READS: &[&str] = &[
+    "ls",
+    "cat",
+    "head",
+    "tail",
+    "grep",
+    "egrep",
+    "fgrep",
+    "rg",
+    "ag",
+    "pwd",
+    "echo",
+    "printf",
+    "wc",
+    "uniq",
+    "diff",
+    "cmp",
+    "stat",
+    "file",
+    "which",
+    "type",
+    "whereis",
+    "env",
+    "printenv",
+    "date",
+    "ps",
+    "df",
+    "du",
+    "tree",
+    "true",
+    "false",
+    ":",
+    "test",
+    "[",
+    "[[",
+    "cut",
+    "tr",
+    "cd",
+    "pushd",
+    "popd",
+    "basename",
+    "dirname",
+    "realpath",
+    "readlink",
+    "id",
+    "whoami",
+    "uname",
+    "hostname",
+    "jq",
+    "yq",
+    "less",
+    "more",
+    "nl",
+    "od",
+    "xxd",
+    "hexdump",
+    "strings",
+    "sleep",
+    "wait",
+    "exit",
+    "return",
+    "set",
+    "seq",
+    "rev",
+    "tac",
+    "column",
+    "comm",
+    "join",
+    "paste",
+    "fold",
+    "expr",
+    "bc",
+    "man",
+    "help",
+    "fd",
+    "bat",
+    "md5sum",
+    "sha256sum",
+    "sha1sum",
+    "cksum",
+    "lsof",
+    "pgrep",
+    "top",
+    "free",
+    "uptime",
+    "nproc",
+    "export",
+    "unset",
+    "local",
+    "shift",
+    "break",
+    "continue",
+    "read",
+    "tput",
+    "clear",
+    "command",
+    "nm",
+    "ldd",
+    "objdump",
+    "kill",
+    "jobs",
+    "fg",
+    "bg",
+    "shopt",
+    "ulimit",
+    "umask",
+    "netstat",
+    "ss",
+    "ping",
+    "dig",
+    "host",
+    "nslookup",
+    "xargs",
+    "getent",
+    "groups",
+    "locale",
+    "arch",
+    "lscpu",
+];
+
+/// Programs that change nothing worth keeping, with the words that make them so; none is all.
+const CHECKS: &[(&str, &[&str])] = &[
+    (
+        "cargo",
+        &[
+            "test",
+            "check",
+            "clippy",
+            "build",
+            "bench",
+            "doc",
+            "nextest",
+            "metadata",
+            "tree",
+            "version",
+            "--version",
+        ],
+    ),
+    (
+        "npm",
+        &[
+            "test",
+            "t",
+            "run",
+            "run-script",
+            "ls",
+            "list",
+            "view",
+            "outdated",
+            "audit",
+            "--version",
+        ],
+    ),
+    (
+        "pnpm",
+        &[
+            "test",
+            "t",
+            "run",
+            "ls",
+            "list",
+            "lint",
+            "build",
+            "typecheck",
+        ],
+    ),
+    (
+        "yarn",
+        &["test", "run", "lint", "build", "list", "typecheck"],
+    ),
+    ("bun", &["test", "run"]),
+    ("go", &["test", "vet", "build", "list", "version", "env"]),
+    ("pytest", &[]),
+    ("py.test", &[]),
+    ("tox", &[]),
+    ("nox", &[]),
+    ("mypy", &[]),
+    ("pyright", &[]),
+    ("pylint", &[]),
+    ("flake8", &[]),
+    ("ruff", &["check"]),
+    ("tsc", &[]),
+    ("eslint", &[]),
+    ("jest", &[]),
+    ("vitest", &[]),
+    ("mocha", &[]),
+    ("make", &["test", "check", "lint", "build", "all"]),
+    ("just", &["test", "check", "lint", "build"]),
+    ("ctest", &[]),
+    ("mvn", &["test", "verify", "compile"]),
+    ("gradle", &["test", "check", "build"]),
+    ("gradlew", &["test", "check", "build"]),
+    ("dotnet", &["test", "build"]),
+    ("rspec", &[]),
+    ("phpunit", &[]),
+    ("swift", &["test", "build"]),
+    ("zig", &["test", "build"]),
+    ("mix", &["test", "compile"]),
+    ("terraform", &["plan", "validate", "show"]),
+    (
+        "kubectl",
+        &["get", "describe", "logs", "explain", "version", "top"],
+    ),
+    (
+        "docker",
+        &["ps", "images", "logs", "inspect", "version", "info"],
+    ),
+];
+
+const GIT_READS: &[&str] = &[
+    "status",
+    "log",
+    "diff",
+    "show",
+    "rev-parse",
+    "ls-files",
+    "ls-tree",
+    "grep",
+    "blame",
+    "describe",
+    "shortlog",
+    "reflog",
+    "cat-file",
+    "rev-list",
+    "merge-base",
+    "name-rev",
+    "whatchanged",
+    "version",
+    "help",
+    "check-ignore",
+    "diff-tree",
+    "for-each-ref",
+    "ls-remote",
+    "count-objects",
+    "fsck",
+    "var",
+    "show-ref",
+    "symbolic-ref",
+    "cherry",
+    "range-diff",
+    "verify-commit",
+    "archive",
+    "--version",
+];
+
+/// Commands of git that change its records only; all others may change files.
+const GIT_RECORDS: &[&str] = &[
+    "add",
+    "commit",
+    "push",
+    "fetch",
+    "tag",
+    "branch",
+    "worktree",
+    "remote",
+    "config",
+    "notes",
+    "gc",
+    "update-ref",
+    "init",
+    "commit-tree",
+    "write-tree",
+    "prune",
+    "pack-refs",
+    "repack",
+];
+
+/// What `script` changes.
+pub fn effects(script: &Script) -> Effects {
+    let mut all = Effects {
+        effect: Effect::Read,
+        paths: Vec::new(),
+        unknown_paths: false,
+    };
+    for command in &script.commands {
+        of_command(command, &mut all);
+    }
+    if script.unknown.is_some() {
+        all.effect = Effect::Edit;
+        all.unknown_paths = true;
+    }
+    all
+}
+
+fn of_command(command: &Command, all: &mut Effects) {
+    of_program(command, all);
+    for file in &command.writes {
+        if !file.known().is_some_and(is_device) {
+            all.raise(Effect::Edit);
+            all.write(&command.cwd, file);
+        }
+    }
+}
+
+fn of_program(command: &Command, all: &mut Effects) {
+    let Some(name) = command.program() else {
+        all.raise(Effect::Edit);
+        all.unknown_paths = true;
+        return;
+    };
+    let words = command.words.as_slice();
+    match name.as_str() {
+        "git" => of_git(command, all),
+        "find"
+            if words.iter().any(|w| {
+                matches!(
+                    w.text.as_str(),
+                    "-delete" | "-fprint" | "-fls" | "-fprintf" | "-fprint0"
+                )
+            }) =>
+        {
+            all.files(command, &["-maxdepth"], 0, 1);
+        }
+        "find" => {}
+        "sort" if !has(words, "-o") => {}
+        "sed"
+            if has(words, "-i")
+                || words
+                    .iter()
+                    .any(|w| w.text.starts_with("-i") || w.text.starts_with("--in-place")) =>
+        {
+            let skip = usize::from(!has(words, "-e") && !has(words, "-f"));
+            all.files(command, &["-e", "-f"], skip, usize::MAX);
+        }
+        "sed" if !words.iter().any(|w| writes_in_sed(&w.text)) => {}
+        "awk" | "gawk" | "mawk"
+            if !words
+                .iter()
+                .any(|w| w.text.contains(['>', '|']) || w.text.contains("system")) => {}
+        "rm" | "rmdir" | "tee" | "unlink" | "shred" | "mkfifo" => {
+            all.files(command, &[], 0, usize::MAX)
+        }
+        "mkdir" => all.files(command, &["-m"], 0, usize::MAX),
+        "touch" => all.files(command, &["-d", "-t", "-r"], 0, usize::MAX),
+        "truncate" => all.files(command, &["-s", "-r"], 0, usize::MAX),
+        "chmod" | "chown" | "chgrp" => all.files(command, &[], 1, usize::MAX),
+        "mv" => all.copied(command, true),
+        "cp" | "ln" | "install" | "rsync" => all.copied(command, false),
+        "dd" => {
+            all.raise(Effect::Edit);
+            for word in words {
+                if let Some(file) = word.text.strip_prefix("of=") {
+                    let file = Word {
+                        text: file.to_owned(),
+                        ..word.clone()
+                    };
+                    all.write(&command.cwd, &file);
+                }
+            }
+        }
+        "curl"
+            if !["-o", "-O", "--output", "--remote-name"]
+                .iter()
+                .any(|o| has(words, o)) => {}
+        "apply_patch" | "applypatch" => all.patch(command),
+        name if READS.contains(&name) => {}
+        name if is_check(name, words) => all.raise(Effect::Check),
+        _ if command.code.as_deref().is_some_and(is_harmless) => {}
+        _ => all.place(command.cwd.clone()),
+    }
+}
+
+impl Effects {
+    fn raise(&mut self, effect: Effect) {
+        self.effect = self.effect.max(effect);
+    }
+
+    fn write(&mut self, cwd: &Cwd, file: &Word) {
+        match (cwd, file.known()) {
+            (_, Some(file)) if file.starts_with('/') => self.add(path::normalize(file)),
+            (Cwd::At(dir), Some(file)) => self.add(path::resolve(dir, file)),
+            _ => self.unknown_paths = true,
+        }
+    }
+
+    fn add(&mut self, path: String) {
+        if !self.paths.contains(&path) {
+            self.paths.push(path);
+        }
+    }
+
+    /// It may change anything where it works.
+    fn place(&mut self, cwd: Cwd) {
+        self.raise(Effect::Edit);
+        match cwd {
+            Cwd::At(dir) => self.add(dir),
+            Cwd::Unknown => self.unknown_paths = true,
+        }
+    }
+
+    /// Its arguments but the first `skip` are files it changes, at most `most`.
+    fn files(&mut self, command: &Command, valued: &[&str], skip: usize, most: usize) {
+        self.raise(Effect::Edit);
+        let places = positionals(&command.words, valued);
+        let files: Vec<&Word> = places
+            .iter()
+            .skip(skip)
+            .take(most)
+            .map(|at| &command.words[*at])
+            .collect();
+        if files.is_empty() || command.open {
+            return self.place(command.cwd.clone());
+        }
+        for file in files {
+            self.write(&command.cwd, file);
+        }
+    }
+
+    /// It makes its last argument (`-t`: that directory); with `moves` the others go.
+    fn copied(&mut self, command: &Command, moves: bool) {
+        self.raise(Effect::Edit);
+        let target = value(&command.words, Some("-t"), "--target-directory");
+        let places = positionals(&command.words, &["-t", "-m", "-o", "-g", "-S", "-e"]);
+        let files: Vec<&Word> = places.iter().map(|at| &command.words[*at]).collect();
+        let Some((last, others)) = files.split_last() else {
+            return self.place(command.cwd.clone());
+        };
+        match target {
+            Some(target) => self.write(&command.cwd, target),
+            None => self.write(&command.cwd, last),
+        }
+        if moves {
+            others
+                .iter()
+                .for_each(|file| self.write(&command.cwd, file));
+            if target.is_some() {
+                self.write(&command.cwd, last);
+            }
+        }
+        if others.is_empty() && target.is_none() || command.open {
+            self.place(command.cwd.clone());
+        }
+    }
+
+    fn patch(&mut self, command: &Command) {
+        self.raise(Effect::Edit);
+        let text = match &command.stdin {
+            super::Stdin::Text(text) => Some(text.as_str()),
+            _ => command.words.get(1).and_then(Word::known),
+        };
+        match text.map(crate::policy::patch::files) {
+            Some(files) if !files.is_empty() => {
+                for file in files {
+                    self.write(&command.cwd, &Word::fixed(file));
+                }
+            }
+            _ => self.unknown_paths = true,
+        }
+    }
+}
+
+fn of_git(command: &Command, all: &mut Effects) {
+    let at = git::command_at(&command.words);
+    let rest = &command.words[at..];
+    let Some(name) = rest.first() else { return };
+    let Some(name) = name.known() else {
+        return all.place(git::cwd(command));
+    };
+    let second = rest.get(1).map_or("", |word| word.text.as_str());
+    let lists = match name {
+        "branch" | "tag" => rest[1..].iter().all(|w| {
+            matches!(
+                w.text.as_str(),
+                "-a" | "-r" | "-v" | "-vv" | "-l" | "--list" | "--show-current" | "--all"
+            )
+        }),
+        "remote" => matches!(second, "" | "-v" | "show" | "get-url"),
+        "stash" => matches!(second, "list" | "show"),
+        "worktree" => second == "list",
+        "config" => ["--get", "--list", "-l", "--get-all", "get", "list"].contains(&second),
+        name => GIT_READS.contains(&name),
+    };
+    if lists {
+        return;
+    }
+    if !GIT_RECORDS.contains(&name) {
+        return all.place(git::cwd(command));
+    }
+    all.raise(Effect::Repository);
+    // Worktrees, remotes and references belong to the repository, wherever one stands in it.
+    if matches!(name, "add" | "commit") {
+        match git::cwd(command) {
+            Cwd::At(dir) => all.add(dir),
+            Cwd::Unknown => all.unknown_paths = true,
+        }
+    }
+}
+
+fn is_device(path: &str) -> bool {
+    matches!(
+        path,
+        "/dev/null" | "/dev/stdout" | "/dev/stderr" | "/dev/tty"
+    ) || path.starts_with("/dev/fd/")
+}
+
+fn is_check(name: &str, words: &[Word]) -> bool {
+    let found = CHECKS.iter().find(|(program, _)| *program == name);
+    let Some((_, commands)) = found else {
+        return false;
+    };
+    if commands.is_empty() {
+        return !has(words, "--fix") && !has(words, "--write");
+    }
+    let first = words[1..]
+        .iter()
+        .find(|word| !word.text.starts_with(['-', '+']) || commands.contains(&word.text.as_str()));
+    let fixes = has(words, "--fix") || has(words, "--write");
+    if let Some(at) = words
+        .iter()
+        .position(|word| matches!(word.text.as_str(), "run" | "run-script"))
+    {
+        // A project's own script is what its name says.
+        let script = words[at + 1..].iter().find(|word| !word.is_option());
+        let harmless = ["test", "lint", "build", "check", "type", "spec"];
+        return script
+            .and_then(Word::known)
+            .is_some_and(|name| harmless.iter().any(|start| name.starts_with(start)));
+    }
+    !fixes
+        && first
+            .and_then(Word::known)
+            .is_some_and(|word| commands.contains(&word))
+}
+
+/// A `w` or `e` command in a sed script writes files or runs programs.
+fn writes_in_sed(script: &str) -> bool {
+    let ends = |flags: &str| flags.bytes().any(|b| b == b'w' || b == b'e');
+    let substitutes = script
+        .rsplit('/')
+        .next()
+        .filter(|_| script.starts_with("s/"));
+    substitutes.is_some_and(ends)
+        || script.starts_with("w ")
+        || script.contains(";w ")
+        || script.contains("/w ")
+}
+
+/// Code that only computes and prints.
+fn is_harmless(code: &str) -> bool {
+    const TOUCHES: &[&str] = &[
+        "open",
+        "write",
+        "remove",
+        "unlink",
+        "rename",
+        "mkdir",
+        "rmtree",
+        "shutil",
+        "os.",
+        "system",
+        "subprocess",
+        "exec",
+        "spawn",
+        "fs.",
+        "require",
+        "Path",
+        "File",
+        "`",
+        "eval",
+        "import(",
+        "\u{0}",
+        "socket",
+        "urllib",
+        "fetch",
+        "http",
+        "__",
+        "getattr",
+        "qx",
+        "truncate",
+        "chmod",
+    ];
+    !TOUCHES.iter().any(|word| code.contains(word))
+}

@@ -1,0 +1,388 @@
+//! Command lines by their grammar.
+
+use std::cell::RefCell;
+
+use tree_sitter::{Node, Parser};
+
+use super::word::{self, Word};
+use super::{Command, Cwd, MAX_COMMANDS, Script, Stdin, expand};
+
+/// Deepest tree that is walked; the shell's own limit is of the same order.
+const MAX_NESTING: u32 = 200;
+
+thread_local! {
+    /// Making a parser costs more than using it.
+    static PARSER: RefCell<Option<Parser>> = const { RefCell::new(None) };
+}
+
+/// Read `line`, and add what it runs to `script`.
+pub(super) fn read(line: &str, cwd: Cwd, depth: u32, script: &mut Script) {
+    let tree = PARSER.with_borrow_mut(|parser| {
+        if parser.is_none() {
+            let mut new = Parser::new();
+            new.set_language(&tree_sitter_bash::LANGUAGE.into()).ok()?;
+            *parser = Some(new);
+        }
+        parser.as_mut()?.parse(line, None)
+    });
+    let Some(tree) = tree else {
+        return script.unknown("it could not be parsed");
+    };
+    if tree.root_node().has_error() {
+        script.unknown("it could not be parsed");
+    }
+    let mut walk = Walk {
+        line,
+        cwd,
+        depth,
+        script,
+        nesting: 0,
+    };
+    walk.node(tree.root_node(), &Stdin::Given);
+}
+
+struct Walk<'a> {
+    line: &'a str,
+    cwd: Cwd,
+    depth: u32,
+    script: &'a mut Script,
+    nesting: u32,
+}
+
+impl Walk<'_> {
+    fn text(&self, node: Node<'_>) -> &str {
+        self.line.get(node.byte_range()).unwrap_or_default()
+    }
+
+    fn node(&mut self, node: Node<'_>, stdin: &Stdin) {
+        if self.nesting >= MAX_NESTING || self.script.commands.len() > MAX_COMMANDS {
+            return self.script.unknown("it is nested too deep");
+        }
+        self.nesting += 1;
+        match node.kind() {
+            "command" => self.command(node, stdin, Vec::new(), None),
+            "redirected_statement" => self.redirected(node, stdin),
+            "pipeline" => self.pipeline(node, stdin),
+            "subshell" | "command_substitution" | "process_substitution" => {
+                let cwd = self.cwd.clone();
+                self.sequence(node, stdin);
+                self.cwd = cwd;
+            }
+            "if_statement"
+            | "while_statement"
+            | "for_statement"
+            | "c_style_for_statement"
+            | "case_statement"
+            | "function_definition" => self.branching(node, stdin),
+            "variable_assignment" | "declaration_command" => {
+                self.assignment(node);
+                self.sequence(node, stdin);
+            }
+            _ => self.sequence(node, stdin),
+        }
+        self.nesting -= 1;
+    }
+
+    /// The children of a node, one after the other.
+    fn sequence(&mut self, node: Node<'_>, stdin: &Stdin) {
+        let mut cursor = node.walk();
+        let mut entry = self.cwd.clone();
+        for child in node.children(&mut cursor) {
+            match child.kind() {
+                // What runs beside us moves nobody.
+                "&" => self.cwd.clone_from(&entry),
+                // The `cd` before has failed.
+                "||" if self.cwd != entry => self.cwd = Cwd::Unknown,
+                _ if !child.is_named() => {}
+                _ => {
+                    // In a list `&&` stands between; elsewhere what comes runs even if a `cd` failed.
+                    if node.kind() != "list" && self.cwd != entry {
+                        self.cwd = Cwd::Unknown;
+                    }
+                    entry.clone_from(&self.cwd);
+                    self.node(child, stdin);
+                }
+            }
+        }
+    }
+
+    /// What may run or not, once or often: where it leaves us is not known.
+    fn branching(&mut self, node: Node<'_>, stdin: &Stdin) {
+        let before = self.cwd.clone();
+        self.sequence(node, stdin);
+        if self.cwd != before {
+            self.cwd = Cwd::Unknown;
+        }
+    }
+
+    fn pipeline(&mut self, node: Node<'_>, stdin: &Stdin) {
+        let cwd = self.cwd.clone();
+        let mut cursor = node.walk();
+        for (n, child) in node.named_children(&mut cursor).enumerate() {
+            let from = if n == 0 { stdin } else { &Stdin::Unknown };
+            self.node(child, from);
+            self.cwd.clone_from(&cwd);
+        }
+    }
+
+    fn redirected(&mut self, node: Node<'_>, stdin: &Stdin) {
+        let mut cursor = node.walk();
+        let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        let mut input = stdin.clone();
+        let mut writes = Vec::new();
+        let mut more = Vec::new();
+        for redirect in &children {
+            self.redirect(*redirect, &mut input, &mut writes, &mut more);
+        }
+        for child in &children {
+            match child.kind() {
+                "command" => {
+                    self.command(*child, &input, std::mem::take(&mut writes), Some(&more));
+                }
+                "file_redirect" | "herestring_redirect" => self.sequence(*child, stdin),
+                "heredoc_redirect" => self.behind_heredoc(*child),
+                _ => {
+                    let first = self.script.commands.len();
+                    self.node(*child, &input);
+                    // The output of a group goes where the group's goes.
+                    if let Some(command) = self.script.commands.get_mut(first) {
+                        command.writes.append(&mut writes);
+                    }
+                }
+            }
+        }
+        if !writes.is_empty() {
+            let mut command = Command::new(vec![Word::fixed(":")], self.cwd.clone());
+            command.writes = writes;
+            self.script.commands.push(command);
+        }
+    }
+
+    /// What one redirection means: input, files written, and words that belong to the command.
+    fn redirect(
+        &mut self,
+        node: Node<'_>,
+        input: &mut Stdin,
+        writes: &mut Vec<Word>,
+        more: &mut Vec<Word>,
+    ) {
+        match node.kind() {
+            "file_redirect" => {
+                let target = node.child_by_field_name("destination");
+                let target = target.map(|target| self.word(target));
+                let mut cursor = node.walk();
+                let operator = node.children(&mut cursor).find(|child| !child.is_named());
+                let operator = operator.map_or("", |operator| operator.kind());
+                let Some(target) = target else { return };
+                match operator {
+                    "<" if target.known() == Some("/dev/stdin") => {}
+                    "<" => *input = Stdin::Unknown,
+                    ">" | ">>" | "&>" | "&>>" | ">|" | "<>" => writes.push(target),
+                    // `2>&1`, `<&3`; a word that is no number is a file.
+                    ">&" if !is_descriptor(&target) => writes.push(target),
+                    _ => {}
+                }
+            }
+            "herestring_redirect" => {
+                let mut cursor = node.walk();
+                let words = node.named_children(&mut cursor);
+                let said = words.filter(|word| word.kind() != "file_descriptor").last();
+                *input = said.map_or(Stdin::Unknown, |said| text_of(&self.word(said)));
+            }
+            "heredoc_redirect" => {
+                *input = self.heredoc(node);
+                let mut cursor = node.walk();
+                for child in node.children_by_field_name("argument", &mut cursor) {
+                    more.push(self.word(child));
+                }
+                let mut cursor = node.walk();
+                let others: Vec<_> = node
+                    .children_by_field_name("redirect", &mut cursor)
+                    .collect();
+                for other in others {
+                    self.redirect(other, &mut Stdin::Given, writes, more);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn heredoc(&self, node: Node<'_>) -> Stdin {
+        let mut cursor = node.walk();
+        let mut children = node.named_children(&mut cursor);
+        let Some(body) = children.find(|child| child.kind() == "heredoc_body") else {
+            return Stdin::Text(String::new());
+        };
+        let mut cursor = body.walk();
+        let expands = body
+            .named_children(&mut cursor)
+            .any(|child| child.kind() != "heredoc_content");
+        match expands {
+            true => Stdin::Unknown,
+            false => Stdin::Text(self.text(body).to_owned()),
+        }
+    }
+
+    /// What is joined to a command on the line of its here-document.
+    fn behind_heredoc(&mut self, node: Node<'_>) {
+        let mut cursor = node.walk();
+        let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        for child in children {
+            match child.kind() {
+                "pipeline" => self.node(child, &Stdin::Unknown),
+                "heredoc_body" => self.sequence(child, &Stdin::Given),
+                "heredoc_start" | "heredoc_end" | "file_descriptor" | "word" => {}
+                "file_redirect" | "herestring_redirect" => {}
+                _ => self.node(child, &Stdin::Unknown),
+            }
+        }
+    }
+
+    fn command(
+        &mut self,
+        node: Node<'_>,
+        stdin: &Stdin,
+        writes: Vec<Word>,
+        more: Option<&Vec<Word>>,
+    ) {
+        let mut command = Command::new(Vec::new(), self.cwd.clone());
+        command.writes = writes;
+        command.stdin = stdin.clone();
+        let mut cursor = node.walk();
+        let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        for child in children {
+            match child.kind() {
+                "variable_assignment" => self.assignment(child),
+                "command_name" => {
+                    let inner = child.named_child(0).unwrap_or(child);
+                    command.words.push(self.word(inner));
+                }
+                "file_redirect" | "herestring_redirect" => {
+                    let mut input = command.stdin.clone();
+                    let mut writes = std::mem::take(&mut command.writes);
+                    self.redirect(child, &mut input, &mut writes, &mut Vec::new());
+                    (command.stdin, command.writes) = (input, writes);
+                }
+                "subshell" => command.words.push(Word::unknown()),
+                _ => command.words.push(self.word(child)),
+            }
+            // Whatever is substituted into a word runs before the command.
+            let cwd = self.cwd.clone();
+            self.substitutions(child);
+            self.cwd = cwd;
+        }
+        command.words.extend(more.into_iter().flatten().cloned());
+        if let Some(next) = expand::change_of_directory(&command) {
+            self.cwd = next;
+        }
+        expand::expand(command, self.depth, self.script);
+    }
+
+    /// Commands that run while a word is made.
+    fn substitutions(&mut self, node: Node<'_>) {
+        match node.kind() {
+            "command_substitution" | "process_substitution" | "subshell" => {
+                self.node(node, &Stdin::Given);
+            }
+            _ if self.nesting >= MAX_NESTING => self.script.unknown("it is nested too deep"),
+            _ => {
+                self.nesting += 1;
+                let mut cursor = node.walk();
+                let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+                for child in children {
+                    self.substitutions(child);
+                }
+                self.nesting -= 1;
+            }
+        }
+    }
+
+    /// Variables that change what later words mean to the shell or to git.
+    fn assignment(&mut self, node: Node<'_>) {
+        let text = self.text(node);
+        let mut names = text
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='));
+        let decisive = |name: &str| {
+            matches!(
+                name.trim_end_matches('+'),
+                "PATH" | "BASH_ENV" | "ENV" | "IFS" | "PROMPT_COMMAND" | "GIT_ALIAS" | "SHELLOPTS"
+            ) || name.starts_with("GIT_CONFIG")
+        };
+        if names.any(|(name, _)| decisive(name)) {
+            self.script
+                .unknown("it sets a variable that changes what is run");
+        }
+    }
+
+    /// A word, unquoted.
+    fn word(&self, node: Node<'_>) -> Word {
+        let mut word = Word::fixed("");
+        self.add(node, &mut word, 0);
+        word.span = (self.depth == 0).then(|| node.byte_range());
+        word
+    }
+
+    fn add(&self, node: Node<'_>, word: &mut Word, level: u32) {
+        let raw = self.text(node);
+        match node.kind() {
+            "word" | "number" | "command_name" if node.named_child_count() == 0 => {
+                let (text, fixed) = word::bare(raw);
+                word.text.push_str(&text);
+                word.fixed &= fixed;
+            }
+            "raw_string" => {
+                let inside = raw
+                    .strip_prefix('\'')
+                    .and_then(|raw| raw.strip_suffix('\''));
+                word.fixed &= inside.is_some();
+                word.text.push_str(inside.unwrap_or(raw));
+            }
+            "ansi_c_string" => {
+                let inside = raw
+                    .strip_prefix("$'")
+                    .and_then(|raw| raw.strip_suffix('\''));
+                let inside = inside.and_then(word::ansi);
+                word.fixed &= inside.is_some();
+                word.text.push_str(&inside.unwrap_or_default());
+            }
+            "string" => {
+                let inside = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+                let mut cursor = node.walk();
+                let plain = node
+                    .named_children(&mut cursor)
+                    .all(|child| child.kind() == "string_content");
+                word.fixed &= plain && inside.is_some();
+                word.text.push_str(&word::double(inside.unwrap_or(raw)));
+            }
+            "concatenation" | "command_name" if level < 8 => {
+                let mut cursor = node.walk();
+                let mut at = node.start_byte();
+                for child in node.children(&mut cursor) {
+                    // What the grammar leaves out between its pieces (`{`, `,`) is part of the word.
+                    if child.start_byte() > at {
+                        word.fixed = false;
+                    }
+                    at = child.end_byte();
+                    self.add(child, word, level + 1);
+                }
+            }
+            "==" | "=~" | "$" | "=" | "test_operator" | "regex" => word.text.push_str(raw),
+            _ => {
+                word.fixed = false;
+                word.text.push_str(raw);
+            }
+        }
+    }
+}
+
+fn is_descriptor(word: &Word) -> bool {
+    word.fixed && (word.text == "-" || word.text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn text_of(word: &Word) -> Stdin {
+    match word.known() {
+        Some(text) => Stdin::Text(text.to_owned()),
+        None => Stdin::Unknown,
+    }
+}

@@ -1,0 +1,185 @@
+//! Policy around an exchange: which rules are in force, what they see, what came of them.
+
+use pingora_proxy::Session;
+
+use super::context::Context;
+use crate::config::Config;
+use crate::dialect::Dialect;
+use crate::fleet::Pool;
+use crate::policy::{Actor, Decision, Request, TurnPolicy, stated_root};
+use crate::telemetry::Metrics;
+use crate::telemetry::access_log::ClientText;
+use crate::telemetry::labels::Configured;
+use crate::turn::{Content, Message, Part, Turn, TurnError};
+
+/// Names further profiles, separated by commas; they can only tighten.
+const PROFILE: &str = "x-drover-profile";
+
+/// The working directory of the session.
+const ROOT: &str = "x-drover-root";
+
+/// The rules in force for `turn`, none where there are none; what it shows is remembered, and what its
+/// model must not see is replaced. `bytes` is the size of the request's body.
+///
+/// # Errors
+/// [`TurnError::Forbidden`] when a rule refuses the request, [`TurnError::BadRequest`] when it names a
+/// profile that there is none of.
+pub(super) fn begin(
+    config: &Config,
+    session: &Session,
+    ctx: &mut Context,
+    pool: &Pool,
+    turn: &mut Turn,
+    bytes: usize,
+) -> Result<Option<TurnPolicy>, TurnError> {
+    let Some(engine) = config.policy.as_ref().and_then(|policy| policy.engine()) else {
+        return Ok(None);
+    };
+    let header = |name: &str| {
+        let value = session.req_header().headers.get(name)?;
+        // What is no text is no name either; it is refused like any other that is unknown.
+        Some(value.to_str().unwrap_or("?").trim())
+    };
+    let key = config.auth.keys.iter();
+    let key = key.filter(|key| Some(&key.name) == ctx.principal.as_ref());
+    let key = key.filter_map(|key| key.policy.as_deref());
+    let pools = config
+        .fleet
+        .pools
+        .iter()
+        .filter(|own| own.name == pool.name());
+    let pools = pools.filter_map(|own| own.policy.as_deref());
+    let asked = header(PROFILE)
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim);
+    let asked = asked.filter(|name| !name.is_empty());
+    let active = engine
+        .active(key.chain(pools).chain(asked))
+        .map_err(|unknown| {
+            let name = ClientText::new(&unknown.0);
+            TurnError::bad_field(PROFILE, format!("there is no policy profile `{name}`"))
+        })?;
+    let Some(visit) = ctx.visit.as_ref().filter(|_| !active.is_empty()) else {
+        return Ok(None);
+    };
+    let stated = || {
+        header(ROOT)
+            .filter(|root| root.starts_with('/'))
+            .map(str::to_owned)
+    };
+    let actor = Actor {
+        root: engine
+            .root
+            .clone()
+            .or_else(stated)
+            .or_else(|| stated_root(&turn.messages)),
+        is_agent: visit.is_agent(),
+        session: visit.session().to_string(),
+        principal: ctx.principal.clone().unwrap_or_default(),
+    };
+    let (state, notes) = visit.policy(|known| {
+        engine.observe(known, &actor, &turn.messages);
+        (known.state.clone(), std::mem::take(&mut known.notes))
+    });
+    let policy = TurnPolicy::new(
+        std::sync::Arc::clone(engine),
+        active,
+        actor,
+        state,
+        &turn.tools,
+    );
+    let request = Request {
+        model: turn.model.clone(),
+        tools: turn.tools.iter().map(|tool| tool.name.clone()).collect(),
+        stream: turn.stream,
+        messages: turn.messages.len(),
+        bytes,
+        dialect: match ctx.dialect {
+            Dialect::OpenAi => "openai",
+            Dialect::Anthropic => "anthropic",
+            Dialect::Responses => "responses",
+        },
+    };
+    let judged = policy.request(&request);
+    record(ctx, &judged.decisions);
+    if let Some(blocked) = judged.verdict {
+        return Err(TurnError::Forbidden(format!(
+            "policy refuses this request ({}, rule {}). {}",
+            blocked.reason, blocked.rule, blocked.hint
+        )));
+    }
+    let withheld = policy.results(turn);
+    record(ctx, &withheld);
+    tell(turn, &notes);
+    Ok(Some(policy))
+}
+
+/// Say `notes` behind the text of the last result.
+fn tell(turn: &mut Turn, notes: &[String]) {
+    let Some(message) = turn.messages.last_mut().filter(|_| !notes.is_empty()) else {
+        return;
+    };
+    if !message
+        .parts()
+        .iter()
+        .any(|part| matches!(part, Part::ToolResult(_)))
+    {
+        let note = Message::text(crate::turn::Role::User, notes.join("\n"));
+        turn.messages.push(note);
+        return;
+    }
+    let parts = message.parts_mut().iter_mut().rev();
+    let result = parts.into_iter().find_map(|part| match part {
+        Part::ToolResult(result) => Some(result),
+        _ => None,
+    });
+    if let Some(result) = result {
+        result
+            .content
+            .push(Content::Text(format!("\n\n{}", notes.join("\n"))));
+    }
+}
+
+/// The turn is over, whatever its end.
+pub(super) fn end(ctx: &mut Context) {
+    let Some(report) = ctx.report.policy.take() else {
+        return;
+    };
+    if let Some(visit) = &ctx.visit {
+        visit.policy(|known| {
+            known.state.denials += report.denials;
+            known.notes.extend(report.notes);
+        });
+    }
+    record(ctx, &report.decisions);
+}
+
+/// Count and log decisions.
+fn record(ctx: &Context, decisions: &[Decision]) {
+    let session = ctx.session.map(|id| id.to_string());
+    for decision in decisions {
+        let Decision {
+            rule, mode, tool, ..
+        } = decision;
+        Metrics::global().policy_decision(Configured::name(rule), decision.decision, mode);
+        if decision.rule.as_ref() == "-" && decision.decision == "allow" {
+            continue;
+        }
+        tracing::info!(
+            "POLICY: sess={sess} rule={rule} tool={tool} decision={made} reason={reason} mode={mode} \
+             level={level} stage={stage} req={req}",
+            sess = session.as_deref().unwrap_or("-"),
+            tool = if tool.is_empty() {
+                ClientText::new("-")
+            } else {
+                ClientText::new(tool)
+            },
+            made = decision.decision,
+            reason = ClientText::new(&decision.reason),
+            level = decision.level,
+            stage = decision.stage,
+            req = ctx.id,
+        );
+    }
+}
