@@ -45,6 +45,13 @@ fn backend(response: &Response) -> String {
         .to_owned()
 }
 
+/// Who answers; the turn is over then, and its slot free, also for the gateway.
+async fn served_by(gateway: &Gateway, request: &Request) -> String {
+    let response = gateway.ask(request).await;
+    gateway.idle().await;
+    backend(&response)
+}
+
 async fn view(gateway: &Gateway, session: &str) -> Value {
     gateway
         .admin_get(&format!("/api/sessions/{session}"))
@@ -205,8 +212,8 @@ async fn older_paths_have_a_session_if_they_name_one() {
 async fn a_conversation_moves_when_its_backend_dies_and_stays_where_it_went() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let gateway = Setup::to(&[&one, &two]).start().await;
-    let first = backend(&gateway.ask(&claude("fix it", 0, 1)).await);
-    assert_eq!(backend(&gateway.ask(&claude("fix it", 1, 2)).await), first);
+    let first = served_by(&gateway, &claude("fix it", 0, 1)).await;
+    assert_eq!(served_by(&gateway, &claude("fix it", 1, 2)).await, first);
     let (dead, other) = if first == "b0" {
         (&one, "b1")
     } else {
@@ -215,13 +222,13 @@ async fn a_conversation_moves_when_its_backend_dies_and_stays_where_it_went() {
     dead.set_health(Health::Loading);
     gateway.backend_is(&first, "loading").await;
     for n in 2..5 {
-        assert_eq!(backend(&gateway.ask(&claude("fix it", n, n)).await), other);
+        assert_eq!(served_by(&gateway, &claude("fix it", n, n)).await, other);
     }
     dead.set_health(Health::Ok);
     gateway.backend_is(&first, "ready").await;
     // Its cache is here now, so there is no way back.
     for n in 5..8 {
-        assert_eq!(backend(&gateway.ask(&claude("fix it", n, n)).await), other);
+        assert_eq!(served_by(&gateway, &claude("fix it", n, n)).await, other);
     }
 }
 
@@ -229,7 +236,7 @@ async fn a_conversation_moves_when_its_backend_dies_and_stays_where_it_went() {
 async fn a_turn_that_fails_over_takes_its_conversation_along() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let gateway = Setup::to(&[&one, &two]).start().await;
-    let first = backend(&gateway.ask(&claude("fix it", 0, 1)).await);
+    let first = served_by(&gateway, &claude("fix it", 0, 1)).await;
     let (failing, other) = if first == "b0" {
         (&one, "b1")
     } else {
@@ -237,7 +244,7 @@ async fn a_turn_that_fails_over_takes_its_conversation_along() {
     };
     failing.then(Reply::error(500, "server_error", "Compute error."));
     for n in 1..4 {
-        assert_eq!(backend(&gateway.ask(&claude("fix it", n, 1)).await), other);
+        assert_eq!(served_by(&gateway, &claude("fix it", n, 1)).await, other);
     }
 }
 
