@@ -118,12 +118,12 @@ impl PolicyTurn {
             .blocked
             .iter()
             .any(|call| call.why.on_block == OnBlock::TellClient);
+        let told = self
+            .blocked
+            .iter()
+            .map(|call| call.why.tell_model(&call.name));
         if called && !tells {
             // The client carries out the others; the model hears of these with their results.
-            let told = self
-                .blocked
-                .iter()
-                .map(|call| call.why.tell_model(&call.name));
             self.notes.extend(told);
             return AtEnd::Ends;
         }
@@ -131,11 +131,7 @@ impl PolicyTurn {
             return AtEnd::Says(client);
         }
         self.denials += 1;
-        let told: Vec<String> = self
-            .blocked
-            .iter()
-            .map(|call| call.why.tell_model(&call.name))
-            .collect();
+        let told: Vec<String> = told.collect();
         AtEnd::GoesOn(Trouble::Policy {
             kind: "policy_block",
             told: told.join("\n"),

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use serde_json::value::RawValue;
 
 use crate::dialect::{Dialect, Meta, StreamEncoder};
-use crate::turn::{Answer, Delta, Event, Turn, TurnError, Usage};
+use crate::turn::{Answer, Delta, Event, Turn, TurnError, Usage, floor};
 
 /// See the module's documentation.
 pub(super) enum Sink {
@@ -87,11 +87,7 @@ impl Sink {
         let before = checkpoint.choices.get(choice as usize);
         let before = before.map_or(0, |choice| choice.text.len());
         if let Some(choice) = answer.choices.get_mut(choice as usize) {
-            let mut end = choice.text.len().min(before + keep);
-            while !choice.text.is_char_boundary(end) {
-                end -= 1;
-            }
-            choice.text.truncate(end);
+            choice.text.truncate(floor(&choice.text, before + keep));
         }
     }
 

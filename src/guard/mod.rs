@@ -16,11 +16,4 @@ pub mod stream;
 pub mod tool_calls;
 pub mod trouble;
 
-/// The last character boundary of `text` at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
-}
+use crate::turn::floor;

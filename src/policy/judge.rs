@@ -12,7 +12,7 @@ use super::source::{Block, Level, Mode, OnBlock, Stage};
 use super::tools::Class;
 use super::verdict::{Blocked, Decision, Verdict};
 use super::{rewrite, secret};
-use crate::turn::{Content, Message, Part, Tool, Turn};
+use crate::turn::{Content, Message, Part, Tool, Turn, floor};
 
 /// Times a call is judged again after a rewrite.
 const MAX_REWRITES: usize = 3;
@@ -28,8 +28,6 @@ pub struct TurnPolicy {
     actor: Actor,
     state: SessionState,
     offered: BTreeSet<Class>,
-    /// Rules that must hold cannot be recorded, and block.
-    pub unrecorded: bool,
 }
 
 /// What rules decided.
@@ -69,7 +67,6 @@ impl TurnPolicy {
             actor,
             state,
             offered,
-            unrecorded: false,
         }
     }
 
@@ -118,19 +115,6 @@ impl TurnPolicy {
     /// A call of the model, complete and valid.
     pub fn tool_call(&self, tool: &str, arguments: &str) -> Judged<Verdict> {
         let mut decisions = Vec::new();
-        if self.unrecorded {
-            let blocked = unrecorded();
-            decisions.push(Decision {
-                decision: "block",
-                reason: blocked.reason.clone(),
-                acted: true,
-                ..Decision::none(Stage::ToolCall, tool)
-            });
-            return Judged {
-                verdict: Verdict::Block(blocked),
-                decisions,
-            };
-        }
         let mut current = arguments.to_owned();
         for _ in 0..MAX_REWRITES {
             match self.once(tool, &current, &mut decisions) {
@@ -506,16 +490,6 @@ fn undecided(rule: &Rule, why: &str) -> Blocked {
     }
 }
 
-fn unrecorded() -> Blocked {
-    Blocked {
-        rule: "audit".into(),
-        reason: "audit_unavailable".to_owned(),
-        hint: "Decisions cannot be recorded now, so that nothing is allowed. Tell the human."
-            .to_owned(),
-        on_block: OnBlock::TellClient,
-    }
-}
-
 fn names(needs: &[&Needed]) -> String {
     let names: Vec<&str> = needs.iter().map(|needed| needed.blocker.as_str()).collect();
     names.join(", ")
@@ -528,11 +502,7 @@ fn hints(needs: &[&Needed]) -> String {
 
 /// The beginning of a text, without secrets.
 fn kept(text: &str) -> String {
-    let mut end = text.len().min(MAX_KEPT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    secret::redact(&text[..end])
+    secret::redact(&text[..floor(text, MAX_KEPT)])
 }
 
 /// What the model is told about a blocked end.

@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::shell;
 use super::source::Event;
 use super::tools::Class;
-use crate::turn::{Message, Part, ToolCall, ToolResult};
+use crate::turn::{Message, Part, ToolCall, ToolResult, floor};
 
 /// Calls of a session that are known by their hash, so that none counts twice. More calls than this
 /// fit into no context window.
@@ -241,12 +241,4 @@ fn is_not_zero(rest: &str) -> bool {
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(number.len());
     number[..end].parse::<u32>().is_ok_and(|code| code != 0)
-}
-
-fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }

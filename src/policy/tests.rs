@@ -46,7 +46,7 @@ pub(super) fn done(
     input: serde_json::Value,
     result: &str,
 ) {
-    let id = format!("c{}", session.state.denials + rand(name, &input, result));
+    let id = next_id();
     let call = ToolCall {
         id: id.clone(),
         name: name.into(),
@@ -64,11 +64,15 @@ pub(super) fn done(
     engine.observe(session, &actor(), &messages);
 }
 
-fn rand(name: &str, input: &serde_json::Value, result: &str) -> u32 {
+fn next_id() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let _ = (name, input, result);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    format!("c{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The session has asked its memory.
+fn recalled(session: &mut SessionPolicy, engine: &Engine) {
+    done(session, engine, "mcp__memory__search", json!({}), "nothing");
 }
 
 fn reason(judged: &Judged<Verdict>) -> &str {
@@ -133,13 +137,7 @@ fn other_mistakes_too(#[case] source: serde_json::Value, #[case] path: &str) {
 fn a_commit_waits_for_the_three_reviewers() {
     let engine = Arc::new(engine("{}").unwrap());
     let mut session = SessionPolicy::default();
-    done(
-        &mut session,
-        &engine,
-        "mcp__memory__search",
-        json!({}),
-        "nothing",
-    );
+    recalled(&mut session, &engine);
     done(
         &mut session,
         &engine,
@@ -262,13 +260,7 @@ fn what_cannot_be_moved_is_blocked(#[case] line: &str) {
 fn a_plan_reads_only(#[case] name: &str, #[case] input: serde_json::Value, #[case] expected: &str) {
     let engine = Arc::new(engine("{}").unwrap());
     let mut session = SessionPolicy::default();
-    done(
-        &mut session,
-        &engine,
-        "mcp__memory__search",
-        json!({}),
-        "nothing",
-    );
+    recalled(&mut session, &engine);
     let judged = policy(&engine, "plan", &session).tool_call(name, &input.to_string());
     assert_eq!(reason(&judged), expected);
 }
@@ -306,13 +298,7 @@ fn gates_hold_until_tests_ran_and_again_after_an_edit() {
         let judged = policy(&engine, "p", session).completion(false);
         judged.verdict.into_iter().map(|b| b.name).collect()
     };
-    done(
-        &mut session,
-        &engine,
-        "mcp__memory__search",
-        json!({}),
-        "nothing",
-    );
+    recalled(&mut session, &engine);
     assert_eq!(names(&session), ["tests_not_run"]);
     done(
         &mut session,
@@ -432,13 +418,7 @@ fn secrets_stay_out_of_changes_and_of_the_record() {
 fn a_verdict_of_ten_rules_is_cheap() {
     let engine = Arc::new(engine("{profiles: {p: [worktree.enforce, worktree.route, commit.parallel_review, commit.message_format, commit.no_secrets, tools.memory_only, session.bootstrap, completion.gates]}}").unwrap());
     let mut session = SessionPolicy::default();
-    done(
-        &mut session,
-        &engine,
-        "mcp__memory__search",
-        json!({}),
-        "nothing",
-    );
+    recalled(&mut session, &engine);
     let policy = policy(&engine, "p", &session);
     let arguments = json!({"command": "cargo test --lib policy | tail -5"}).to_string();
     let mut times: Vec<_> = (0..300)

@@ -6,6 +6,8 @@ use globset::{Glob, GlobMatcher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::turn::folded_name;
+
 /// What a tool is for.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -220,15 +222,6 @@ const KNOWN: &[(Class, &[&str])] = &[
     ),
 ];
 
-/// The name without its server (`mcp__files__read`) and punctuation, lower-case.
-fn fold(name: &str) -> String {
-    let tail = name.rsplit(['.', '/', ':']).next().unwrap_or(name);
-    tail.chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_lowercase())
-        .collect()
-}
-
 /// Classes by name: the configuration's globs first, then what is known.
 #[derive(Debug, Default)]
 pub struct Tools {
@@ -264,7 +257,7 @@ impl Tools {
         if let Some((_, class)) = own {
             return *class;
         }
-        let folded = fold(name);
+        let folded = folded_name(name);
         let known = KNOWN
             .iter()
             .find(|(_, names)| names.contains(&folded.as_str()));

@@ -10,7 +10,9 @@ mod event;
 mod form;
 mod injected;
 mod message;
+mod name;
 mod request;
+mod text;
 
 pub use answer::{Answer, Choice};
 pub use error::{Overload, TurnError};
@@ -18,4 +20,6 @@ pub use event::{Delta, Event, Stop, Timings, Usage};
 pub use form::{AnswerForm, ToolForm, ToolKind};
 pub use injected::{human_text, is_summary};
 pub use message::{Content, Image, Message, Part, Role, ToolCall, ToolResult};
+pub use name::folded_name;
 pub use request::{Extra, Tool, ToolChoice, Turn};
+pub use text::floor;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::support::script::{role, text};
 use crate::support::*;
 
 /// One slot, and these rules for those who want it.
@@ -22,23 +21,13 @@ fn narrow(backends: &[&Backend], queue: Value) -> Setup {
         .set("reload.watch", json!(false))
 }
 
-/// A stream that has begun and goes on when the test says so.
-fn held(gate: &Gate) -> Reply {
-    Reply::stream()
-        .event(&role())
-        .event(&text("a"))
-        .gate(gate)
-        .event(&text("b"))
-        .ends("stop")
-}
-
 /// A backend whose first answer takes until the gate is opened, and a client that reads it.
 async fn busy(
     gateway: &Gateway,
     backend: &Backend,
     gate: &Gate,
 ) -> tokio::task::JoinHandle<Response> {
-    backend.then(held(gate));
+    backend.then(Reply::held(gate));
     let mut client = gateway.connect().await;
     let reading = tokio::spawn(async move {
         client.send(&stream()).await;
@@ -216,7 +205,7 @@ async fn interactive_before_batch_and_keys_take_turns() {
         .set("auth.keys", keys)
         .start()
         .await;
-    backend.then(held(&gate));
+    backend.then(Reply::held(&gate));
     let key = |request: Request, name: &str| {
         request.header("Authorization", &format!("Bearer secret-of-{name}-0123456"))
     };
@@ -330,7 +319,7 @@ async fn a_failed_turn_waits_for_another_backend_before_all_others() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let gateway = narrow(&[&one, &two], json!({})).start().await;
     // The first answer holds one backend, the second dies on the other before it has said anything.
-    one.then(held(&gate));
+    one.then(Reply::held(&gate));
     let mut first = gateway.connect().await;
     first.send(&stream()).await;
     // Idle backends take turns.

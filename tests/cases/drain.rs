@@ -6,15 +6,6 @@ use tokio::net::TcpStream;
 use crate::support::script::{role, text};
 use crate::support::*;
 
-fn held(gate: &Gate) -> Reply {
-    Reply::stream()
-        .event(&role())
-        .event(&text("a"))
-        .gate(gate)
-        .event(&text("b"))
-        .ends("stop")
-}
-
 async fn refuses_connections(gateway: &Gateway) {
     eventually("the listener is closed", || async {
         TcpStream::connect(gateway.addr)
@@ -28,7 +19,7 @@ async fn refuses_connections(gateway: &Gateway) {
 #[tokio::test]
 async fn a_live_stream_is_finished_and_then_the_process_ends() {
     let gate = Gate::new();
-    let backend = Backend::replying(held(&gate)).await;
+    let backend = Backend::replying(Reply::held(&gate)).await;
     let mut gateway = Setup::to(&[&backend]).start().await;
     let mut client = gateway.connect().await;
     client.send(&stream()).await;
@@ -51,7 +42,7 @@ async fn a_live_stream_is_finished_and_then_the_process_ends() {
 #[tokio::test]
 async fn whole_answers_and_http2_streams_are_finished_too() {
     let gate = Gate::new();
-    let backend = Backend::replying(held(&gate)).await;
+    let backend = Backend::replying(Reply::held(&gate)).await;
     let mut gateway = Setup::to(&[&backend]).start().await;
     let mut client = gateway.connect().await;
     client.send(&chat(json!({}))).await;
@@ -74,7 +65,7 @@ async fn whole_answers_and_http2_streams_are_finished_too() {
 #[tokio::test]
 async fn new_requests_on_open_connections_are_refused() {
     let gate = Gate::new();
-    let backend = Backend::replying(held(&gate)).await;
+    let backend = Backend::replying(Reply::held(&gate)).await;
     let mut gateway = Setup::to(&[&backend]).start().await;
     let mut busy = gateway.connect().await;
     busy.send(&stream()).await;

@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::response::Event;
-use crate::support::script::{delta, role};
+use crate::support::script::{delta, role, tool_call};
 use crate::support::*;
 
 const PATHS: [&str; 3] = ["/v1/chat/completions", "/v1/messages", "/v1/responses"];
@@ -44,9 +44,8 @@ fn piece(event: &Event) -> Option<String> {
 }
 
 fn opens(name: &str) -> Reply {
-    let call = json!({"tool_calls": [{"index": 0, "id": "c1", "type": "function",
-        "function": {"name": name, "arguments": ""}}]});
-    Reply::stream().event(&role()).event(&delta(call))
+    let begin = tool_call(0, "c1", name, "");
+    Reply::stream().event(&role()).event(&begin)
 }
 
 /// `arguments`, a few bytes an event.

@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::support::script::{delta, role, text};
+use crate::support::script::{role, text, tool_call};
 use crate::support::*;
 
 /// A request that offers one tool, in the dialect of `path`.
@@ -25,9 +25,7 @@ fn request(path: &str, stream: bool) -> Request {
 }
 
 fn call(arguments: &str) -> Value {
-    delta(
-        json!({"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "ls", "arguments": arguments}}]}),
-    )
+    tool_call(0, "c1", "ls", arguments)
 }
 
 fn answer(events: &[Value]) -> Reply {

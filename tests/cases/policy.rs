@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::talk::{Talk, call, everywhere, last, names};
 use crate::support::agent::{Heard, Item, Protocol};
-use crate::support::script::{delta, role};
+use crate::support::script::{delta, role, tool_call};
 use crate::support::*;
 
 /// A policy whose sessions work in `/r`.
@@ -24,9 +24,8 @@ fn bash(command: &str) -> Reply {
 fn batch(calls: &[(&str, Value)]) -> Reply {
     let mut reply = Reply::stream().event(&role());
     for (index, (name, arguments)) in calls.iter().enumerate() {
-        let call = json!([{"index": index, "id": format!("c{index}"), "type": "function",
-            "function": {"name": name, "arguments": arguments.to_string()}}]);
-        reply = reply.event(&delta(json!({"tool_calls": call})));
+        let id = format!("c{index}");
+        reply = reply.event(&tool_call(index, &id, name, &arguments.to_string()));
     }
     reply.ends("tool_calls")
 }

@@ -100,12 +100,11 @@ async fn held_text_is_not_lost_at_the_end() {
 
 #[tokio::test]
 async fn a_stop_sequence_is_not_searched_in_reasoning_or_arguments() {
-    let call = json!({"tool_calls": [{"index": 0, "id": "c", "type": "function",
-        "function": {"name": "f", "arguments": "{\"a\":\"STOP\"}"}}]});
+    let call = script::tool_call(0, "c", "f", r#"{"a":"STOP"}"#);
     let reply = Reply::stream()
         .event(&role())
         .event(&script::delta(json!({"reasoning_content": "STOP"})))
-        .event(&script::delta(call))
+        .event(&call)
         .ends("tool_calls");
     let backend = Backend::replying(reply).await;
     let gateway = Setup::to(&[&backend]).start().await;

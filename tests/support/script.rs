@@ -75,6 +75,16 @@ impl Reply {
             .ends("stop")
     }
 
+    /// A stream of two texts, of which the second waits for the gate.
+    pub(crate) fn held(gate: &Gate) -> Self {
+        Self::stream()
+            .event(&role())
+            .event(&text("a"))
+            .gate(gate)
+            .event(&text("b"))
+            .ends("stop")
+    }
+
     /// A JSON answer with `status`. llama-server closes after every error.
     pub(crate) fn json(status: u16, body: &Value) -> Self {
         let reply = Self::whole(status, "application/json; charset=utf-8", &body.to_string());
@@ -265,6 +275,14 @@ pub(crate) fn delta(delta: Value) -> Value {
 /// The first chunk.
 pub(crate) fn role() -> Value {
     delta(json!({"role": "assistant", "content": null}))
+}
+
+/// A tool call, or its beginning.
+pub(crate) fn tool_call(index: usize, id: &str, name: &str, arguments: &str) -> Value {
+    delta(
+        json!({"tool_calls": [{"index": index, "id": id, "type": "function",
+        "function": {"name": name, "arguments": arguments}}]}),
+    )
 }
 
 /// A piece of text.

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::turn::folded_name;
+
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -126,7 +128,7 @@ const CHANGING_PAIRS: &[(&str, &[&str])] = &[
 
 /// The kind of the call of `name` with these arguments, where they could be read.
 pub(super) fn kind(name: &str, arguments: Option<&Value>) -> Kind {
-    let folded = fold(name);
+    let folded = folded_name(name);
     if SHELLS.contains(&folded.as_str()) {
         return arguments
             .and_then(command)
@@ -148,7 +150,7 @@ pub(super) fn kind(name: &str, arguments: Option<&Value>) -> Kind {
 
 /// Whether the tool called `name` only reads.
 pub(super) fn is_read_only(name: &str) -> bool {
-    READ_ONLY.contains(&fold(name).as_str())
+    READ_ONLY.contains(&folded_name(name).as_str())
 }
 
 /// What a reading call reads: a path or pattern.
@@ -211,14 +213,6 @@ fn redirects(part: &str) -> bool {
         rest = &rest[at + 1..];
     }
     false
-}
-
-fn fold(name: &str) -> String {
-    let tail = name.rsplit(['.', '/', ':']).next().unwrap_or(name);
-    tail.chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_lowercase())
-        .collect()
 }
 
 /// The words of `apply_patch`, `applyPatch`, `mcp__files__write-file`.

@@ -19,7 +19,7 @@ impl StreamGuard {
             name: call.name,
             arguments: call.arguments,
         };
-        self.release(id, raw, cut, &call.raw, out)
+        self.release(id, raw, cut, Some(&call.raw), out)
     }
 
     pub(super) fn own_id(&self) -> String {
@@ -68,10 +68,11 @@ impl StreamGuard {
 
     /// Whatever is wrong while a call is half sent cannot be mended.
     pub(super) fn irrevocable(&self, trouble: Trouble) -> Trouble {
-        if self.has_half_sent() {
-            half_sent(&trouble)
-        } else {
-            trouble
+        match self.has_half_sent() {
+            true => Trouble::HalfSent {
+                why: trouble.kind(),
+            },
+            false => trouble,
         }
     }
 
@@ -80,19 +81,19 @@ impl StreamGuard {
         let Some(OpenCall { id, call, early }) = self.open.take() else {
             return Ok(());
         };
-        let raw = format!("{} {}", call.name, call.arguments);
         match early.map_or(0, |early| early.released()) {
-            0 => self.release(id, call, cut, &raw, out),
+            0 => self.release(id, call, cut, None, out),
             sent => self.release_rest(&call, sent, cut, out),
         }
     }
 
+    /// Judge a call, and release it. `written`: how the model put it, where that was no structured call.
     pub(super) fn release(
         &mut self,
         id: String,
         call: RawCall,
         cut: bool,
-        raw: &str,
+        written: Option<&str>,
         out: &mut Vec<Delta>,
     ) -> Result<(), Trouble> {
         if self.context.offered.is_empty() {
@@ -102,7 +103,10 @@ impl StreamGuard {
         }
         let call = self.judged(&call, cut).map_err(|bad| Trouble::Call {
             bad,
-            raw: raw.to_owned(),
+            raw: match written {
+                Some(written) => written.to_owned(),
+                None => format!("{} {}", call.name, call.arguments),
+            },
         })?;
         self.pass(id, call, out);
         Ok(())
@@ -165,11 +169,5 @@ impl StreamGuard {
             index,
             fragment: call.arguments,
         });
-    }
-}
-
-fn half_sent(trouble: &Trouble) -> Trouble {
-    Trouble::HalfSent {
-        why: trouble.kind(),
     }
 }

@@ -193,7 +193,7 @@ impl StreamGuard {
         match parse_constrained(text) {
             Some(call) => {
                 let id = self.own_id();
-                self.release(id, call, cut, text, out)
+                self.release(id, call, cut, Some(text), out)
             }
             None => {
                 let bad = if cut {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::protocol::{Heard, Item, Protocol};
-use crate::support::script::{delta, role};
+use crate::support::script::{role, tool_call};
 use crate::support::{Backend, Gateway, Health, Reply, Response, Setup};
 
 /// A test in every dialect, streamed and whole, at the same time.
@@ -161,11 +161,9 @@ impl Talk {
 }
 
 pub(crate) fn call(name: &str, arguments: &Value) -> Reply {
-    let call = json!([{"index": 0, "id": "c", "type": "function",
-        "function": {"name": name, "arguments": arguments.to_string()}}]);
     Reply::stream()
         .event(&role())
-        .event(&delta(json!({"tool_calls": call})))
+        .event(&tool_call(0, "c", name, &arguments.to_string()))
         .ends("tool_calls")
 }
 
