@@ -7,6 +7,7 @@
 mod bindings;
 mod builtin;
 mod call;
+mod compile;
 mod engine;
 mod expr;
 mod functions;

@@ -9,6 +9,7 @@ mod effect;
 mod expand;
 mod git;
 mod options;
+mod programs;
 mod query;
 mod quick;
 mod tree;
