@@ -12,7 +12,7 @@ use crate::{guards, meta};
 use drover::config::Preset;
 
 const PROSE: &str = include_str!("../../../README.md");
-const CODE: &str = include_str!("../../../src/exchange/chat.rs");
+const CODE: &str = include_str!("../../../src/exchange/chat/mod.rs");
 
 /// Convert one answer of so many tokens; without a preset the chunks are made and not converted.
 pub fn run(dialect: Dialect, preset: Option<Preset>, text: &str, tokens: usize) -> io::Result<()> {
