@@ -94,7 +94,7 @@ test-templates: setup-test build llama ## Agents' conversations, rendered by the
 
 .PHONY: nightly
 nightly: test ## Long things: everything of `test`, then more cases of the property tests, repeated SDK runs, more chaos
-	$(CARGO) clippy --locked --profile quick --manifest-path $(COUNT) --all-targets -- -D warnings
+	$(CARGO) clippy --locked --profile quick --manifest-path $(COUNT) --target-dir $(TARGET)/bench --all-targets -- -D warnings
 	PROPTEST_CASES=20000 DROVER_STREAMS=200000 $(CARGO) test --locked --profile quick
 	DROVER_TEST_PROFILE=quick DROVER_STREAMS=20000 scripts/sdk-streams.sh
 	for round in 1 2 3; do GATEWAY=$(GATEWAY) scripts/test-llama.sh; done
@@ -111,9 +111,9 @@ bench-latency: build ## What the gateway adds to a request, side by side with th
 
 .PHONY: bench-guards
 bench-guards: setup ## What guards cost: instructions of a token and of a long turn (needs valgrind), and time
-	@$(CARGO) build --locked --profile quick -q --manifest-path $(COUNT)
+	@$(CARGO) build --locked --profile quick -q --manifest-path $(COUNT) --target-dir $(TARGET)/bench
 	@mkdir -p bench/results
-	@$(TARGET)/quick/drover-bench-callgrind --out bench/results/callgrind.json
+	@$(TARGET)/bench/quick/drover-bench-callgrind --out bench/results/callgrind.json
 	@$(MAKE) --no-print-directory build
 	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 	@$(TARGET)/bench/release/drover-bench-latency --guards --gateway $(GATEWAY) --out bench/results/latency-guards.json
