@@ -67,7 +67,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
 ) -> Result<Done, Stopped> {
     let done = serve(exchange, lease, client, conversion, now, budget, outcome).await;
     if was_closed(&done) {
-        lease.observe_cancel();
+        lease.observe_cancel(outcome.signs.step);
     }
     Ok(match done? {
         Ended::AtItsEnd | Ended::Cancelled => Done::Complete,
@@ -253,8 +253,12 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
                     self.end(&mut out).await?;
                     return Ok(Self::trailer(connection).await);
                 }
-                Progress::Again => return Ok(Ended::NoGood),
+                Progress::Again => {
+                    self.outcome.signs.note(Instant::now());
+                    return Ok(Ended::NoGood);
+                }
                 Progress::Cancel => {
+                    self.outcome.signs.note(Instant::now());
                     self.end(&mut out).await?;
                     return Ok(Ended::Cancelled);
                 }
@@ -298,6 +302,7 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     /// Tokens and prompt progress are signs of life; llama-server's own pings are none: they go on
     /// while it is wedged.
     fn alive(&mut self) {
+        self.outcome.signs.note(Instant::now());
         self.deadline = Deadline::new(
             "timeouts.inter_token",
             self.exchange.timeouts.inter_token,

@@ -119,12 +119,30 @@ pub struct Outcome {
     pub first_token: Option<Instant>,
     /// Attempts given up by us, by cause.
     pub aborts: Vec<AbortCause>,
+    /// Signs of life of the last attempt.
+    signs: Signs,
 }
 
 impl Outcome {
     fn begin(&mut self, why: Why, lease: &Lease) {
         self.attempts.push(why);
         self.backend = Some(Arc::clone(lease));
+        self.signs = Signs::default();
+    }
+}
+
+/// How fast the backend of an attempt tells something.
+#[derive(Clone, Copy, Debug, Default)]
+struct Signs {
+    last: Option<Instant>,
+    /// Time between the last two.
+    step: Option<Duration>,
+}
+
+impl Signs {
+    fn note(&mut self, now: Instant) {
+        self.step = self.last.map(|last| now - last);
+        self.last = Some(now);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A place for an attempt: at once, or after a wait in which the client gets its pings.
 
 use bytes::BytesMut;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::client::{Client, Downstream, Waited};
 use super::conversion::Conversion;
@@ -14,6 +14,10 @@ use crate::turn::TurnError;
 
 /// A place for the attempt `now`; `held` is that of the turn's last one. When there is none, what the
 /// last backend said explains most.
+///
+/// Where the conversation's cache is at stake, a backend gets the moment it needs to put down a request that was
+/// closed just now, most likely one of the same conversation: asked before, it would take another slot and
+/// evaluate the whole prompt.
 pub(super) async fn find<C, D: Downstream>(
     exchange: &Exchange<'_, C>,
     now: &Continuation,
@@ -50,7 +54,15 @@ pub(super) async fn find<C, D: Downstream>(
         Metrics::global().queue_wait(Configured::name(pool.name()), waited);
     }
     client.attempt_begins(lease.id().as_str());
+    let has_cache = now.ask.is_some() || decision.predicted_cached_tokens > 0;
     (exchange.explain)(decision);
+    if has_cache && let Some(rests_at) = lease.rests_at() {
+        let ping = |out: &mut BytesMut| conversion.ping(out);
+        let rest = sleep_until(rests_at);
+        if let Waited::Gone = client.wait(budget.deadline(), rest, ping).await {
+            return Err(Stopped::Gone);
+        }
+    }
     Ok(lease)
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pingora_core::upstreams::peer::HttpPeer;
 use serde::{Serialize, Serializer};
+use tokio::time::Instant;
 
 use super::FleetError;
 use super::admission::{Pace, Queue};
@@ -311,9 +312,15 @@ impl Backend {
         self.observe(Observation::Served, "");
     }
 
-    /// Tells that a request to it was closed before its end: the slot should soon be idle.
-    pub fn observe_cancel(&self) {
-        self.live.cancelled.begin();
+    /// Tells that a request to it was closed before its end: the slot should soon be idle. `step` is the time
+    /// between the last two things it told.
+    pub fn observe_cancel(&self, step: Option<Duration>) {
+        self.live.cancelled.begin(step);
+    }
+
+    /// When the slots of requests that were just closed should be idle, if that is still to come.
+    pub fn rests_at(&self) -> Option<Instant> {
+        self.live.cancelled.rests_at()
     }
 
     /// How long it has taken to come to rest after requests were closed, since this was last asked.

@@ -1,5 +1,7 @@
 //! Guards inside the open stream.
 
+use std::time::Duration;
+
 use super::assert_whole_stream;
 use super::script::{Play, Recorded, Script};
 use crate::config::Preset;
@@ -97,6 +99,33 @@ async fn a_bad_call_is_asked_for_again_inside_the_open_stream() {
     assert!(second.contains(tools), "the tools keep their bytes");
     let prefix = &first[..first.find("}],\"tools\"").unwrap()];
     assert!(second.starts_with(prefix), "everything is appended");
+}
+
+/// Regression: asked at once, llama-server had the slot of the closed attempt still at work, took the other one
+/// and evaluated the whole prompt again.
+#[tokio::test(start_paused = true)]
+async fn a_closed_attempt_is_put_down_before_the_next_is_asked() {
+    let token = Duration::from_millis(40);
+    let bad = Play::new()
+        .text("let ")
+        .wait(token)
+        .text("me")
+        .wait(token)
+        .call("ls", r#"{"wrong":1}"#)
+        .wait(token)
+        .finish();
+    let good = Play::new()
+        .text(r#"{"name":"ls","arguments":{"path":"src"}}"#)
+        .finish();
+    let script = Script::new().on("a", bad).on("b", good);
+    let (opened, dropped) = (script.opened(), script.dropped());
+    let (outcome, _) = script.run(&request(true, "")).await;
+    assert_eq!(outcome.attempts, [Why::First, Why::Reask]);
+    let waited = opened.lock()[1] - dropped.lock()[0];
+    assert!(
+        (token * 2..Duration::from_millis(150)).contains(&waited),
+        "{waited:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

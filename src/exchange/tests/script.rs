@@ -144,6 +144,7 @@ pub(super) struct Script {
     dialect: Dialect,
     start: Instant,
     asked: Shared<Vec<String>>,
+    opened: Shared<Vec<Duration>>,
     released: Shared<usize>,
     dropped: Shared<Vec<Duration>>,
 }
@@ -158,6 +159,7 @@ impl Script {
             dialect: Dialect::OpenAi,
             start: Instant::now(),
             asked: Arc::default(),
+            opened: Arc::default(),
             released: Arc::default(),
             dropped: Arc::default(),
         }
@@ -188,6 +190,11 @@ impl Script {
     /// Bodies the backends were sent.
     pub(super) fn bodies(&self) -> Shared<Vec<String>> {
         Arc::clone(&self.asked)
+    }
+
+    /// When they were.
+    pub(super) fn opened(&self) -> Shared<Vec<Duration>> {
+        Arc::clone(&self.opened)
     }
 
     /// Connections given back.
@@ -263,6 +270,7 @@ impl Connector for Stage<'_> {
     async fn open(&self, _: &Backend, request: &UpstreamRequest) -> Result<Playing, Fault> {
         let body = String::from_utf8(request.body.to_vec()).unwrap();
         self.script.asked.lock().push(body);
+        self.script.opened.lock().push(self.script.start.elapsed());
         let name = self.asked.lock().next().unwrap();
         let play = self.script.plays[&name].clone();
         if play.refused {
