@@ -94,8 +94,8 @@ fn view(backend: &Backend) -> BackendView {
     BackendView {
         id: backend.id().to_string(),
         pool: backend.pool().to_owned(),
-        address: format!("{}{}", backend.host_header(), backend.base_path()),
-        state: backend.state().as_str(),
+        address: backend.address(),
+        state: backend.shown_state().as_str(),
         trouble: backend.trouble(),
         draining: backend.draining(),
         leaving: backend.leaving(),

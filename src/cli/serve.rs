@@ -180,11 +180,14 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
         for took in backend.take_idle_times() {
             Metrics::global().cancel_idle(Configured::name(name), took);
         }
+        for event in backend.take_health_events() {
+            Metrics::global().health_event(Configured::name(name), event);
+        }
         let facts = backend.facts();
         BackendSample {
             backend: name.into(),
             pool: backend.pool().into(),
-            state: backend.state().as_str(),
+            state: backend.shown_state().as_str(),
             states: STATES,
             is_draining: backend.draining(),
             inflight: inflight(backend),

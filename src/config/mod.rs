@@ -25,7 +25,7 @@ pub use schema::{
     Guard, Health, KeySource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect,
     ModelProfile, Passthrough, PingoraSettings, Policy, Pool, Preset, Priority, Queue, Reload,
     Sampling, Selection, SlotCount, Telemetry, Timeouts, Tls, ToolCalls, TurnLimits, Volatile,
-    VolatilePattern,
+    VolatilePattern, Watchdog,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

@@ -11,7 +11,7 @@ use super::{
     Connection, Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead,
 };
 use crate::dialect::llama::{Fault, Target, http_fault};
-use crate::fleet::{Failure, Lease};
+use crate::fleet::{Closing, Failure, Lease};
 use crate::telemetry::labels::{AbortCause, Stage};
 use crate::turn::TurnError;
 
@@ -108,17 +108,22 @@ async fn serve<C: Connector, D: Downstream>(
     );
     let mut ping = |out: &mut BytesMut| conversion.ping(out);
     let opening = exchange.connector.open(lease, &request);
+    let unbegun = lease.begins();
+    let mut stuck = Stuck::new(lease);
     let mut connection = match client.wait(first.at, opening, &mut ping).await {
         Waited::Ready(opened) => opened.map_err(|fault| failed(lease, Failure::Connect, fault))?,
         Waited::Gone => return Err(Stopped::Gone),
         Waited::Deadline => return Err(timed_out(lease, first, outcome)),
     };
-    let head = match client.wait(first.at, connection.head(), &mut ping).await {
+    let head = stuck.or(connection.head());
+    let head = match client.wait(first.at, head, &mut ping).await {
         Waited::Ready(head) => head.map_err(|fault| failed(lease, Failure::Broken, fault))?,
         Waited::Gone => return Err(Stopped::Gone),
         Waited::Deadline => return Err(timed_out(lease, first, outcome)),
     };
+    drop(unbegun);
     let mut body = Body {
+        stuck,
         exchange,
         lease,
         client,
@@ -176,6 +181,35 @@ fn timed_out(lease: &Lease, deadline: Deadline, outcome: &mut Outcome) -> Stoppe
     failed(lease, Failure::Broken, deadline.fault())
 }
 
+/// The watchdog's word against waiting any longer for a backend that gets nowhere.
+struct Stuck {
+    closing: Closing,
+    silent_since: Instant,
+}
+
+impl Stuck {
+    fn new(lease: &Lease) -> Self {
+        Self {
+            closing: lease.closing(),
+            silent_since: Instant::now(),
+        }
+    }
+
+    /// What the backend says, unless it is to be left.
+    async fn or<T>(&mut self, told: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::select! {
+            biased;
+            told = told => told,
+            () = self.closing.of_silent_since(self.silent_since) => {
+                Err(Fault::Transient(TurnError::Timeout {
+                    stage: "fleet.watchdog.stuck_after",
+                    after: self.silent_since.elapsed(),
+                }))
+            }
+        }
+    }
+}
+
 /// How a body was left.
 enum Ended {
     /// Read to its end: the connection can serve again.
@@ -196,6 +230,7 @@ struct Body<'a, 'e, C, D> {
     outcome: &'a mut Outcome,
     deadline: Deadline,
     last_content: Option<Instant>,
+    stuck: Stuck,
 }
 
 impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
@@ -203,7 +238,11 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
         let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
         match self
             .client
-            .wait(self.deadline.at, connection.chunk(), &mut ping)
+            .wait(
+                self.deadline.at,
+                self.stuck.or(connection.chunk()),
+                &mut ping,
+            )
             .await
         {
             Waited::Ready(chunk) => {
@@ -302,6 +341,7 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     /// Tokens and prompt progress are signs of life; llama-server's own pings are none: they go on
     /// while it is wedged.
     fn alive(&mut self) {
+        self.stuck.silent_since = Instant::now();
         self.outcome.signs.note(Instant::now());
         self.deadline = Deadline::new(
             "timeouts.inter_token",

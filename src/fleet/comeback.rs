@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::state::BackendState;
@@ -18,6 +19,8 @@ pub(super) struct Comeback {
     /// Milliseconds from `born` until it was ready once more; 0: it has not been away.
     back_at: AtomicU64,
     was_ready: AtomicBool,
+    /// What it went into when it was last ready, and when.
+    away: Mutex<Option<(BackendState, Instant)>>,
 }
 
 impl Comeback {
@@ -27,6 +30,7 @@ impl Comeback {
             born: Instant::now(),
             back_at: AtomicU64::new(0),
             was_ready: AtomicBool::new(false),
+            away: Mutex::default(),
         }
     }
 
@@ -35,10 +39,18 @@ impl Comeback {
         self.born.elapsed()
     }
 
-    /// Its state has changed.
-    pub(super) fn moved(&self, from: BackendState, to: BackendState) {
+    /// Its state has changed. When it is ready again: what it was instead at first, and how long it was away.
+    pub(super) fn moved(
+        &self,
+        from: BackendState,
+        to: BackendState,
+    ) -> Option<(BackendState, Duration)> {
+        let mut away = self.away.lock();
+        if from == BackendState::Ready {
+            *away = Some((to, Instant::now()));
+        }
         if to != BackendState::Ready {
-            return;
+            return None;
         }
         if from == BackendState::Loading {
             self.loads.fetch_add(1, Ordering::Relaxed);
@@ -47,6 +59,8 @@ impl Comeback {
             let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.back_at.store(at.max(1), Ordering::Relaxed);
         }
+        let (into, since) = away.take()?;
+        Some((into, since.elapsed()))
     }
 
     /// How often it was seen to load its model; each time its caches are empty.

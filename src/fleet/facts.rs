@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::template::Template;
+use super::watchdog::Work;
 
 /// What is known of a backend. Everything is optional: older builds and routers leave things out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -101,13 +102,60 @@ struct GenerationSettings {
     n_ctx: Option<u64>,
 }
 
+/// What `/slots` answers.
+#[derive(Deserialize)]
+pub(super) struct Slots(Vec<Slot>);
+
 #[derive(Deserialize)]
 struct Slot {
+    #[serde(default)]
+    id: u32,
     n_ctx: Option<u64>,
     speculative: Option<bool>,
     is_processing: bool,
     /// What it holds: the prompt and what was generated from it.
     n_prompt_tokens: Option<u64>,
+    #[serde(default)]
+    id_task: i64,
+    #[serde(default)]
+    n_prompt_tokens_processed: u64,
+    #[serde(default)]
+    next_token: Vec<NextToken>,
+}
+
+#[derive(Deserialize)]
+struct NextToken {
+    #[serde(default)]
+    n_decoded: u64,
+}
+
+impl Slots {
+    /// # Errors
+    /// The body is not what `/slots` answers.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+
+    /// What those that are busy work on.
+    pub(super) fn busy(&self) -> Vec<Work> {
+        let busy = self.0.iter().filter(|slot| slot.is_processing);
+        busy.map(|slot| Work {
+            slot: slot.id,
+            task: slot.id_task,
+            done: slot.n_prompt_tokens_processed
+                + slot
+                    .next_token
+                    .iter()
+                    .map(|next| next.n_decoded)
+                    .sum::<u64>(),
+        })
+        .collect()
+    }
+
+    /// How many are idle.
+    pub(super) fn idle(&self) -> usize {
+        self.0.iter().filter(|slot| !slot.is_processing).count()
+    }
 }
 
 impl Facts {
@@ -148,24 +196,22 @@ impl Facts {
     }
 
     /// These facts with what `/slots` says now.
-    ///
-    /// # Errors
-    /// The body is not what `/slots` answers.
-    pub(super) fn with_slots(&self, body: &[u8]) -> Result<Self, serde_json::Error> {
-        let slots: Vec<Slot> = serde_json::from_slice(body)?;
+    pub(super) fn with_slots(&self, slots: &Slots) -> Self {
+        let idle = slots.idle();
+        let Slots(slots) = slots;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let said: Vec<bool> = slots.iter().filter_map(|s| s.speculative).collect();
-        Ok(Self {
+        Self {
             n_ctx: slots.iter().filter_map(|s| s.n_ctx).min().or(self.n_ctx),
             total_slots: Some(count(slots.len())),
-            idle_slots: Some(count(slots.iter().filter(|s| !s.is_processing).count())),
+            idle_slots: Some(count(idle)),
             kv_tokens: slots
                 .iter()
                 .filter_map(|s| s.n_prompt_tokens)
                 .reduce(|a, b| a + b),
             speculative: (!said.is_empty()).then(|| said.contains(&true)),
             ..self.clone()
-        })
+        }
     }
 }
 
@@ -192,7 +238,7 @@ mod tests {
         assert!(facts.modalities.vision && !facts.modalities.audio);
         assert_eq!(facts.speculative, None);
 
-        let facts = facts.with_slots(SLOTS).unwrap();
+        let facts = facts.with_slots(&Slots::parse(SLOTS).unwrap());
         assert_eq!((facts.idle_slots, facts.speculative), (Some(1), Some(true)));
         assert_eq!(facts.with_props(PROPS).unwrap(), facts);
     }
@@ -201,20 +247,20 @@ mod tests {
     fn what_the_slots_hold_is_counted() {
         let slots = br#"[{"id":0,"n_ctx":2048,"is_processing":true,"n_prompt_tokens":76},
             {"id":1,"n_ctx":2048,"is_processing":false}]"#;
-        let facts = Facts::default().with_slots(slots).unwrap();
+        let facts = Facts::default().with_slots(&Slots::parse(slots).unwrap());
         assert_eq!(
             facts.kv_tokens,
             Some(76),
             "one has had a task, the other has not"
         );
-        let facts = Facts::default().with_slots(SLOTS).unwrap();
+        let facts = Facts::default().with_slots(&Slots::parse(SLOTS).unwrap());
         assert_eq!(facts.kv_tokens, None, "an older build does not say");
     }
 
     #[test]
     fn another_build_forgets_what_the_slots_of_the_last_one_said() {
         let facts = Facts::default().with_props(PROPS).unwrap();
-        let facts = facts.with_slots(SLOTS).unwrap();
+        let facts = facts.with_slots(&Slots::parse(SLOTS).unwrap());
         let other = String::from_utf8_lossy(PROPS).replace("abc", "def");
         let facts = facts.with_props(other.as_bytes()).unwrap();
         assert_eq!((facts.idle_slots, facts.speculative), (None, None));
@@ -233,6 +279,6 @@ mod tests {
         for body in [&b"[]"[..], b"<html>", b"", b"{\"total_slots\":\"many\"}"] {
             assert!(Facts::default().with_props(body).is_err());
         }
-        assert!(Facts::default().with_slots(b"{\"error\":{}}").is_err());
+        assert!(Slots::parse(b"{\"error\":{}}").is_err());
     }
 }

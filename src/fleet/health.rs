@@ -14,13 +14,14 @@ use super::probe::{HttpProbe, Probe};
 use super::resolve::{Lookup, SystemResolver, refresh, resolve};
 use super::watch::{Orders, watch};
 use super::{Backend, Fleet};
-use crate::config::{Config, Health};
+use crate::config::{self, Config, Health};
 
 /// Whom to watch, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     pub(super) backends: Vec<Arc<Backend>>,
     health: Health,
+    watchdog: config::Watchdog,
     dns_refresh: Duration,
 }
 
@@ -29,6 +30,7 @@ impl Watched {
         Self {
             backends: backends.to_vec(),
             health: config.fleet.health.clone(),
+            watchdog: config.fleet.watchdog.clone(),
             dns_refresh: config.fleet.dns_refresh,
         }
     }
@@ -91,6 +93,7 @@ impl HealthService {
             let orders = Orders {
                 backend: Arc::clone(backend),
                 health: wanted.health.clone(),
+                watchdog: wanted.watchdog.clone(),
                 dns_refresh: wanted.dns_refresh,
             };
             let known = before.iter_mut().find(|watcher| {
@@ -141,6 +144,7 @@ impl Watcher {
         self.orders.send_if_modified(|now| {
             let same = Arc::ptr_eq(&now.backend, &orders.backend)
                 && now.health == orders.health
+                && now.watchdog == orders.watchdog
                 && now.dns_refresh == orders.dns_refresh;
             if !same {
                 *now = orders;
@@ -165,7 +169,6 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::config;
     use crate::fleet::BackendState;
 
     /// A backend that is well as far as `/health` goes, and knows nothing else.

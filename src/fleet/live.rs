@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::admission::{Pace, Queue};
 use super::breaker::Breaker;
@@ -15,6 +16,7 @@ use super::comeback::Comeback;
 use super::facts::Facts;
 use super::resolve::Addresses;
 use super::state::{HealthState, Thresholds};
+use super::treatment::Events;
 
 /// The state of one backend. A reload makes a new [`Backend`](super::Backend) around the same state,
 /// so that the leases of both count together.
@@ -41,6 +43,11 @@ pub(super) struct Live {
     pub(super) queue: Mutex<Option<Arc<Queue>>>,
     pub(super) comeback: Comeback,
     pub(super) cancelled: Cancelled,
+    /// Requests that no slot has begun.
+    pub(super) unbegun: AtomicUsize,
+    /// Requests that were silent since then are to be closed.
+    pub(super) closed_if_silent_since: watch::Sender<Option<Instant>>,
+    pub(super) events: Events,
 }
 
 impl Live {
@@ -62,6 +69,9 @@ impl Live {
             queue: Mutex::default(),
             comeback: Comeback::new(),
             cancelled: Cancelled::default(),
+            unbegun: AtomicUsize::new(0),
+            closed_if_silent_since: watch::Sender::new(None),
+            events: Events::default(),
         }
     }
 }

@@ -28,8 +28,10 @@ mod state;
 mod survey;
 mod target;
 mod template;
+mod treatment;
 mod warmth;
 mod watch;
+mod watchdog;
 mod wish;
 
 use std::collections::HashSet;
@@ -40,7 +42,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use tokio::sync::watch::Sender;
 
 pub use admission::{Admitted, Ask, Caller, Grant, Queue, Waiting};
-pub use backend::{Backend, BackendId, Failure};
+pub use backend::{Backend, BackendId, Closing, Failure, Unbegun};
 pub use decision::{Candidate, Decision, Explained, Explanations, Standing, Waited};
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use health::HealthService;
@@ -51,7 +53,9 @@ pub use select::Reason;
 pub use state::{BackendState, Transition};
 pub use survey::{Asked, Survey, survey};
 pub use template::Template;
+pub use treatment::HealthEvent;
 pub use warmth::Prefix;
+pub use watchdog::{Finding, Heal};
 pub use wish::{Known, Wish};
 
 use crate::config::Config;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::backend::Backend;
-use super::facts::Facts;
+use super::facts::{Facts, Slots};
 use super::probe::Probe;
 use crate::config::SLOTS_EVERY_MIN;
 
@@ -67,17 +67,25 @@ fn note_change(backend: &Backend, now: &Facts) {
 }
 
 /// Reads `/slots` into the facts of `backend`; what cannot be read leaves them as they are.
-pub(super) async fn read_slots(probe: &dyn Probe, backend: &Backend, patience: Duration) {
+pub(super) async fn read_slots(
+    probe: &dyn Probe,
+    backend: &Backend,
+    patience: Duration,
+) -> Option<Slots> {
     let path = question(backend, "/slots");
     let (asked, inflight) = (Instant::now(), backend.inflight());
-    if let Ok(Ok(reply)) = timeout(patience, probe.get(backend, &path)).await
-        && reply.status == 200
-        && let Ok(facts) = backend.facts().with_slots(&reply.body)
-    {
-        let busy = facts.busy_slots().unwrap_or(0) as usize;
-        backend.cancelled().looked(asked, busy, inflight);
-        backend.set_facts(facts);
-    }
+    let reply = timeout(patience, probe.get(backend, &path))
+        .await
+        .ok()?
+        .ok()?;
+    let slots = Slots::parse(&reply.body)
+        .ok()
+        .filter(|_| reply.status == 200)?;
+    let facts = backend.facts().with_slots(&slots);
+    let busy = facts.busy_slots().unwrap_or(0) as usize;
+    backend.cancelled().looked(asked, busy, inflight);
+    backend.set_facts(facts);
+    Some(slots)
 }
 
 /// A router needs to be told which preset is meant, and must not load it just to answer; a plain

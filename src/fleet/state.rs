@@ -19,13 +19,24 @@ pub enum BackendState {
     Loading,
     /// It serves.
     Ready,
+    /// It serves, and every slot is taken. Shown to people only ([`super::Backend::shown_state`]).
+    Busy,
+    /// It answers its checks, and its slots get nowhere.
+    Wedged,
     /// It does not answer, or not as it should.
     Down,
 }
 
 impl BackendState {
     /// Every state, for metrics that show one series a state.
-    pub const ALL: [Self; 4] = [Self::Unknown, Self::Loading, Self::Ready, Self::Down];
+    pub const ALL: [Self; 6] = [
+        Self::Unknown,
+        Self::Loading,
+        Self::Ready,
+        Self::Busy,
+        Self::Wedged,
+        Self::Down,
+    ];
 
     /// The metric label.
     pub const fn as_str(self) -> &'static str {
@@ -33,6 +44,8 @@ impl BackendState {
             Self::Unknown => "unknown",
             Self::Loading => "loading",
             Self::Ready => "ready",
+            Self::Busy => "busy",
+            Self::Wedged => "wedged",
             Self::Down => "down",
         }
     }
@@ -66,6 +79,10 @@ pub(super) enum Observation {
     Unreachable,
     /// A request was answered.
     Served,
+    /// The watchdog takes it out.
+    Wedged,
+    /// The watchdog found its slots getting on again.
+    Unwedged,
 }
 
 /// The state with the counts that lead out of it.
@@ -75,6 +92,7 @@ pub(super) enum Observation {
 ///   once, until the next good check.
 /// * `healthy_after` good checks in a row bring it back.
 /// * What a backend says about loading is believed at once.
+/// * A wedged one stays so whatever good its checks say, until the watchdog says otherwise.
 #[derive(Clone, Debug)]
 pub(super) struct HealthState {
     state: BackendState,
@@ -120,13 +138,14 @@ impl HealthState {
 
     /// Takes an observation in; tells what changed.
     pub(super) fn observe(&mut self, observation: Observation) -> Option<Transition> {
-        use BackendState::{Down, Loading, Ready, Unknown};
+        use BackendState::{Down, Loading, Ready, Unknown, Wedged};
         let from = self.state;
         match observation {
             Observation::Well => {
                 self.failures = 0;
                 self.successes = self.successes.saturating_add(1);
-                if from != Down || self.successes >= self.thresholds.healthy_after.get() {
+                let back = from != Down || self.successes >= self.thresholds.healthy_after.get();
+                if from != Wedged && back {
                     self.state = Ready;
                 }
             }
@@ -150,6 +169,16 @@ impl HealthState {
                     self.state = Down;
                 }
             }
+            Observation::Wedged => {
+                if from == Ready {
+                    self.state = Wedged;
+                }
+            }
+            Observation::Unwedged => {
+                if from == Wedged {
+                    self.state = Ready;
+                }
+            }
             // Proof that it works, but not that it takes new work: only checks bring a backend back.
             Observation::Served => {
                 if from != Down {
@@ -168,8 +197,10 @@ impl HealthState {
 mod tests {
     use rstest::rstest;
 
-    use super::BackendState::{Down, Loading, Ready, Unknown};
-    use super::Observation::{Failed, Loading as IsLoading, Served, Unreachable, Well};
+    use super::BackendState::{Down, Loading, Ready, Unknown, Wedged};
+    use super::Observation::{
+        Failed, Loading as IsLoading, Served, Unreachable, Unwedged, Wedged as IsWedged, Well,
+    };
     use super::*;
 
     fn after(unhealthy: u32, healthy: u32, observations: &[Observation]) -> BackendState {
@@ -209,6 +240,14 @@ mod tests {
     #[case(&[Well, Unreachable, Failed, Well], Down)]
     #[case(&[Failed, Well, Unreachable, Well], Ready)]
     #[case(&[Unreachable], Down)]
+    #[case(&[Well, IsWedged], Wedged)]
+    #[case(&[Well, IsWedged, Well, Served, Well], Wedged)]
+    #[case(&[Well, IsWedged, Unwedged], Ready)]
+    #[case(&[Well, IsWedged, IsLoading, Unwedged, Well], Ready)]
+    #[case(&[Well, IsWedged, Failed, Failed, Unwedged], Down)]
+    #[case(&[Well, IsWedged, Failed, Failed, Well, Well], Ready)]
+    #[case(&[Failed, IsWedged], Down)]
+    #[case(&[Well, Unwedged], Ready)]
     fn two_failures_take_down_and_two_good_checks_bring_back(
         #[case] observations: &[Observation],
         #[case] state: BackendState,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::facts::Slots;
 use super::probe::{HttpProbe, Probe as _};
 use super::resolve::{SystemResolver, resolve};
 use super::scrape::question;
@@ -75,9 +76,9 @@ async fn ask_all(probe: &HttpProbe, backend: Arc<Backend>, patience: Duration) -
         false => Some(ask_more(&question(&backend, "/slots")).await),
     };
     if let Some(Ok((200, body))) = &slots
-        && let Ok(told) = facts.with_slots(body)
+        && let Ok(told) = Slots::parse(body)
     {
-        facts = told;
+        facts = facts.with_slots(&told);
     }
     let metrics = ask_more(&question(&backend, "/metrics")).await;
     let models = ask_more("/v1/models").await;

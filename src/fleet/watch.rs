@@ -11,7 +11,9 @@ use super::probe::Probe;
 use super::scrape::{PropsOutcome, SlotsClock, read_props, read_slots};
 use super::state::{BackendState, Observation};
 use super::template::Learner;
-use crate::config::Health;
+use super::treatment::treat;
+use super::watchdog::Watchdog;
+use crate::config::{self, Health};
 
 /// What a check found.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,22 +28,24 @@ enum Verdict {
 pub(super) struct Orders {
     pub(super) backend: Arc<Backend>,
     pub(super) health: Health,
+    pub(super) watchdog: config::Watchdog,
     pub(super) dns_refresh: Duration,
 }
 
 /// Watches a backend until dropped, or until nobody gives orders any more.
 pub(super) async fn watch(mut orders: Receiver<Orders>, probe: Arc<dyn Probe>) {
-    let mut slots = SlotsClock::new(Duration::ZERO);
-    let mut learner = Learner::default();
+    let mut memory = Memory {
+        slots: SlotsClock::new(Duration::ZERO),
+        learner: Learner::default(),
+        watchdog: Watchdog::default(),
+    };
     loop {
-        let Orders {
-            backend, health, ..
-        } = orders.borrow_and_update().clone();
-        slots.set_every(health.slots_every);
-        round(&backend, &*probe, health.timeout, &mut slots, &mut learner).await;
-        backend.set_checked();
+        let now = orders.borrow_and_update().clone();
+        memory.slots.set_every(now.health.slots_every);
+        round(&now, &*probe, &mut memory).await;
+        now.backend.set_checked();
         // Counted from the end of a round, so that a slow server is not asked more often.
-        if !pause(&mut orders, health.interval).await {
+        if !pause(&mut orders, now.health.interval).await {
             return;
         }
     }
@@ -53,34 +57,41 @@ pub(super) async fn pause(orders: &mut Receiver<Orders>, time: Duration) -> bool
     !matches!(timeout(time, orders.changed()).await, Ok(Err(_)))
 }
 
-async fn round(
-    backend: &Backend,
-    probe: &dyn Probe,
-    patience: Duration,
-    slots: &mut SlotsClock,
-    learner: &mut Learner,
-) {
+/// What is kept from round to round.
+struct Memory {
+    slots: SlotsClock,
+    learner: Learner,
+    watchdog: Watchdog,
+}
+
+async fn round(orders: &Orders, probe: &dyn Probe, memory: &mut Memory) {
+    let (backend, patience) = (&orders.backend, orders.health.timeout);
     match check(backend, probe, patience).await {
         Verdict::Well { facts_are_fresh } => {
             // Before it gets requests: their prompts must not change when it is known.
             if facts_are_fresh {
-                learner.learn(probe, backend, patience).await;
+                memory.learner.learn(probe, backend, patience).await;
             }
             backend.observe(Observation::Well, "it answers its checks");
             // An ejection may have ended.
             backend.offer_place();
             let facts = backend.facts();
             let is_used = backend.inflight() > 0 || backend.cancelled().pending().is_some();
-            if facts_are_fresh && slots.due(Instant::now(), &facts, is_used) {
-                read_slots(probe, backend, patience).await;
+            if facts_are_fresh
+                && memory.slots.due(Instant::now(), &facts, is_used)
+                && let Some(slots) = read_slots(probe, backend, patience).await
+            {
+                treat(backend, &slots, &mut memory.watchdog, &orders.watchdog);
             }
         }
         Verdict::Loading => {
+            memory.watchdog.forget();
             backend.observe(Observation::Loading, "loading its model");
         }
         Verdict::Failed(why) => {
             backend.observe(Observation::Failed, &why);
             if backend.state() == BackendState::Down {
+                memory.watchdog.forget();
                 backend.try_next_address();
             }
         }

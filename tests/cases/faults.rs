@@ -1,14 +1,11 @@
 //! Faults under load: of a thousand requests none is lost that had not received a byte, and the backend
 //! that failed serves again soon after it works again.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -108,39 +105,11 @@ async fn recovery(fault: &str, backend: &Backend) {
     println!("{fault}: asked again after {:?}", began.elapsed());
 }
 
-/// A simulated server in a process of its own, and its address.
-async fn process() -> (Child, String) {
-    let mut child = Command::new(DROVER)
-        .args(["sim", "--listen", "127.0.0.1:0"])
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    loop {
-        let line = patiently("the address of the sim", lines.next_line()).await;
-        let line = line.unwrap().expect("the sim runs");
-        if let Some((_, url)) = line.split_once(" listens on ") {
-            return (child, url.to_owned());
-        }
-    }
-}
-
-async fn signal(child: &Child, signal: &str) {
-    let pid = child.id().unwrap().to_string();
-    let sent = Command::new("kill")
-        .args([signal, &pid])
-        .status()
-        .await
-        .unwrap();
-    assert!(sent.success());
-}
-
 /// SIGSTOP: the kernel goes on accepting connections, and nobody answers.
 #[tokio::test]
 async fn a_backend_is_stopped_and_goes_on_later() {
-    let processes = [process().await, process().await];
-    let urls = processes.each_ref().map(|(_, url)| url.clone());
+    let processes = [Sim::start(&[]).await, Sim::start(&[]).await];
+    let urls = processes.each_ref().map(|sim| sim.url.clone());
     let gateway = Setup::urls(&urls)
         .set("timeouts.first_event", json!("500ms"))
         .set("timeouts.inter_token", json!("500ms"))
@@ -151,11 +120,11 @@ async fn a_backend_is_stopped_and_goes_on_later() {
         .await;
     let load = Load::on(&gateway);
     load.reached(REQUESTS / 4).await;
-    signal(&processes[0].0, "-STOP").await;
+    processes[0].signal("-STOP").await;
     let began = Instant::now();
     gateway.backend_is("b0", "down").await;
     println!("stopped: known after {:?}", began.elapsed());
-    signal(&processes[0].0, "-CONT").await;
+    processes[0].signal("-CONT").await;
     let began = Instant::now();
     gateway.backend_is("b0", "ready").await;
     println!("stopped: back after {:?}", began.elapsed());

@@ -41,3 +41,4 @@ mod sessions;
 mod stop;
 mod stream;
 mod timeouts;
+mod watchdog;

@@ -25,6 +25,8 @@ pub struct Fleet {
     pub pools: Vec<Pool>,
     /// How backends are checked.
     pub health: Health,
+    /// What is done about a backend whose slots get nowhere.
+    pub watchdog: Watchdog,
     /// How a request finds its backend.
     pub selection: Selection,
     /// How often hostnames of backends are resolved again.
@@ -48,6 +50,7 @@ impl Default for Fleet {
                 backends: vec![Backend::at("http://127.0.0.1:8081")],
             }],
             health: Health::default(),
+            watchdog: Watchdog::default(),
             selection: Selection::default(),
             dns_refresh: Duration::from_secs(30),
         }
@@ -305,6 +308,56 @@ impl Default for Health {
             eject_for: Duration::from_secs(2),
             eject_for_max: Duration::from_secs(60),
             slots_every: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What is done about a backend whose slots work without getting anywhere (docs/fleet.md). It passes its checks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watchdog {
+    /// Time without any progress after which a busy slot counts as stuck, and a request that no slot begins
+    /// although one is idle. At least as long as the server takes for one batch of a prompt. Then those of our
+    /// requests that were silent as long are closed, and go on elsewhere where that is possible.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub stuck_after: Duration,
+    /// Time after which a closed request that is still worked on is told.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub orphan_after: Duration,
+    /// Time for the closing to help; then the backend gets no new requests: it is `wedged`.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub close_for: Duration,
+    /// Time for the requests it still serves; then the hook runs.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub drain_for: Duration,
+    /// Command that brings a wedged backend back, such as `["systemctl", "restart", "llama@gpu0"]`: program and
+    /// arguments, no shell. It is told `DROVER_BACKEND`, `DROVER_ADDRESS` and `DROVER_FINDING` in its environment, which
+    /// has `PATH` besides and nothing else. Empty: none.
+    pub hook: Vec<String>,
+    /// Longest time the hook may take.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub hook_timeout: Duration,
+    /// Time between two runs of the hook for one backend.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub hook_every: Duration,
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self {
+            stuck_after: Duration::from_secs(120),
+            orphan_after: Duration::from_secs(30),
+            close_for: Duration::from_secs(10),
+            drain_for: Duration::from_secs(60),
+            hook: Vec::new(),
+            hook_timeout: Duration::from_secs(60),
+            hook_every: Duration::from_secs(600),
         }
     }
 }

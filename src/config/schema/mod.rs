@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{ApiKey, Auth, KeySource, MaySelect};
 pub use context::{BuiltinFragment, Context, Volatile, VolatilePattern};
-pub use fleet::{Backend, Fleet, Health, KvLayout, Passthrough, Pool, Selection, SlotCount};
+pub use fleet::{
+    Backend, Fleet, Health, KvLayout, Passthrough, Pool, Selection, SlotCount, Watchdog,
+};
 pub use guard::{Guard, Preset, ToolCalls};
 pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use super::{Checker, Seen};
-use crate::config::schema::{Config, Health, Passthrough, Pool};
+use crate::config::schema::{Config, Health, Passthrough, Pool, Watchdog};
 
 /// Shortest time between two reads of `/slots`: polled faster, llama-server (seen with b11434) does
 /// not notice that a client has gone.
@@ -14,6 +14,7 @@ pub const SLOTS_EVERY_MIN: Duration = Duration::from_millis(1500);
 impl Checker<'_> {
     pub(super) fn fleet(&mut self, config: &mut Config) {
         self.health(&config.fleet.health);
+        self.watchdog(&config.fleet.watchdog);
         self.positive("fleet.dns_refresh", config.fleet.dns_refresh);
         if config.fleet.pools.is_empty() {
             self.error("fleet.pools", "needs at least one pool");
@@ -25,6 +26,15 @@ impl Checker<'_> {
         for (n, passthrough) in config.fleet.passthrough.iter().enumerate() {
             let path = format!("fleet.passthrough[{n}]");
             self.passthrough(&path, passthrough, &config.fleet.pools);
+        }
+    }
+
+    fn watchdog(&mut self, watchdog: &Watchdog) {
+        self.positive("fleet.watchdog.stuck_after", watchdog.stuck_after);
+        self.positive("fleet.watchdog.orphan_after", watchdog.orphan_after);
+        self.positive("fleet.watchdog.hook_timeout", watchdog.hook_timeout);
+        if watchdog.hook.first().is_some_and(String::is_empty) {
+            self.error("fleet.watchdog.hook", "the program has no name");
         }
     }
 

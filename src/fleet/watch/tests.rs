@@ -115,6 +115,7 @@ fn orders(backend: &Arc<Backend>, config: &Config) -> Receiver<Orders> {
     let (sender, receiver) = tokio::sync::watch::channel(Orders {
         backend: backend.clone(),
         health: config.fleet.health.clone(),
+        watchdog: config.fleet.watchdog.clone(),
         dns_refresh: config.fleet.dns_refresh,
     });
     std::mem::forget(sender);
@@ -331,6 +332,7 @@ async fn new_orders_are_followed_at_once_and_by_the_same_clock() {
     let mut now = Orders {
         backend: backend.clone(),
         health: config.fleet.health.clone(),
+        watchdog: config.fleet.watchdog.clone(),
         dns_refresh: config.fleet.dns_refresh,
     };
     let (orders, received) = tokio::sync::watch::channel(now.clone());

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Metrics;
 use super::declare::Description;
+use crate::fleet::{BackendState, Finding, Heal};
 use crate::telemetry::labels::{
     AbortCause, Dialect, Operation, Outcome, Reload, Stage, TokenKind, Why,
 };
@@ -72,11 +73,16 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         "reason" if metric == "drover_selections_total" => {
             Said("reasons of a choice, see [fleet.md](fleet.md)")
         }
+        "from" if metric == "drover_backend_recovery_seconds" => {
+            Fixed(vec!["down", "loading", "wedged", "ejected"])
+        }
+        "finding" => fixed(&Finding::ALL, Finding::as_str),
+        "step" => fixed(&Heal::ALL, Heal::as_str),
         "from" | "to" | "reason" => {
             Said("rungs and reasons of loop protection, see [loops.md](loops.md)")
         }
         "class" => Fixed(vec!["interactive", "batch"]),
-        "state" => Fixed(vec!["unknown", "loading", "ready", "down"]),
+        "state" => fixed(&BackendState::ALL, BackendState::as_str),
         "pool" => Said("`fleet.pools[].name`, or empty"),
         "backend" => Said("`fleet.pools[].backends[].name`"),
         "profile" => Said("`fleet.pools[].backends[].profile`"),

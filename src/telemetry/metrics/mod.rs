@@ -8,6 +8,7 @@ mod declare;
 mod docs;
 mod gen_ai;
 mod guards;
+mod health;
 mod process;
 mod queue;
 mod requests;
@@ -22,6 +23,7 @@ use attempts::Attempts;
 use declare::{Declare, Description};
 use gen_ai::GenAi;
 use guards::Guards;
+use health::Health;
 use process::Process;
 use queue::Queue;
 use requests::Requests;
@@ -38,6 +40,7 @@ pub struct Metrics {
     fleet: FleetGauges,
     requests: Requests,
     attempts: Attempts,
+    health: Health,
     queue: Queue,
     guards: Guards,
     process: Process,
@@ -74,6 +77,7 @@ impl Metrics {
         let requests = Requests::declare(&to)?;
         let attempts = Attempts::declare(&to)?;
         let fleet = to.add(FleetGauges::new()?, "gauge", &[])?;
+        let health = Health::declare(&to)?;
         let queue = Queue::declare(&to)?;
         let guards = Guards::declare(&to)?;
         let process = Process::declare(&to)?;
@@ -85,6 +89,7 @@ impl Metrics {
             fleet,
             requests,
             attempts,
+            health,
             queue,
             guards,
             process,

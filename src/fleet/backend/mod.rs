@@ -1,7 +1,8 @@
 //! One backend: where it is, how it is, and how much it is doing.
 
+mod condition;
+
 use std::fmt;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -10,22 +11,20 @@ use std::time::Duration;
 
 use pingora_core::upstreams::peer::HttpPeer;
 use serde::{Serialize, Serializer};
-use tokio::time::Instant;
 
-use super::FleetError;
-use super::admission::{Pace, Queue};
-use super::breaker::{Breaker, Changed, Patience};
-use super::cancelled::Cancelled;
-use super::comeback::Comeback;
-use super::facts::Facts;
-use super::lease::Place;
-use super::live::Live;
-use super::peer;
-use super::rendezvous;
-use super::resolve::Addresses;
-use super::state::{BackendState, Observation, Thresholds, Transition};
-use super::target::Target;
 use crate::config::{self, Config, KvLayout, Secret, SlotCount};
+use crate::fleet::FleetError;
+use crate::fleet::admission::{Pace, Queue};
+use crate::fleet::breaker::Patience;
+use crate::fleet::facts::Facts;
+use crate::fleet::lease::Place;
+use crate::fleet::live::Live;
+use crate::fleet::peer;
+use crate::fleet::rendezvous;
+use crate::fleet::resolve::Addresses;
+use crate::fleet::state::Thresholds;
+use crate::fleet::target::Target;
+pub use condition::{Closing, Unbegun};
 
 /// Identity of a backend: its name, unique in the fleet. (An address is not enough: presets of a
 /// router share one.)
@@ -90,7 +89,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    pub(super) fn new(
+    pub(in crate::fleet) fn new(
         backend: &config::Backend,
         pool: Arc<str>,
         config: &Config,
@@ -145,6 +144,11 @@ impl Backend {
         }
     }
 
+    /// Where it is, for people and for commands: host, port and path.
+    pub fn address(&self) -> String {
+        format!("{}{}", self.host_header(), self.base_path())
+    }
+
     /// Path before every request path: empty, or `/prefix` without a slash at its end.
     pub fn base_path(&self) -> &str {
         &self.target.base_path
@@ -197,16 +201,6 @@ impl Backend {
         self.live.peer.load().as_deref().cloned()
     }
 
-    /// Its state, draining apart.
-    pub fn state(&self) -> BackendState {
-        self.live.health.lock().state()
-    }
-
-    /// Why it is not ready, in words for people; `None` when it is.
-    pub fn trouble(&self) -> Option<String> {
-        self.live.trouble.load().as_deref().cloned()
-    }
-
     /// What it said about itself last.
     pub fn facts(&self) -> Arc<Facts> {
         self.live.facts.load_full()
@@ -218,114 +212,15 @@ impl Backend {
     }
 
     /// Those of them that take a slot.
-    pub(super) fn taken(&self) -> usize {
+    pub(in crate::fleet) fn taken(&self) -> usize {
         let beside = self.live.beside.load(Ordering::Relaxed);
         self.inflight().saturating_sub(beside)
     }
 
     /// Whether a request would be worked on at once, as far as is known.
-    pub(super) fn is_free(&self) -> bool {
+    pub(in crate::fleet) fn is_free(&self) -> bool {
         let slots = self.slots();
         slots.is_none_or(|slots| self.taken() < slots as usize)
-    }
-
-    /// Whether it gets no new requests because an operator said so.
-    pub fn draining(&self) -> bool {
-        self.live.draining.load(Ordering::Relaxed)
-    }
-
-    /// Gives it no new requests; those it has go on.
-    pub fn drain(&self) {
-        if !self.live.draining.swap(true, Ordering::Relaxed) {
-            tracing::info!(backend = %self.id, "draining");
-        }
-    }
-
-    /// Takes [`Self::drain`] back.
-    pub fn undrain(&self) {
-        if self.live.draining.swap(false, Ordering::Relaxed) {
-            tracing::info!(backend = %self.id, "no longer draining");
-            self.offer_place();
-        }
-    }
-
-    /// Whether it can take a request now.
-    pub fn available(&self) -> bool {
-        self.state() == BackendState::Ready && !self.draining() && self.live.peer.load().is_some()
-    }
-
-    /// Whether it gets nothing because its requests failed, whatever its checks say.
-    pub fn ejected(&self) -> bool {
-        self.live.suspect.load(Ordering::Relaxed) && !self.breaker(|b, now| b.allows(now))
-    }
-
-    fn breaker<T>(&self, tell: impl FnOnce(&mut Breaker, Duration) -> T) -> T {
-        let mut breaker = self.live.breaker.lock();
-        let told = tell(&mut breaker, self.live.comeback.age());
-        let suspect = !breaker.is_closed();
-        self.live.suspect.store(suspect, Ordering::Relaxed);
-        told
-    }
-
-    /// A request goes there; whether it is the one on trial.
-    pub(super) fn breaker_enters(&self) -> bool {
-        self.live.suspect.load(Ordering::Relaxed) && self.breaker(Breaker::enter)
-    }
-
-    /// The request on trial is over, with or without a verdict.
-    pub(super) fn trial_ends(&self) {
-        self.breaker(Breaker::undecided);
-    }
-
-    pub(super) fn breaker_succeeded(&self, on_trial: bool) {
-        let changed = self.breaker(|breaker, now| breaker.succeeded(on_trial, now));
-        if let Some(Changed::Back(after)) = changed {
-            tracing::info!(backend = %self.id, after_ms = after.as_millis() as u64, "no longer ejected");
-            self.offer_place();
-        }
-    }
-
-    pub(super) fn breaker_failed(&self, on_trial: bool) {
-        // Random keys are all the randomness that is needed.
-        let random = RandomState::new().build_hasher().finish();
-        let spread = random as f64 / u64::MAX as f64;
-        let patience = self.patience;
-        let changed = self.breaker(|breaker, now| breaker.failed(on_trial, now, patience, spread));
-        if let Some(Changed::Ejected(length)) = changed {
-            tracing::warn!(backend = %self.id, for_ms = length.as_millis() as u64, "ejected: its requests fail");
-        }
-    }
-
-    /// Tells that a request failed because of the backend (never call it for errors of the client).
-    pub fn observe_failure(&self, failure: Failure) -> Option<Transition> {
-        match failure {
-            Failure::Connect => {
-                self.observe(Observation::Unreachable, "a request could not connect")
-            }
-            Failure::Loading => self.observe(Observation::Loading, "loading its model"),
-            Failure::Broken => self.observe(Observation::Failed, "a request broke off"),
-        }
-    }
-
-    /// Tells that a request was answered.
-    pub fn observe_success(&self) {
-        self.observe(Observation::Served, "");
-    }
-
-    /// Tells that a request to it was closed before its end: the slot should soon be idle. `step` is the time
-    /// between the last two things it told.
-    pub fn observe_cancel(&self, step: Option<Duration>) {
-        self.live.cancelled.begin(step);
-    }
-
-    /// When the slots of requests that were just closed should be idle, if that is still to come.
-    pub fn rests_at(&self) -> Option<Instant> {
-        self.live.cancelled.rests_at()
-    }
-
-    /// How long it has taken to come to rest after requests were closed, since this was last asked.
-    pub fn take_idle_times(&self) -> Vec<Duration> {
-        self.live.cancelled.take()
     }
 
     /// Share of its KV cache that held tokens when its slots were last read, from 0 to 1.
@@ -340,45 +235,12 @@ impl Backend {
         (capacity > 0 && facts.idle_slots.is_some()).then(|| (used / capacity as f64).min(1.0))
     }
 
-    /// Takes an observation in; `why` is told to people if it changes the state.
-    pub(super) fn observe(&self, observation: Observation, why: &str) -> Option<Transition> {
-        let mut health = self.live.health.lock();
-        let transition = health.observe(observation);
-        match health.state() {
-            BackendState::Ready => self.live.trouble.store(None),
-            _ if why.is_empty() => {}
-            _ => self.live.trouble.store(Some(Arc::new(why.to_owned()))),
-        }
-        drop(health);
-        if let Some(Transition { from, to }) = transition {
-            self.live.comeback.moved(from, to);
-            match to {
-                BackendState::Down => {
-                    tracing::warn!(backend = %self.id, %from, %to, why, "backend state");
-                }
-                _ => tracing::info!(backend = %self.id, %from, %to, why, "backend state"),
-            }
-            self.offer_place();
-        }
-        transition
-    }
-
     /// Hash of its name.
-    pub(super) fn key(&self) -> u64 {
+    pub(in crate::fleet) fn key(&self) -> u64 {
         self.key
     }
 
-    /// Requests that were closed, until their slots are idle.
-    pub(super) fn cancelled(&self) -> &Cancelled {
-        &self.live.cancelled
-    }
-
-    /// When it was away.
-    pub(super) fn comeback(&self) -> &Comeback {
-        &self.live.comeback
-    }
-
-    pub(super) fn set_facts(&self, facts: Facts) {
+    pub(in crate::fleet) fn set_facts(&self, facts: Facts) {
         let more = facts.total_slots > self.live.facts.load().total_slots;
         self.live.facts.store(Arc::new(facts));
         if more {
@@ -387,38 +249,38 @@ impl Backend {
     }
 
     /// Whether its first check has finished.
-    pub(super) fn checked(&self) -> bool {
+    pub(in crate::fleet) fn checked(&self) -> bool {
         *self.live.checked.borrow()
     }
 
-    pub(super) fn set_checked(&self) {
+    pub(in crate::fleet) fn set_checked(&self) {
         self.live.checked.send_replace(true);
     }
 
     /// Completes when its first check has finished.
-    pub(super) async fn first_check(&self) {
+    pub(in crate::fleet) async fn first_check(&self) {
         // The sender lives as long as `self`.
         let _ = self.live.checked.subscribe().wait_for(|done| *done).await;
     }
 
     /// Whether `other` is the same server under the same name, however else it is configured.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(in crate::fleet) fn is_same(&self, other: &Self) -> bool {
         (&self.id, &self.target, &self.model) == (&other.id, &other.target, &other.model)
     }
 
     /// This configuration with the state, the facts and the leases of `before`, the same server.
-    pub(super) fn continuing(self, before: &Self) -> Self {
+    pub(in crate::fleet) fn continuing(self, before: &Self) -> Self {
         let live = Arc::clone(&before.live);
         Self { live, ..self }
     }
 
     /// Whether both are handles of one running backend.
-    pub(super) fn shares_state(&self, other: &Self) -> bool {
+    pub(in crate::fleet) fn shares_state(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.live, &other.live)
     }
 
     /// Lets this configuration rule the state it shares with the handle it replaces.
-    pub(super) fn take_over(&self) {
+    pub(in crate::fleet) fn take_over(&self) {
         self.live.health.lock().set_thresholds(self.thresholds);
         let known = self.live.addresses.lock();
         if let Some(address) = known.current() {
@@ -431,13 +293,13 @@ impl Backend {
         self.live.leaving.load(Ordering::Relaxed)
     }
 
-    pub(super) fn leave_fleet(&self) {
+    pub(in crate::fleet) fn leave_fleet(&self) {
         self.live.leaving.store(true, Ordering::Relaxed);
         tracing::info!(backend = %self.id, inflight = self.inflight(), "removed from the fleet");
     }
 
     /// The name to resolve, `None` when it is given by address.
-    pub(super) fn hostname(&self) -> Option<(&str, u16)> {
+    pub(in crate::fleet) fn hostname(&self) -> Option<(&str, u16)> {
         match self.target.address {
             Some(_) => None,
             None => Some((&self.target.host, self.target.port)),
@@ -445,7 +307,7 @@ impl Backend {
     }
 
     /// Its hostname stands for these addresses now; a connection in use stays where it is.
-    pub(super) fn found(&self, addresses: Vec<SocketAddr>) {
+    pub(in crate::fleet) fn found(&self, addresses: Vec<SocketAddr>) {
         let mut known = self.live.addresses.lock();
         let before = known.current();
         known.update(addresses);
@@ -453,7 +315,7 @@ impl Backend {
     }
 
     /// The address in use does not answer: the next one of the hostname is tried.
-    pub(super) fn try_next_address(&self) {
+    pub(in crate::fleet) fn try_next_address(&self) {
         let mut known = self.live.addresses.lock();
         let before = known.current();
         known.advance();
@@ -475,7 +337,7 @@ impl Backend {
         self.live.peer.store(Some(Arc::new(peer)));
     }
 
-    pub(super) fn enter(&self, place: Place) {
+    pub(in crate::fleet) fn enter(&self, place: Place) {
         self.live.inflight.fetch_add(1, Ordering::Relaxed);
         if place == Place::Beside {
             self.live.beside.fetch_add(1, Ordering::Relaxed);
@@ -483,7 +345,7 @@ impl Backend {
     }
 
     /// A request has left after so long.
-    pub(super) fn leave(&self, place: Place, after: Duration) {
+    pub(in crate::fleet) fn leave(&self, place: Place, after: Duration) {
         match place {
             Place::Slot => self.live.pace.lock().served(after),
             Place::Beside => _ = self.live.beside.fetch_sub(1, Ordering::Relaxed),
@@ -492,22 +354,22 @@ impl Backend {
     }
 
     /// How fast it is.
-    pub(super) fn pace(&self) -> Pace {
+    pub(in crate::fleet) fn pace(&self) -> Pace {
         *self.live.pace.lock()
     }
 
     /// It has read so many tokens of a prompt in so long.
-    pub(super) fn has_read(&self, tokens: u64, time: Duration) {
+    pub(in crate::fleet) fn has_read(&self, tokens: u64, time: Duration) {
         self.live.pace.lock().read(tokens, time);
     }
 
     /// Its places go to those who wait here.
-    pub(super) fn serves_queue(&self, queue: &Arc<Queue>) {
+    pub(in crate::fleet) fn serves_queue(&self, queue: &Arc<Queue>) {
         *self.live.queue.lock() = Some(Arc::clone(queue));
     }
 
     /// One of its places became free.
-    pub(super) fn place_freed(&self) {
+    pub(in crate::fleet) fn place_freed(&self) {
         let queue = self.live.queue.lock().clone();
         if let Some(queue) = queue {
             queue.freed();
@@ -515,7 +377,7 @@ impl Backend {
     }
 
     /// It may have a free place: whoever waits for one gets it.
-    pub(super) fn offer_place(&self) {
+    pub(in crate::fleet) fn offer_place(&self) {
         let queue = self.live.queue.lock().clone();
         if let Some(queue) = queue {
             queue.offered();

@@ -1,0 +1,345 @@
+//! Slots that work without getting anywhere: found by comparing what `/slots` tells from one look to the next. No
+//! clock, no socket.
+//!
+//! A backend in that state passes its checks: llama-server answers `/health` and `/slots` from other threads than
+//! the one that decodes. What is done about it goes up step by step, each time giving the step before a chance
+//! ([`Heal`]).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::Watchdog as Patience;
+
+/// What a busy slot works on, and how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Work {
+    pub(super) slot: u32,
+    /// The server's number of the task; another one is a new beginning.
+    pub(super) task: i64,
+    /// Tokens read and generated.
+    pub(super) done: u64,
+}
+
+/// What one look at `/slots` shows, with what is known besides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    pub(super) busy: Vec<Work>,
+    /// Slots without work.
+    pub(super) idle: usize,
+    /// Requests of this gateway that no slot has begun.
+    pub(super) unbegun: usize,
+    /// Requests of this gateway that it has, begun or not.
+    pub(super) own: usize,
+    /// When the first request was closed that may still be worked on.
+    pub(super) closed: Option<Instant>,
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finding {
+    /// A slot is busy and gets nowhere.
+    Stuck,
+    /// Requests wait although a slot is idle.
+    Unbegun,
+    /// A closed request is still worked on.
+    Orphan,
+}
+
+impl Finding {
+    /// Every finding.
+    pub const ALL: [Self; 3] = [Self::Stuck, Self::Unbegun, Self::Orphan];
+
+    /// Its name in metrics and for the hook.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stuck => "stuck",
+            Self::Unbegun => "unbegun",
+            Self::Orphan => "orphan",
+        }
+    }
+
+    /// In words for people.
+    pub(super) const fn in_words(self) -> &'static str {
+        match self {
+            Self::Stuck => "a slot is busy and makes no progress",
+            Self::Unbegun => "requests wait although a slot is idle",
+            Self::Orphan => "a closed request is still worked on",
+        }
+    }
+
+    /// Whether the server will not get out of it by itself. An orphan ends some time, and holds its slot only.
+    const fn needs_healing(self) -> bool {
+        !matches!(self, Self::Orphan)
+    }
+}
+
+/// What is done about a backend that is stuck, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Heal {
+    /// Close our requests that have been silent, which go on elsewhere.
+    Close,
+    /// Give it no new requests.
+    Quarantine,
+    /// Those that still get somewhere have had their time: run the hook.
+    Hook,
+}
+
+impl Heal {
+    /// Every step.
+    pub const ALL: [Self; 3] = [Self::Close, Self::Quarantine, Self::Hook];
+
+    /// Its name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Close => "close",
+            Self::Quarantine => "quarantine",
+            Self::Hook => "hook",
+        }
+    }
+}
+
+/// What a look led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Found now, and not by the look before.
+    pub(super) found: Option<Finding>,
+    /// To be done now.
+    pub(super) heal: Option<Heal>,
+    /// It is over, after so long.
+    pub(super) over: Option<Duration>,
+}
+
+/// What is remembered from look to look.
+#[derive(Debug, Default)]
+pub(super) struct Watchdog {
+    /// Busy slots with the time of their last progress.
+    seen: Vec<(Work, Instant)>,
+    /// Since when requests wait although a slot is idle.
+    unbegun: Option<Instant>,
+    now: Option<Case>,
+}
+
+/// A finding under treatment.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    finding: Finding,
+    since: Instant,
+    step: Option<(Heal, Instant)>,
+}
+
+impl Watchdog {
+    /// Takes in what is seen at `now`.
+    pub(super) fn look(&mut self, look: &Look, now: Instant, patience: &Patience) -> Verdict {
+        self.remember(look, now);
+        let found = self.find(look, now, patience);
+        let before = self.now.filter(|case| Some(case.finding) == found);
+        let Some(finding) = found else {
+            let case = self.now.take();
+            return Verdict {
+                over: case.map(|case| now - case.since),
+                ..Verdict::default()
+            };
+        };
+        let mut case = before.unwrap_or(Case {
+            finding,
+            since: now,
+            // Another finding does not begin from the first step again.
+            step: self.now.and_then(|case| case.step),
+        });
+        let heal = case
+            .next(look, now, patience)
+            .filter(|_| finding.needs_healing());
+        if let Some(heal) = heal {
+            case.step = Some((heal, now));
+        }
+        self.now = Some(case);
+        Verdict {
+            found: before.is_none().then_some(finding),
+            heal,
+            over: None,
+        }
+    }
+
+    /// What is wrong as of the last look.
+    pub(super) fn finding(&self) -> Option<Finding> {
+        self.now.map(|case| case.finding)
+    }
+
+    /// It was started anew, or does not answer: what was seen says nothing any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    fn remember(&mut self, look: &Look, now: Instant) {
+        let seen = std::mem::take(&mut self.seen);
+        self.seen = look
+            .busy
+            .iter()
+            .map(|work| {
+                let same = seen.iter().find(|(before, _)| before == work);
+                (*work, same.map_or(now, |(_, since)| *since))
+            })
+            .collect();
+        // An answer in one piece is begun when it is complete: a slot may be at work for each of those.
+        let waits = look.unbegun > look.busy.len() && look.idle > 0;
+        self.unbegun = waits.then(|| self.unbegun.unwrap_or(now));
+    }
+
+    fn find(&self, look: &Look, now: Instant, patience: &Patience) -> Option<Finding> {
+        let long = |since: Instant, most: Duration| now.saturating_duration_since(since) >= most;
+        let stuck = |(_, since): &(Work, Instant)| long(*since, patience.stuck_after);
+        if self.seen.iter().any(stuck) {
+            return Some(Finding::Stuck);
+        }
+        if self
+            .unbegun
+            .is_some_and(|since| long(since, patience.stuck_after))
+        {
+            return Some(Finding::Unbegun);
+        }
+        let orphan = look.closed.filter(|_| !look.busy.is_empty());
+        orphan
+            .is_some_and(|since| long(since, patience.orphan_after))
+            .then_some(Finding::Orphan)
+    }
+}
+
+impl Case {
+    /// The step that is due.
+    fn next(&self, look: &Look, now: Instant, patience: &Patience) -> Option<Heal> {
+        let (last, at) = match self.step {
+            None => return Some(Heal::Close),
+            Some(step) => step,
+        };
+        let (next, after) = match last {
+            Heal::Close => (Heal::Quarantine, patience.close_for),
+            Heal::Quarantine if look.own == 0 => (Heal::Hook, Duration::ZERO),
+            Heal::Quarantine => (Heal::Hook, patience.drain_for),
+            Heal::Hook => (Heal::Hook, patience.hook_every),
+        };
+        (now - at >= after).then_some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn patience() -> Patience {
+        Patience {
+            stuck_after: secs(60),
+            orphan_after: secs(30),
+            close_for: secs(10),
+            drain_for: secs(100),
+            hook_every: secs(600),
+            ..Patience::default()
+        }
+    }
+
+    fn busy(task: i64, done: u64) -> Look {
+        Look {
+            busy: vec![Work {
+                slot: 1,
+                task,
+                done,
+            }],
+            idle: 1,
+            own: 1,
+            ..Look::default()
+        }
+    }
+
+    /// Looks every two seconds from `from` to `to`; what they led to, with the second.
+    fn watch(
+        dog: &mut Watchdog,
+        start: Instant,
+        seconds: std::ops::Range<u64>,
+        look: impl Fn(u64) -> Look,
+    ) -> Vec<(u64, Option<Finding>, Option<Heal>)> {
+        let looks = seconds.step_by(2).map(|at| {
+            let verdict = dog.look(&look(at), start + secs(at), &patience());
+            (at, verdict.found, verdict.heal)
+        });
+        looks
+            .filter(|(_, found, heal)| found.is_some() || heal.is_some())
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_gets_on_is_left_alone_however_slowly() {
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        assert_eq!(watch(&mut dog, start, 0..4000, |at| busy(1, at / 50)), []);
+        let new_task = |at: u64| busy(at as i64 / 50, 0);
+        assert_eq!(watch(&mut dog, start, 4000..8000, new_task), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_slot_is_treated_step_by_step_until_it_is_over() {
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        let told = watch(&mut dog, start, 0..800, |_| busy(1, 7));
+        assert_eq!(
+            told,
+            [
+                (60, Some(Finding::Stuck), Some(Heal::Close)),
+                (70, None, Some(Heal::Quarantine)),
+                (170, None, Some(Heal::Hook)),
+                (770, None, Some(Heal::Hook)),
+            ]
+        );
+        let verdict = dog.look(&busy(1, 8), start + secs(801), &patience());
+        assert_eq!(verdict.over, Some(secs(741)));
+        let told = watch(&mut dog, start, 802..872, |_| busy(1, 8));
+        assert_eq!(
+            told,
+            [(862, Some(Finding::Stuck), Some(Heal::Close))],
+            "from the beginning, counted from its last progress"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_where_nobody_is_left() {
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        let alone = |_| Look {
+            own: 0,
+            ..busy(1, 7)
+        };
+        let told = watch(&mut dog, start, 0..100, alone);
+        let steps: Vec<_> = told.iter().map(|(at, _, heal)| (*at, *heal)).collect();
+        let expected = [(60, Heal::Close), (70, Heal::Quarantine), (72, Heal::Hook)];
+        assert_eq!(steps, expected.map(|(at, heal)| (at, Some(heal))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_wait_beside_an_idle_slot_are_found() {
+        let look = |unbegun: usize, idle: usize| Look {
+            unbegun,
+            idle,
+            ..Look::default()
+        };
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        assert_eq!(watch(&mut dog, start, 0..500, |_| look(3, 0)), [], "full");
+        assert_eq!(watch(&mut dog, start, 500..900, |_| look(0, 2)), []);
+        let passing = |at: u64| look(usize::from(at % 50 != 0), 1);
+        assert_eq!(watch(&mut dog, start, 900..1952, passing), [], "all begin");
+        let told = watch(&mut dog, start, 2002..2070, |_| look(1, 1));
+        assert_eq!(told, [(2062, Some(Finding::Unbegun), Some(Heal::Close))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_orphan_is_told_and_left_to_end() {
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        let orphan = |at: u64| Look {
+            closed: Some(start),
+            ..busy(1, at)
+        };
+        let told = watch(&mut dog, start, 0..900, orphan);
+        assert_eq!(told, [(30, Some(Finding::Orphan), None)]);
+        let verdict = dog.look(&Look::default(), start + secs(900), &patience());
+        assert_eq!(verdict.over, Some(secs(870)));
+    }
+}

@@ -1,0 +1,57 @@
+//! Backends that were away, and what the watchdog found and did.
+
+use super::Metrics;
+use super::declare::series;
+use crate::fleet::HealthEvent;
+use crate::telemetry::labels::Configured;
+
+/// From a restart of the gateway's connection to a GPU that somebody has to go to.
+const AWAY_SECONDS: &[f64] = &[
+    0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0,
+];
+
+series! {
+    /// Series of the backends' health.
+    Health, "Health of backends" {
+        recovery: histograms(
+            "drover_backend_recovery_seconds",
+            "Time from the moment a backend stopped serving until it served again, by what it went into: \
+             down, loading, wedged, or ejected. Counted when it serves again.",
+            &["backend", "from"],
+            AWAY_SECONDS,
+        );
+        findings: counters(
+            "drover_watchdog_findings_total",
+            "Backends found getting nowhere: a busy slot without progress (stuck), requests that wait \
+             beside an idle slot (unbegun), a closed request still worked on (orphan).",
+            &["backend", "finding"],
+        );
+        heals: counters(
+            "drover_watchdog_heals_total",
+            "What was done about them: silent requests closed (close), no new ones (quarantine), the \
+             configured command run (hook).",
+            &["backend", "step"],
+        );
+    }
+}
+
+impl Metrics {
+    /// Counts something that happened to a backend's health.
+    pub fn health_event(&self, backend: Configured<'_>, event: HealthEvent) {
+        let backend = backend.as_str();
+        match event {
+            HealthEvent::Found(finding) => {
+                let labels = [backend, finding.as_str()];
+                self.health.findings.with_label_values(&labels).inc();
+            }
+            HealthEvent::Healed(step) => {
+                let labels = [backend, step.as_str()];
+                self.health.heals.with_label_values(&labels).inc();
+            }
+            HealthEvent::Recovered { from, after } => {
+                let recovery = self.health.recovery.with_label_values(&[backend, from]);
+                recovery.observe(after.as_secs_f64());
+            }
+        }
+    }
+}
