@@ -13,7 +13,8 @@ const SURVIVES_OVERFLOWS: u32 = 8330;
 
 pub(super) fn examine(said: &Said<'_>) -> Option<Finding> {
     let build = said.survey.facts.build.as_deref()?;
-    match number(build) {
+    // 0 stands for a build without git.
+    match said.survey.facts.build_number().filter(|n| *n > 0) {
         None => Some(said.find(
             Info,
             "unknown_build",
@@ -38,10 +39,4 @@ pub(super) fn examine(said: &Said<'_>) -> Option<Finding> {
         )),
         Some(_) => None,
     }
-}
-
-/// `b11434-1a2b3c4`; 0 stands for a build without git.
-fn number(build: &str) -> Option<u32> {
-    let digits = build.strip_prefix('b')?.split('-').next()?;
-    digits.parse().ok().filter(|number| *number > 0)
 }

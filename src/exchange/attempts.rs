@@ -42,11 +42,17 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         let placed = place::find(exchange, &now, held_now, client, conversion, &budget, fault);
         let lease = match placed.await {
             Ok(lease) => lease,
-            Err(Stopped::Fault(_)) if now.ask.is_some() => {
+            Err(Stopped::Fault(_)) if now.is_reask() => {
                 return give_up(client, conversion).await;
             }
             Err(stopped) => return Err(stopped),
         };
+        if now.is_resumption()
+            && !lease.continues_answers()
+            && let Some(fault) = last_fault
+        {
+            return Err(Stopped::Fault(Fault::Transient(fault)));
+        }
         if now.ask.is_none() {
             fit::run(exchange, &lease, client, conversion, &budget).await?;
         }
@@ -69,7 +75,12 @@ pub(super) async fn run<C: Connector, D: Downstream>(
                 return Err(Stopped::Fault(Fault::Permanent(error)));
             }
             // What came before a further attempt is a better answer than why that failed.
-            Err(Stopped::Fault(_)) if now.ask.is_some() && !conversion.delivered() => Next::GiveUp,
+            Err(Stopped::Fault(_)) if now.is_reask() && !conversion.delivered() => Next::GiveUp,
+            // Why the first backend failed tells more than why another one does not go on.
+            Err(Stopped::Fault(Fault::Permanent(error))) if now.is_resumption() => {
+                let fault = last_fault.unwrap_or(error);
+                return Err(Stopped::Fault(Fault::Transient(fault)));
+            }
             Err(stopped) => return Err(stopped),
         };
         let backend = lease.id().clone();
@@ -89,7 +100,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             }
             Next::Shorter(error) => return Err(Stopped::Fault(Fault::Permanent(error))),
             Next::Failed(fault) => {
-                let asked = now.ask.is_some() && !conversion.delivered();
+                let asked = now.is_reask() && !conversion.delivered();
                 match elsewhere(now, &mut budget, conversion, backend, fault.clone()) {
                     Err(_) if asked => return give_up(client, conversion).await,
                     next => {
@@ -112,18 +123,25 @@ fn shortened(conversion: &mut dyn Conversion, error: &TurnError) -> bool {
     }
 }
 
-/// A failing backend is replaced while the client has seen nothing of its answer.
+/// A failing backend is replaced while the client has seen nothing of its answer; after that another one goes on
+/// with it where the answer allows that.
 fn elsewhere(
     now: Continuation,
     budget: &mut TurnBudget,
-    conversion: &dyn Conversion,
+    conversion: &mut dyn Conversion,
     failed: BackendId,
     fault: TurnError,
 ) -> Result<Continuation, Stopped> {
-    if conversion.delivered() || !budget.charge(conversion.hidden_if_abandoned()) {
-        return Err(Stopped::Fault(Fault::Transient(fault)));
+    let over = || Stopped::Fault(Fault::Transient(fault));
+    if !budget.charge(conversion.hidden_if_abandoned()) {
+        return Err(over());
     }
-    Ok(now.failover(failed))
+    if !conversion.delivered() {
+        return Ok(now.failover(failed));
+    }
+    // What a further attempt has added to an earlier one's text is no single message.
+    let ask = (!now.is_reask()).then(|| conversion.resume()).flatten();
+    ask.map(|ask| now.resume(ask, failed)).ok_or_else(over)
 }
 
 /// What was good of the answer stays; its end says that the rest was not.

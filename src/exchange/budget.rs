@@ -64,6 +64,28 @@ impl Continuation {
         }
     }
 
+    /// The rest of a half-delivered answer from another backend, after `failed` failed.
+    #[must_use]
+    pub fn resume(mut self, ask: Ask, failed: BackendId) -> Self {
+        self.backend.except.push(failed);
+        self.backend.prefer = None;
+        Self {
+            why: Why::Resume,
+            ask: Some(ask),
+            ..self
+        }
+    }
+
+    /// Whether it goes on with an answer that another backend has begun.
+    pub fn is_resumption(&self) -> bool {
+        self.ask.as_ref().is_some_and(|ask| ask.continues)
+    }
+
+    /// Whether an answer was no good and is asked for once more.
+    pub fn is_reask(&self) -> bool {
+        self.ask.as_ref().is_some_and(|ask| !ask.continues)
+    }
+
     /// The request with `ask` on the same backend, whose cache is warm.
     #[must_use]
     pub fn reask(mut self, ask: Ask, same: BackendId) -> Self {

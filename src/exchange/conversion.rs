@@ -137,6 +137,11 @@ pub trait Conversion: Send {
         None
     }
 
+    /// After a backend failed with part of the answer delivered: how another one goes on with it, if it can.
+    fn resume(&mut self) -> Option<Ask> {
+        None
+    }
+
     /// After [`Progress::Again`] with no further attempt: append a proper end of the answer.
     fn give_up(&mut self, out: &mut BytesMut) {
         let _ = out;

@@ -190,6 +190,12 @@ impl Facts {
         })
     }
 
+    /// Number of the build, from `b<number>-<commit>`.
+    pub fn build_number(&self) -> Option<u32> {
+        let build = self.build.as_deref()?.strip_prefix('b')?;
+        build.split('-').next()?.parse().ok()
+    }
+
     /// Slots at work when `/slots` was last read.
     pub fn busy_slots(&self) -> Option<u32> {
         Some(self.total_slots?.saturating_sub(self.idle_slots?))

@@ -119,6 +119,10 @@ fn prepare(
             let plan = loops::plan(config, ctx, &turn, preset);
             let guards = Guards::new(preset, &config.guard);
             let conversion = ChatConversion::new(dialect, turn, meta, guards).shaped(shaping);
+            let conversion = match config.fleet.resume {
+                true => conversion.resumable(),
+                false => conversion,
+            };
             let conversion = match plan {
                 Some(plan) => conversion.with_plan(plan),
                 None => conversion,

@@ -103,6 +103,8 @@ label! {
         First = "first",
         /// Another backend after one failed before the first byte.
         Failover = "failover",
+        /// Another backend after one failed in the middle of its answer: it goes on with that.
+        Resume = "resume",
         /// The same backend, after an answer that was no good.
         Reask = "reask",
         /// The same backend, after it refused the prompt as too long: with a shorter one.

@@ -34,6 +34,7 @@ mod regression;
 mod relay;
 mod reload;
 mod responses;
+mod resume;
 mod reuse;
 mod sampling;
 mod selection;

@@ -31,7 +31,8 @@ impl Setup {
         });
         // These cases are about relaying; those about guards turn them on.
         let guard = json!({"preset": "off"});
-        let config = json!({"fleet": {"pools": pools, "health": health}, "guard": guard});
+        let fleet = json!({"pools": pools, "health": health, "resume": false});
+        let config = json!({"fleet": fleet, "guard": guard});
         Self {
             config,
             env: Vec::new(),

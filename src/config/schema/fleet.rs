@@ -29,6 +29,10 @@ pub struct Fleet {
     pub watchdog: Watchdog,
     /// How a request finds its backend.
     pub selection: Selection,
+    /// Whether another backend goes on with a streamed answer whose backend has failed in the middle: it is given
+    /// what the client has as the beginning of its own message. Not once the client has part of a tool call, nor
+    /// where the answer has to follow a grammar, nor on a llama-server older than b11434.
+    pub resume: bool,
     /// How often hostnames of backends are resolved again.
     #[serde(with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
@@ -52,6 +56,7 @@ impl Default for Fleet {
             health: Health::default(),
             watchdog: Watchdog::default(),
             selection: Selection::default(),
+            resume: true,
             dns_refresh: Duration::from_secs(30),
         }
     }

@@ -39,6 +39,9 @@ pub struct Ask {
     pub thinking_off: bool,
     /// No tool may be called.
     pub no_calls: bool,
+    /// The last message is the beginning of the answer, which goes on where that ends and does not repeat it
+    /// (`continue_final_message`, llama.cpp `tools/server/server-schema.cpp`).
+    pub continues: bool,
 }
 
 /// The request body. Always a stream: silence, garbage and disconnects are seen at once.
@@ -150,6 +153,7 @@ impl Ask {
             "response_format" | "json_schema" | "grammar" => self.constrain.is_some(),
             "temperature" => self.temperature.is_some(),
             "chat_template_kwargs" | "reasoning_effort" => self.thinking_off,
+            "add_generation_prompt" | "continue_final_message" => self.continues,
             _ => false,
         }
     }
@@ -160,6 +164,10 @@ impl Ask {
         }
         if let Some(temperature) = self.temperature {
             body.member("temperature", &temperature);
+        }
+        if self.continues {
+            body.member("add_generation_prompt", &false);
+            body.member("continue_final_message", &true);
         }
         if self.thinking_off {
             body.key("chat_template_kwargs")

@@ -147,6 +147,7 @@ impl ChatConversion {
         out: &mut BytesMut,
     ) {
         self.told.note(&piece.0);
+        self.note_said(&piece.0);
         let chunks = &self.attempt.chunks;
         self.delivered |= self.sink.delta(choice, piece, || chunks.usage(), out);
     }

@@ -1,10 +1,13 @@
 //! A chat turn: any generating dialect in front, llama-server's chat completions behind.
 
 mod answer;
+mod resume;
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
+
+use resume::Said;
 
 use crate::dialect::llama::{self, Ask, Fault, Target, Upstream, stream_fault};
 use crate::dialect::{Dialect, Meta};
@@ -57,6 +60,8 @@ pub struct ChatConversion {
     /// What was wrong with the one before.
     earlier: Option<Trouble>,
     asks: Asks,
+    /// None: a half-delivered answer stays half.
+    said: Option<Said>,
     scratch: Vec<Upstream>,
 }
 
@@ -83,6 +88,7 @@ impl ChatConversion {
             kept: Told::default(),
             trouble: None,
             earlier: None,
+            said: None,
             scratch: Vec::new(),
         }
     }
@@ -105,6 +111,13 @@ impl ChatConversion {
             policy: Some(Box::new(PolicyTurn::new(policy))),
             ..self
         }
+    }
+
+    /// That another backend goes on with when its own fails in the middle.
+    #[must_use]
+    pub fn resumable(mut self) -> Self {
+        self.said = Said::of(&self.turn);
+        self
     }
 
     /// Where guards that decide before the first attempt record what they did.
@@ -340,6 +353,10 @@ impl Conversion for ChatConversion {
         self.sink.keep();
         self.kept = self.told;
         Some(again.ask)
+    }
+
+    fn resume(&mut self) -> Option<Ask> {
+        self.resumption()
     }
 
     fn give_up(&mut self, out: &mut BytesMut) {

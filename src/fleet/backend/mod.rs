@@ -189,6 +189,12 @@ impl Backend {
         configured.or_else(|| self.live.facts.load().n_ctx)
     }
 
+    /// Whether it can go on with the beginning of an answer without saying that again. Tried with b11434; what older
+    /// builds do with `continue_final_message` is not known.
+    pub fn continues_answers(&self) -> bool {
+        self.live.facts.load().build_number() >= Some(11434)
+    }
+
     /// How its slots hold their KV cache, as configured.
     pub fn kv(&self) -> KvLayout {
         self.kv

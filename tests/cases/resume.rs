@@ -1,0 +1,140 @@
+//! A backend fails in the middle of its answer, and another one goes on with it.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::support::script::{delta, role, text, tool_call};
+use crate::support::turns::plain;
+use crate::support::*;
+
+/// Two backends that play the same part.
+async fn fleet(begin: Reply, rest: Reply) -> ([Backend; 2], Gateway) {
+    let backends = [Backend::start().await, Backend::start().await];
+    for backend in &backends {
+        let (begin, rest) = (begin.clone(), rest.clone());
+        backend.plays(true, move |body| {
+            let body: Value = serde_json::from_slice(body).unwrap();
+            match body["continue_final_message"] == true {
+                true => rest.clone(),
+                false => begin.clone(),
+            }
+        });
+    }
+    let gateway = Setup::to(&backends.each_ref())
+        .set("fleet.resume", json!(true))
+        .start()
+        .await;
+    (backends, gateway)
+}
+
+/// Half an answer, then a dead backend.
+fn half() -> Reply {
+    let words = ["Once", " upon", " a"].map(|word| text(word));
+    let begun = Reply::stream().event(&role());
+    words.iter().fold(begun, Reply::event).reset()
+}
+
+fn rest() -> Reply {
+    Reply::says(&[" time", "."])
+}
+
+/// What the backend that goes on was asked.
+fn asked_to_go_on(backends: &[Backend; 2]) -> Value {
+    let all = backends.iter().flat_map(Backend::requests);
+    let mut bodies = all.map(|request| serde_json::from_slice::<Value>(&request.body).unwrap());
+    bodies
+        .find(|body| body["continue_final_message"] == true)
+        .unwrap()
+}
+
+#[rstest]
+#[case("/v1/chat/completions", "[DONE]")]
+#[case("/v1/messages", "message_stop")]
+#[case("/v1/responses", "response.completed")]
+#[tokio::test]
+async fn a_stream_goes_on_where_it_was_cut(#[case] path: &str, #[case] end: &str) {
+    let (backends, gateway) = fleet(half(), rest()).await;
+    let response = Client::connect(gateway.addr)
+        .await
+        .ask(&plain(path, true, "tell me a story"))
+        .await;
+    assert_eq!(response.status, 200);
+    let body = response.text();
+    let pieces = ["\"Once\"", "\" upon\"", "\" a\"", "\" time\"", "\".\"", end];
+    let mut at = 0;
+    for piece in pieces {
+        let found = body[at..].find(piece);
+        at += found.unwrap_or_else(|| panic!("{piece} after byte {at} of {body}"));
+    }
+    for failure in ["\"type\":\"error\"", "\"error\":{", "response.failed"] {
+        assert!(!body.contains(failure), "{body}");
+    }
+    let asked = asked_to_go_on(&backends);
+    let last = asked["messages"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        last,
+        &json!({"role": "assistant", "content": "Once upon a"})
+    );
+    assert_eq!(asked["add_generation_prompt"], false);
+    let metric = r#"why="resume""#;
+    eventually("it is counted", || async {
+        (gateway.metric("drover_attempts_total", metric).await == 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reasoning_and_the_token_limit_go_along() {
+    let thinks = Reply::stream()
+        .event(&role())
+        .event(&delta(json!({"reasoning_content": "hm"})))
+        .event(&text("So"))
+        .reset();
+    let (backends, gateway) = fleet(thinks, rest()).await;
+    let request = chat(json!({"stream": true, "max_tokens": 10}));
+    let response = Client::connect(gateway.addr).await.ask(&request).await;
+    response.assert_complete_stream();
+    assert_eq!(response.said(), "So time.");
+    let asked = asked_to_go_on(&backends);
+    let last = asked["messages"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["reasoning_content"], "hm");
+    assert_eq!(asked["max_tokens"], 8);
+}
+
+/// What cannot be continued ends with an error, as without `fleet.resume`.
+#[rstest]
+#[case::a_call_was_sent(
+    Reply::stream().event(&role()).event(&tool_call(0, "c1", "ls", "{}")).reset(),
+    json!({"tools": [{"type": "function", "function": {"name": "ls", "parameters": {"type": "object"}}}]})
+)]
+#[case::of_several_answers(half(), json!({"n": 2}))]
+#[case::a_grammar_began(half(), json!({"response_format": {"type": "json_object"}}))]
+#[tokio::test]
+async fn what_cannot_be_continued_is_cut(#[case] begin: Reply, #[case] more: Value) {
+    let (backends, gateway) = fleet(begin, rest()).await;
+    let mut body = json!({"stream": true});
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let response = Client::connect(gateway.addr).await.ask(&chat(body)).await;
+    response.assert_failed_stream();
+    let asked: usize = backends
+        .iter()
+        .map(|backend| backend.requests().len())
+        .sum();
+    assert_eq!(asked, 1);
+}
+
+/// Nobody is left to go on with it.
+#[tokio::test]
+async fn a_second_death_is_told_as_the_first() {
+    let (backends, gateway) = fleet(half(), Reply::stream().event(&role()).reset()).await;
+    let response = Client::connect(gateway.addr).await.ask(&stream()).await;
+    response.assert_failed_stream();
+    assert_eq!(response.said(), "Once upon a");
+    let asked: usize = backends
+        .iter()
+        .map(|backend| backend.requests().len())
+        .sum();
+    assert_eq!(asked, 2);
+}
