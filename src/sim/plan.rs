@@ -100,6 +100,8 @@ struct Layout<'a> {
     beats: Vec<Beat>,
     room: usize,
     stop: &'a [String],
+    /// What is not said again.
+    said: &'a str,
     content: String,
     calls: usize,
     finish: Option<String>,
@@ -114,6 +116,7 @@ impl<'a> Layout<'a> {
             beats: Vec::new(),
             room,
             stop: &request.stop,
+            said: request.said(),
             content: String::new(),
             calls: 0,
             finish: None,
@@ -202,13 +205,26 @@ impl<'a> Layout<'a> {
 
     fn text(&mut self, text: &str) {
         let (text, stopped) = self.until_stop(text);
-        tokens::pieces(text)
-            .for_each(|piece| self.token(tokens::number(piece), Emit::Content(piece.to_owned())));
+        for piece in tokens::pieces(self.unsaid(text)) {
+            self.token(tokens::number(piece), Emit::Content(piece.to_owned()));
+        }
         if stopped {
             self.silent("\n");
             self.finish.get_or_insert_with(|| "stop".into());
             self.ended = true;
         }
+    }
+
+    /// The part of `text` that is not said already.
+    fn unsaid<'t>(&mut self, text: &'t str) -> &'t str {
+        let same = text.bytes().zip(self.said.bytes());
+        let same = same.take_while(|(a, b)| a == b).count();
+        if same == text.len().min(self.said.len()) && same > 0 {
+            self.said = &self.said[same..];
+            return &text[same..];
+        }
+        self.said = "";
+        text
     }
 
     /// The part of `text` before the first stop string in the content so far.

@@ -51,6 +51,8 @@ pub(crate) struct Request {
     pub(crate) include_usage: bool,
     pub(crate) timings_per_token: bool,
     pub(crate) return_progress: bool,
+    /// The last message is the beginning of the answer (`continue_final_message`).
+    pub(crate) continues: bool,
     pub(crate) return_tokens: bool,
     pub(crate) cache_prompt: bool,
     pub(crate) ignore_eos: bool,
@@ -116,6 +118,15 @@ impl Request {
             .unwrap_or_default()
     }
 
+    /// What of the answer is said already.
+    pub(crate) fn said(&self) -> &str {
+        let last = self
+            .messages
+            .last()
+            .filter(|message| self.continues && message.role == "assistant");
+        last.map_or("", |message| &message.text)
+    }
+
     fn sampling(kind: Kind, fields: &Fields<'_>, config: &SimConfig) -> Result<Self, ApiError> {
         let mut limit = None;
         for name in ["n_predict", "max_tokens", "max_completion_tokens"] {
@@ -136,6 +147,7 @@ impl Request {
             include_usage: option("include_usage").unwrap_or(false),
             timings_per_token: fields.flag("timings_per_token")?,
             return_progress: fields.flag("return_progress")?,
+            continues: fields.flag("continue_final_message")?,
             return_tokens: fields.flag("return_tokens")?,
             cache_prompt: fields.raw("cache_prompt").is_none() || fields.flag("cache_prompt")?,
             ignore_eos: fields.flag("ignore_eos")?,

@@ -18,6 +18,7 @@ class Answer:
     status: int = 0
     headers: dict | None = None
     pieces: int = 0  # events with text
+    text: str = ""
     error: str | None = None  # the error object's message
     finished: bool = False  # [DONE], or a whole answer with its finish reason
     clean: bool = False  # the body ended as HTTP wants it
@@ -88,6 +89,7 @@ def whole(answer: Answer, body: dict) -> None:
         answer.error = body["error"]["message"]
     else:
         answer.pieces = 1
+        answer.text = body["choices"][0]["message"]["content"]
         answer.finished = all(choice["finish_reason"] for choice in body["choices"])
 
 
@@ -99,6 +101,7 @@ def take(answer: Answer, event: bytes) -> None:
     body = json.loads(data)
     if "error" in body:
         answer.error = body["error"]["message"]
-    elif any(choice["delta"].get("content") for choice in body["choices"]):
+    elif said := "".join(choice["delta"].get("content") or "" for choice in body["choices"]):
+        answer.text += said
         answer.pieces += 1
         answer.first = answer.first or time.monotonic()

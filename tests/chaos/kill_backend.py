@@ -1,7 +1,8 @@
 """Backends are killed under load, one after the other, each coming back later.
 
 What must hold, whatever the moment: a request that has received no piece of text is served by another backend; a
-stream that was cut ends with an error event, properly closed; nothing hangs.
+stream that was cut goes on on another one, saying nothing twice, or ends with an error event, properly closed;
+nothing hangs.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import signal
 import statistics
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import client
 
@@ -47,8 +49,10 @@ class Load:
             await asyncio.sleep(0.005)
 
 
-def judge(answer: client.Answer) -> str:
+def judge(answer: client.Answer, expected: str | None) -> str:
     """What an answer is: the words starting with FAILED are those that must not occur."""
+    if answer.finished and expected is not None and answer.text != expected:
+        return f"FAILED: says something else: {answer.text!r}"
     if answer.status == 200 and answer.finished and answer.clean and not answer.error:
         return "whole, after another backend had failed" if answer.attempts > 1 else "whole"
     if answer.pieces == 0:
@@ -60,6 +64,10 @@ def judge(answer: client.Answer) -> str:
     return f"FAILED: cut without a proper end (error {answer.error!r}, clean {answer.clean})"
 
 
+# Servers end with the thread that started them: one that lasts as long as the program.
+STARTERS = ThreadPoolExecutor(1)
+
+
 async def kill_and_restart(load: Load, backends: list, restart, kills: list[float]) -> None:
     for number in range(KILLS):
         await load.started(load.requests * (number + 1) // (KILLS + 1))
@@ -67,24 +75,33 @@ async def kill_and_restart(load: Load, backends: list, restart, kills: list[floa
         os.kill(backends[position].pid, signal.SIGKILL)
         kills.append(time.monotonic())
         await asyncio.sleep(1)
-        backends[position] = await asyncio.to_thread(restart, backends[position])
+        restarted = asyncio.get_running_loop().run_in_executor(STARTERS, restart, backends[position])
+        backends[position] = await restarted
+
+
+def resumed(admin: str) -> int:
+    """Streams that went on on another backend."""
+    with urllib.request.urlopen(f"{admin}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return sum(int(line.rpartition(" ")[2]) for line in lines if line.startswith('drover_attempts_total{why="resume"}'))
 
 
 def wait_back(admin: str, count: int, timeout_s: float) -> float | None:
-    """Seconds until so many backends are ready, as the gateway sees it."""
+    """Seconds until so many backends serve, as the gateway sees it."""
     started = time.monotonic()
     while time.monotonic() - started < timeout_s:
         with urllib.request.urlopen(f"{admin}/metrics", timeout=5) as response:
             lines = response.read().decode().splitlines()
-        ready = [line for line in lines if line.startswith("drover_backend_state") and 'state="ready"' in line]
+        states = [line for line in lines if line.startswith("drover_backend_state")]
+        ready = [line for line in states if 'state="ready"' in line or 'state="busy"' in line]
         if sum(float(line.rpartition(" ")[2]) for line in ready) == count:
             return time.monotonic() - started
         time.sleep(0.1)
     return None
 
 
-def run(url: str, admin: str, backends: list, restart, *, requests: int, at_once: int, body: dict) -> list[str]:
-    """Returns what went wrong."""
+def run(url: str, admin: str, backends: list, restart, *, requests: int, at_once: int, body: dict, text: str | None = None) -> list[str]:
+    """Returns what went wrong. `text` is what every answer has to say, where that is known."""
 
     async def everything():
         load, kills = Load(url, requests, at_once, body), []
@@ -93,12 +110,14 @@ def run(url: str, admin: str, backends: list, restart, *, requests: int, at_once
         return load, kills, time.monotonic() - began
 
     load, kills, took = asyncio.run(everything())
-    judged = [(judge(answer), answer) for answer in load.answers]
+    judged = [(judge(answer, text), answer) for answer in load.answers]
     counts = collections.Counter(word for word, _ in judged)
     print(f"\nKilled {len(kills)} of {len(backends)} backends in turn under {requests} requests, {at_once} at a time ({took:.1f} s):")
     for word, count in counts.most_common():
         print(f"  {count:4}  {word}")
     print(f"  {load.hung:4}  hung")
+    went_on = resumed(admin)
+    print(f"  {went_on:4}  of the whole ones went on on another backend in the middle")
     cut = [a for word, a in judged if word.startswith("cut")]
     if cut:
         # An answer that was cut ended right after the kill that cut it.
@@ -114,7 +133,7 @@ def run(url: str, admin: str, backends: list, restart, *, requests: int, at_once
     wrong = [word for word in counts if word.startswith("FAILED")]
     if load.hung:
         wrong.append(f"{load.hung} requests hung")
-    if not cut and not moved:
+    if not cut and not moved and not went_on:
         wrong.append("no request was hit: the test showed nothing")
     if back is None:
         wrong.append("a backend that came back was not used again")

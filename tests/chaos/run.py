@@ -23,7 +23,8 @@ import llama_fleet as fleet  # noqa: E402
 
 # About a second an answer, a fifth of it before the first token.
 SIM = ["--alias", fleet.MODEL, "--slots", "16", "--prefill-tps", "150", "--decode-tps", "80"]
-SIM_ANSWER = [{"script": {"steps": [{"repeat": {"text": "and so on ", "times": 20}}], "repeat": True}}]
+STORY = "".join(f"and so on {number}, " for number in range(20))
+SIM_ANSWER = [{"script": {"steps": [{"text": STORY}], "repeat": True}}]
 
 
 @contextlib.contextmanager
@@ -66,7 +67,7 @@ def on_sims(args) -> list[str]:
             return start_sim(args.gateway, state, dead.name, dead.url.removeprefix("http://"), started)
 
         front, admin = gateway(args, state, sims, started)
-        load = {"requests": args.requests, "at_once": args.at_once, "body": {"model": fleet.MODEL}}
+        load = {"requests": args.requests, "at_once": args.at_once, "body": {"model": fleet.MODEL}, "text": STORY}
         wrong = kill_backend.run(front.url, admin, sims, restart, **load)
     with processes() as (state, started):
 

@@ -142,7 +142,9 @@ impl ChatConversion {
         }
     }
 
-    fn new_attempt(&self, constrained: bool) -> Attempt {
+    fn new_attempt(&self, ask: Option<&Ask>) -> Attempt {
+        let constrained = ask.is_some_and(|ask| ask.constrain.is_some());
+        let continues = ask.is_some_and(|ask| ask.continues);
         let rule = self.ladder.rule();
         let begin = Begin {
             guards: &self.guards,
@@ -151,7 +153,8 @@ impl ChatConversion {
             stops: self.turn.stop.as_slice().into(),
             start: Start {
                 calls: self.told.calls,
-                after_text: self.told.text,
+                // A continued text is no paragraph of its own.
+                after_text: self.told.text && !continues,
                 may_nudge: self.may_ask(&Trouble::Announced) || !self.guards.act(),
                 early_release: self.guards.release_early()
                     && self.sink.is_stream()
@@ -251,7 +254,7 @@ impl Conversion for ChatConversion {
         if let Some(policy) = &mut self.policy {
             policy.attempt_begins();
         }
-        self.attempt = self.new_attempt(ask.is_some_and(|ask| ask.constrain.is_some()));
+        self.attempt = self.new_attempt(ask);
         self.delivered = false;
         self.earlier = self.trouble.take().or(self.earlier.take());
         // A stop sequence cancels the stream before its usage report; timings in every chunk
