@@ -145,3 +145,18 @@ async fn a_second_death_is_told_as_the_first() {
         .sum();
     assert_eq!(asked, 2);
 }
+
+/// Regression: the rest of an answer that was all said is empty, and was taken for an empty answer.
+#[tokio::test]
+async fn an_answer_of_which_only_the_end_is_missing_ends() {
+    let nothing = Reply::stream().event(&role()).ends("stop");
+    let (backends, gateway) = fleet(half(), nothing).await;
+    let response = Client::connect(gateway.addr).await.ask(&stream()).await;
+    response.assert_complete_stream();
+    assert_eq!(response.said(), "Once upon a");
+    let asked: usize = backends
+        .iter()
+        .map(|backend| backend.requests().len())
+        .sum();
+    assert_eq!(asked, 2);
+}

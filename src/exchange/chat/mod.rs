@@ -26,7 +26,7 @@ use crate::guard::context::{Question, Step};
 use crate::guard::intervention::{Intervention, Ledger};
 use crate::guard::loops::Plan;
 use crate::guard::reask::reask;
-use crate::guard::stream::{GuardContext, Start};
+use crate::guard::stream::{GuardContext, Start, TextSoFar};
 use crate::guard::trouble::Trouble;
 use crate::policy::TurnPolicy;
 use crate::turn::{Delta, Stop, Turn, TurnError};
@@ -153,8 +153,11 @@ impl ChatConversion {
             stops: self.turn.stop.as_slice().into(),
             start: Start {
                 calls: self.told.calls,
-                // A continued text is no paragraph of its own.
-                after_text: self.told.text && !continues,
+                text: match self.told.text {
+                    false => TextSoFar::None,
+                    true if continues => TextSoFar::Beginning,
+                    true => TextSoFar::Earlier,
+                },
                 may_nudge: self.may_ask(&Trouble::Announced) || !self.guards.act(),
                 early_release: self.guards.release_early()
                     && self.sink.is_stream()

@@ -91,13 +91,25 @@ fn is_tool_result(message: &Message) -> bool {
     parts.any(|part| matches!(part, Part::ToolResult(_)))
 }
 
+/// The visible text that an attempt goes on from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TextSoFar {
+    /// There is none.
+    #[default]
+    None,
+    /// An earlier attempt's: more of it begins a new paragraph.
+    Earlier,
+    /// The beginning of this very text.
+    Beginning,
+}
+
 /// What an attempt goes on from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Start {
     /// Calls that have reached the client already.
     pub calls: u32,
-    /// Visible text has been said: more of it begins a new paragraph.
-    pub after_text: bool,
+    /// The visible text so far.
+    pub text: TextSoFar,
     /// An announcement without an action may be asked about.
     pub may_nudge: bool,
     /// A large text in a call may go to the client before the call is complete.

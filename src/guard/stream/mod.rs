@@ -18,7 +18,7 @@ use super::tool_calls::{BadCall, EarlyRelease, Extractor, Piece, RawCall, parse_
 use super::trouble::Trouble;
 use crate::turn::{Delta, Stop};
 
-pub use context::{GuardContext, Start, Watches};
+pub use context::{GuardContext, Start, TextSoFar, Watches};
 
 /// State of one choice in one attempt.
 pub struct StreamGuard {
@@ -70,8 +70,11 @@ impl StreamGuard {
             next_call: start.calls,
             said: String::new(),
             said_bytes: 0,
-            separator: if start.after_text { "\n\n" } else { "" },
-            after_text: start.after_text,
+            separator: match start.text {
+                TextSoFar::Earlier => "\n\n",
+                TextSoFar::None | TextSoFar::Beginning => "",
+            },
+            after_text: start.text != TextSoFar::None,
             may_nudge: start.may_nudge && context.watches.nudge && context.calls_allowed,
             early_release: start.early_release,
             said_watch: Watch::default(),
