@@ -4,6 +4,7 @@
 //! whoever holds a [`Config`] holds one that can be served. Nothing here opens a socket.
 
 mod docs;
+mod endpoint;
 mod env;
 mod error;
 mod load;
@@ -16,6 +17,7 @@ mod units;
 mod validate;
 
 pub use docs::markdown;
+pub use endpoint::Endpoint;
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::{load, parse};
 pub use pattern::{NameGlob, Pattern};

@@ -269,7 +269,7 @@ pingora: { threads: 0 }
         ("fleet.health.slots_every", 13, "1500ms"),
         ("fleet.pools[0].name", 15, "no name"),
         ("fleet.pools[0].models[0]", 16, "x["),
-        ("fleet.pools[0].backends[0].url", 18, "http and https"),
+        ("fleet.pools[0].backends[0].url", 18, "http, https and unix"),
         ("fleet.pools[0].backends[1].url", 19, "credentials"),
         ("fleet.pools[0].backends[3].name", 21, "own name"),
         ("fleet.pools[0].backends[3].url", 21, "same server"),

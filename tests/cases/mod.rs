@@ -39,6 +39,7 @@ mod reuse;
 mod sampling;
 mod selection;
 mod sessions;
+mod sockets;
 mod stop;
 mod stream;
 mod timeouts;

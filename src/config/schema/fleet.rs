@@ -102,10 +102,12 @@ pub struct Pool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Name in logs, metrics and response headers, unique in the fleet. Null: `host:port` of the url.
+    /// Name in logs, metrics and response headers, unique in the fleet. Null: `host:port` of the url, or
+    /// the file name of the socket.
     #[serde(default)]
     pub name: Option<String>,
-    /// `http://host:port`, `https://…`, with a path when llama-server runs with `--api-prefix`.
+    /// `http://host:port`, `https://…`, with a path when llama-server runs with `--api-prefix`; or
+    /// `unix:/path` where it runs with `--host /path.sock`, without `--api-prefix`.
     pub url: String,
     /// Model name sent to this backend, for presets in router mode. Null: the client's name is sent.
     #[serde(default)]
