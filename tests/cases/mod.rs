@@ -7,6 +7,7 @@ mod body;
 mod context;
 mod context_cases;
 mod disconnect;
+mod discovery;
 mod doctor;
 mod drain;
 mod early;

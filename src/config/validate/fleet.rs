@@ -83,8 +83,13 @@ impl Checker<'_> {
     }
 
     fn backends(&mut self, path: &str, pool: &mut Pool, names: &mut Names) {
-        if pool.backends.is_empty() {
-            self.error(format!("{path}.backends"), "needs at least one backend");
+        match &mut pool.discovery {
+            Some(discovery) => self.discovery(&format!("{path}.discovery"), discovery),
+            None if pool.backends.is_empty() => self.error(
+                format!("{path}.backends"),
+                "needs at least one backend, or `discovery`",
+            ),
+            None => {}
         }
         let mut targets = Seen::default();
         for (n, backend) in pool.backends.iter_mut().enumerate() {
