@@ -86,6 +86,7 @@ test-llama: setup-test build llama ## The official SDKs through the gateway on r
 	GATEWAY=$(GATEWAY) scripts/test-llama.sh
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 32 --at-once 8
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/doctor/run.py --gateway $(GATEWAY)
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/fleet/run.py --gateway $(GATEWAY)
 
 .PHONY: test-templates
 test-templates: setup-test build llama ## Agents' conversations, rendered by the chat templates of four families on a real llama-server

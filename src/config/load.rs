@@ -7,7 +7,7 @@ use serde_path_to_error::Segment;
 
 use super::env;
 use super::error::{ConfigError, ConfigErrors};
-use super::schema::Config;
+use super::schema::{Backend, Config};
 use super::tree::{Content, Node, Origin, Step, child_path};
 use super::validate::Checker;
 
@@ -76,11 +76,24 @@ pub fn parse(
     Err(ConfigErrors { file: None, errors })
 }
 
-/// Checks a configuration that was put together from two that were loaded.
+/// Reads a document that is a list of backends, as in `fleet.pools[].backends`. They are not checked yet:
+/// [`check`] does, with the rest of the fleet.
+///
+/// # Errors
+/// The first mistake, with its path.
+pub fn listed(text: &str) -> Result<Vec<Backend>, String> {
+    let root = Node::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(root.content, Content::List(_)) {
+        return Err("expected a list of backends".to_owned());
+    }
+    serde_path_to_error::deserialize(root.to_value()).map_err(|error| error.to_string())
+}
+
+/// Checks a configuration that was put together from parts that were loaded, and fills in the secrets it names.
 ///
 /// # Errors
 /// As [`load`], without places.
-pub(super) fn check(
+pub fn check(
     config: &mut Config,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<(), ConfigErrors> {

@@ -4,6 +4,7 @@
 //! whoever holds a [`Config`] holds one that can be served. Nothing here opens a socket.
 
 mod docs;
+mod endpoint;
 mod env;
 mod error;
 mod load;
@@ -14,21 +15,24 @@ mod secret;
 mod tree;
 mod units;
 mod validate;
+mod watch;
 
 pub use docs::markdown;
+pub use endpoint::Endpoint;
 pub use error::{ConfigError, ConfigErrors, Position};
-pub use load::{load, parse};
+pub use load::{check, listed, load, parse};
 pub use pattern::{NameGlob, Pattern};
 pub use reload::{Plan, plan};
 pub use schema::{
-    Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Fleet, ForceTools,
-    Guard, Health, KeySource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect,
-    ModelProfile, Passthrough, PingoraSettings, Policy, Pool, Preset, Priority, Queue, Reload,
-    Sampling, Selection, SlotCount, Telemetry, Timeouts, Tls, ToolCalls, TurnLimits, Volatile,
-    VolatilePattern, Watchdog,
+    Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Discovery, DnsSource,
+    FileSource, Fleet, ForceTools, Guard, Health, KeySource, KubernetesSource, KvLayout, Limits,
+    Listener, LogFormat, Loops, MaySelect, ModelProfile, Passthrough, PingoraSettings, Policy,
+    Pool, Preset, Priority, Queue, Reload, Sampling, Selection, SlotCount, SrvSource, Telemetry,
+    Template, Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;
+pub use watch::{FileWatch, Stamp};
 
 #[cfg(test)]
 mod tests;

@@ -269,7 +269,7 @@ pingora: { threads: 0 }
         ("fleet.health.slots_every", 13, "1500ms"),
         ("fleet.pools[0].name", 15, "no name"),
         ("fleet.pools[0].models[0]", 16, "x["),
-        ("fleet.pools[0].backends[0].url", 18, "http and https"),
+        ("fleet.pools[0].backends[0].url", 18, "http, https and unix"),
         ("fleet.pools[0].backends[1].url", 19, "credentials"),
         ("fleet.pools[0].backends[3].name", 21, "own name"),
         ("fleet.pools[0].backends[3].url", 21, "same server"),
@@ -451,4 +451,49 @@ fn the_retry_knobs_have_their_earlier_names_too(
     let config = parse("", env(&[(&variable, value)])).unwrap();
     assert!(is_set(&config.guard.tool_calls), "{variable}");
     assert!(!mistakes(&file(&format!("{own}, {earlier}")), &[]).is_empty());
+}
+
+#[rstest]
+#[case("{}", "discovery", "exactly one")]
+#[case("{file: {path: x}, dns: {name: a, port: 1}}", "discovery", "found 2")]
+#[case(
+    "{file: {path: x, every: 0s}}",
+    "discovery.file.every",
+    "longer than 0s"
+)]
+#[case("{dns: {name: '', port: 1}}", "discovery.dns.name", "empty")]
+#[case("{dns: {name: a, port: 0}}", "discovery.dns.port", "")]
+#[case(
+    "{srv: {name: a, refresh: 0s}}",
+    "discovery.srv.refresh",
+    "longer than 0s"
+)]
+#[case(
+    "{kubernetes: {service: 'a,b'}}",
+    "discovery.kubernetes.service",
+    "no name"
+)]
+#[case(
+    "{kubernetes: {service: a, namespace: ../b}}",
+    "discovery.kubernetes.namespace",
+    "no name"
+)]
+#[case(
+    "{kubernetes: {service: a, server: 'http://10.0.0.1'}}",
+    "discovery.kubernetes.server",
+    "loopback"
+)]
+#[case(
+    "{dns: {name: a, port: 1}, backend: {api_key_env: UNSET}}",
+    "discovery.backend.api_key_env",
+    "not set"
+)]
+fn mistakes_in_discovery(#[case] source: &str, #[case] path: &str, #[case] part: &str) {
+    let text = format!("fleet: {{pools: [{{name: p, models: [m], discovery: {source}}}]}}");
+    let found = mistakes(&text, &[]);
+    let path = format!("fleet.pools[0].{path}");
+    assert!(
+        found.iter().any(|(p, _, m)| *p == path && m.contains(part)),
+        "{found:?}"
+    );
 }

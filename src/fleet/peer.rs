@@ -1,10 +1,11 @@
 //! How Pingora connects to a backend.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use pingora_core::protocols::TcpKeepalive;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use super::backend::BackendId;
@@ -33,19 +34,18 @@ pub(super) fn build(
     address: SocketAddr,
     timeouts: &Timeouts,
 ) -> HttpPeer {
-    let sni = match target.tls {
-        true => target.host.clone(),
-        false => String::new(),
-    };
-    // The address is parsed already: there is nothing left that `new` could fail to resolve.
-    let mut peer = HttpPeer::new(address, target.tls, sni);
+    let tls = target.tls.is_some();
+    let sni = target.tls.clone().unwrap_or_default();
+    // The address is put in afterwards: `new` takes none of sockets, and `new_uds` could fail.
+    let mut peer = HttpPeer::new((Ipv4Addr::UNSPECIFIED, 0), tls, sni);
+    peer._address = address;
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
     peer.group_key = hasher.finish();
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     // A TLS handshake takes two more round trips and some arithmetic.
-    options.total_connection_timeout = Some(match target.tls {
+    options.total_connection_timeout = Some(match tls {
         true => timeouts.connect * 3,
         false => timeouts.connect,
     });

@@ -103,6 +103,21 @@ impl Pool {
         })
     }
 
+    /// Takes over what `before`, which it replaces, knows of the caches of backends that both have.
+    pub(super) fn remembers(&self, before: &Self) {
+        if std::ptr::eq(self, before) {
+            return;
+        }
+        let known = before.state.lock();
+        let mut state = self.state.lock();
+        for (backend, warmth) in self.backends.iter().zip(&mut state.warmth) {
+            let at = before.backends.iter().position(|b| b.shares_state(backend));
+            if let Some(known) = at.and_then(|at| known.warmth.get(at)) {
+                warmth.clone_from(known);
+            }
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -152,6 +152,11 @@ impl Fleet {
         }
         let backends = registry.backends.clone();
         let pools = registry.pools.clone();
+        for pool in &pools {
+            if let Some(before) = self.pool(pool.name()) {
+                pool.remembers(&before);
+            }
+        }
         self.registry.store(Arc::new(registry));
         for backend in gone {
             backend.leave_fleet();

@@ -262,3 +262,45 @@ async fn only_what_had_begun_is_cut() {
     // A few in a row eject it.
     assert!(cut.len() < REQUESTS / 4, "{}", cut.len());
 }
+
+/// One backend leaves the name and dies once it has nothing to do, another one joins it.
+#[tokio::test]
+async fn a_name_changes_its_addresses() {
+    const NAME: &str = "gpus.test.";
+    let all = Backend::on_one_port(3).await;
+    let ip = |n: usize| all[n].addr().ip();
+    let server = Dns::start().await;
+    server.addresses(NAME, 1, &[ip(0), ip(1)]);
+    let source = json!({"dns": {
+        "name": NAME, "port": all[0].addr().port(), "server": server.server(), "refresh": "1h",
+    }});
+    let gateway = setup(&[])
+        .set(
+            "fleet.pools",
+            json!([{"name": "p", "models": ["*"], "discovery": source}]),
+        )
+        .start()
+        .await;
+    let load = Load::on(&gateway);
+    load.reached(REQUESTS / 4).await;
+    server.addresses(NAME, 1, &[ip(1), ip(2)]);
+    let changed = Instant::now();
+    let gone = all[0].addr().to_string();
+    eventually("the old backend has gone", || async {
+        let listed = gateway.admin_get("/api/backends").await.text();
+        (!listed.contains(&gone)).then_some(())
+    })
+    .await;
+    println!(
+        "dns: the old backend is out of use after {:?}",
+        changed.elapsed()
+    );
+    all[0].kill().await;
+    recovery("dns", &all[2]).await;
+    let before = all[1].requests().len();
+    let responses = load.end().await;
+    all_answered(&responses);
+    assert!(all[1].requests().len() >= before);
+    let served: usize = all.iter().map(|backend| backend.requests().len()).sum();
+    assert_eq!(served, responses.len(), "each was sent once");
+}

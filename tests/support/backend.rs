@@ -73,7 +73,21 @@ impl Backend {
 
     /// One that answers every request with `reply`.
     pub(crate) async fn replying(reply: Reply) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listening(([127, 0, 0, 1], 0).into(), reply)
+    }
+
+    /// So many on one port, each at a loopback address of its own.
+    pub(crate) async fn on_one_port(count: u8) -> Vec<Self> {
+        let reply = || Reply::says(&["Hello", " there", "!"]);
+        let first = Self::listening(([127, 0, 0, 2], 0).into(), reply());
+        let port = first.addr.port();
+        let others = (1..count).map(|n| ([127, 0, 0, 2 + n], port).into());
+        let others: Vec<Self> = others.map(|addr| Self::listening(addr, reply())).collect();
+        std::iter::once(first).chain(others).collect()
+    }
+
+    fn listening(addr: SocketAddr, reply: Reply) -> Self {
+        let listener = std::net::TcpListener::bind(addr).unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -125,6 +139,11 @@ impl Backend {
         self.listening.abort();
         let alone = || async { (Arc::strong_count(&self.shared) == 1).then_some(()) };
         eventually("the death of a backend", alone).await;
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// `http://127.0.0.1:…`.

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::discovery::Discovery;
 use super::guard::Preset;
 use super::queue::Queue;
 use crate::config::{EnvSecret, Secret, units};
@@ -52,6 +53,7 @@ impl Default for Fleet {
                 model_profile: None,
                 queue: Queue::default(),
                 backends: vec![Backend::at("http://127.0.0.1:8081")],
+                discovery: None,
             }],
             health: Health::default(),
             watchdog: Watchdog::default(),
@@ -94,18 +96,24 @@ pub struct Pool {
     /// Requests that wait for a free slot.
     #[serde(default)]
     pub queue: Queue,
-    /// The backends, at least one.
+    /// The backends, at least one unless they are discovered.
+    #[serde(default)]
     pub backends: Vec<Backend>,
+    /// Where further backends are found; null: nowhere.
+    #[serde(default)]
+    pub discovery: Option<Discovery>,
 }
 
 /// One llama-server, or one preset of a llama-server in router mode. Only `url` is required.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Name in logs, metrics and response headers, unique in the fleet. Null: `host:port` of the url.
+    /// Name in logs, metrics and response headers, unique in the fleet. Null: `host:port` of the url, or
+    /// the file name of the socket.
     #[serde(default)]
     pub name: Option<String>,
-    /// `http://host:port`, `https://…`, with a path when llama-server runs with `--api-prefix`.
+    /// `http://host:port`, `https://…`, with a path when llama-server runs with `--api-prefix`; or
+    /// `unix:/path` where it runs with `--host /path.sock`, without `--api-prefix`.
     pub url: String,
     /// Model name sent to this backend, for presets in router mode. Null: the client's name is sent.
     #[serde(default)]

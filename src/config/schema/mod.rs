@@ -3,6 +3,7 @@
 
 mod auth;
 mod context;
+mod discovery;
 mod fleet;
 mod guard;
 mod limits;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{ApiKey, Auth, KeySource, MaySelect};
 pub use context::{BuiltinFragment, Context, Volatile, VolatilePattern};
+pub use discovery::{Discovery, DnsSource, FileSource, KubernetesSource, SrvSource, Template};
 pub use fleet::{
     Backend, Fleet, Health, KvLayout, Passthrough, Pool, Selection, SlotCount, Watchdog,
 };

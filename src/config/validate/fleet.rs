@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use url::{Host, Url};
-
 use super::{Checker, Seen};
+use crate::config::Endpoint;
 use crate::config::schema::{Config, Health, Passthrough, Pool, Watchdog};
 
 /// Shortest time between two reads of `/slots`: polled faster, llama-server (seen with b11434) does
@@ -84,15 +83,23 @@ impl Checker<'_> {
     }
 
     fn backends(&mut self, path: &str, pool: &mut Pool, names: &mut Names) {
-        if pool.backends.is_empty() {
-            self.error(format!("{path}.backends"), "needs at least one backend");
+        match &mut pool.discovery {
+            Some(discovery) => self.discovery(&format!("{path}.discovery"), discovery),
+            None if pool.backends.is_empty() => self.error(
+                format!("{path}.backends"),
+                "needs at least one backend, or `discovery`",
+            ),
+            None => {}
         }
         let mut targets = Seen::default();
         for (n, backend) in pool.backends.iter_mut().enumerate() {
             let path = format!("{path}.backends[{n}]");
-            let url = self.url(&format!("{path}.url"), &backend.url);
-            if let Some(url) = &url
-                && let Some(first) = targets.before((url.clone(), backend.model.clone()), &path)
+            let endpoint = Endpoint::parse(&backend.url)
+                .map_err(|mistake| self.error(format!("{path}.url"), mistake))
+                .ok();
+            if let Some(endpoint) = &endpoint
+                && let Some(first) =
+                    targets.before((endpoint.clone(), backend.model.clone()), &path)
             {
                 self.error(
                     format!("{path}.url"),
@@ -106,7 +113,11 @@ impl Checker<'_> {
             let name = backend
                 .name
                 .clone()
-                .or_else(|| Some(host_port(url.as_ref()?)));
+                .or_else(|| endpoint.as_ref().map(Endpoint::default_name));
+            if let (None, Some(Endpoint::Socket(_)), Some(name)) = (&backend.name, &endpoint, &name)
+            {
+                self.name(&name_path, name);
+            }
             if let Some(name) = name
                 && let Some(first) = names.backends.before(name.clone(), &name_path)
             {
@@ -121,38 +132,6 @@ impl Checker<'_> {
                 }
             }
             self.fill(&format!("{path}.api_key_env"), backend.api_key_env.as_mut());
-        }
-    }
-
-    fn url(&mut self, path: &str, text: &str) -> Option<Url> {
-        let url = match Url::parse(text) {
-            Ok(url) => url,
-            Err(error) => {
-                self.error(path, format!("`{text}` is no URL: {error}"));
-                return None;
-            }
-        };
-        let mistake = if !matches!(url.scheme(), "http" | "https") {
-            Some("only http and https backends exist")
-        } else if url.scheme() == "https" && cfg!(not(feature = "tls")) {
-            Some("this drover was built without TLS (cargo feature `tls`)")
-        } else if !url.username().is_empty() || url.password().is_some() {
-            Some("no credentials belong in the URL; name the server's key in `api_key_env`")
-        } else if url.query().is_some() || url.fragment().is_some() {
-            Some("a backend's URL has no query and no fragment")
-        } else if url.port() == Some(0) {
-            Some("port 0 cannot be connected to")
-        } else if matches!(url.host(), None | Some(Host::Domain(""))) {
-            Some("the host is missing")
-        } else {
-            None
-        };
-        match mistake {
-            Some(mistake) => {
-                self.error(path, mistake);
-                None
-            }
-            None => Some(url),
         }
     }
 
@@ -177,13 +156,4 @@ struct Names {
     pools: Seen<String>,
     models: Seen<String>,
     backends: Seen<String>,
-}
-
-/// The name of a backend that was given none.
-fn host_port(url: &Url) -> String {
-    format!(
-        "{}:{}",
-        url.host_str().unwrap_or_default(),
-        url.port_or_known_default().unwrap_or_default()
-    )
 }

@@ -2,6 +2,7 @@
 //! Everything wrong is collected, nothing stops at the first.
 
 mod auth;
+mod discovery;
 mod fleet;
 mod guard;
 mod listen;

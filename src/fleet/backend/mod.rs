@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pingora_core::protocols::l4::socket::SocketAddr as L4Addr;
 use pingora_core::upstreams::peer::HttpPeer;
 use serde::{Serialize, Serializer};
 
@@ -23,7 +24,7 @@ use crate::fleet::peer;
 use crate::fleet::rendezvous;
 use crate::fleet::resolve::Addresses;
 use crate::fleet::state::Thresholds;
-use crate::fleet::target::Target;
+use crate::fleet::target::{Site, Target};
 pub use condition::{Closing, Unbegun};
 
 /// Identity of a backend: its name, unique in the fleet. (An address is not enough: presets of a
@@ -96,7 +97,7 @@ impl Backend {
     ) -> Result<Self, FleetError> {
         let target = Target::parse(&backend.url)?;
         let name = backend.name.clone();
-        let id = BackendId(name.unwrap_or_else(|| target.default_name()).into());
+        let id = BackendId(name.unwrap_or_else(|| target.default_name.clone()).into());
         let thresholds = Thresholds::of(&config.fleet.health);
         let this = Self {
             key: rendezvous::key(id.as_str()),
@@ -115,8 +116,10 @@ impl Backend {
             thresholds,
             target,
         };
-        if let Some(address) = this.target.address {
-            this.found(vec![address]);
+        match &this.target.site {
+            Site::Address(address) => this.found(vec![*address]),
+            Site::Socket(_) => this.connect_to_site(None),
+            Site::Named(..) => {}
         }
         Ok(this)
     }
@@ -138,15 +141,12 @@ impl Backend {
 
     /// Whether it is on this machine.
     pub fn is_loopback(&self) -> bool {
-        match self.target.address {
-            Some(address) => address.ip().is_loopback(),
-            None => self.target.host.eq_ignore_ascii_case("localhost"),
-        }
+        self.target.is_loopback()
     }
 
-    /// Where it is, for people and for commands: host, port and path.
+    /// Where it is, for people and for commands: host, port and path, or `unix:/path`.
     pub fn address(&self) -> String {
-        format!("{}{}", self.host_header(), self.base_path())
+        self.target.shown()
     }
 
     /// Path before every request path: empty, or `/prefix` without a slash at its end.
@@ -289,9 +289,7 @@ impl Backend {
     pub(in crate::fleet) fn take_over(&self) {
         self.live.health.lock().set_thresholds(self.thresholds);
         let known = self.live.addresses.lock();
-        if let Some(address) = known.current() {
-            self.connect_to(address);
-        }
+        self.connect_to_site(known.current());
     }
 
     /// Whether it is no longer configured and only finishes what it has.
@@ -306,9 +304,9 @@ impl Backend {
 
     /// The name to resolve, `None` when it is given by address.
     pub(in crate::fleet) fn hostname(&self) -> Option<(&str, u16)> {
-        match self.target.address {
-            Some(_) => None,
-            None => Some((&self.target.host, self.target.port)),
+        match &self.target.site {
+            Site::Named(host, port) => Some((host, *port)),
+            Site::Address(_) | Site::Socket(_) => None,
         }
     }
 
@@ -335,12 +333,19 @@ impl Backend {
         if let Some(before) = before {
             tracing::info!(backend = %self.id, from = %before, to = %address, "backend address");
         }
-        self.connect_to(address);
+        self.connect_to_site(Some(address));
     }
 
-    fn connect_to(&self, address: SocketAddr) {
-        let peer = peer::build(&self.id, &self.target, address, &self.timeouts);
-        self.live.peer.store(Some(Arc::new(peer)));
+    /// New connections go to its socket, or else to `address`, where one is known.
+    fn connect_to_site(&self, address: Option<SocketAddr>) {
+        let address = match &self.target.site {
+            Site::Socket(socket) => Some(L4Addr::Unix(socket.clone())),
+            Site::Address(_) | Site::Named(..) => address.map(L4Addr::Inet),
+        };
+        if let Some(address) = address {
+            let peer = peer::build(&self.id, &self.target, address, &self.timeouts);
+            self.live.peer.store(Some(Arc::new(peer)));
+        }
     }
 
     pub(in crate::fleet) fn enter(&self, place: Place) {

@@ -1,7 +1,5 @@
 //! Loading the configuration anew while requests go on: on SIGHUP, when the admin API asks, and when
-//! the file has changed.
-
-mod file;
+//! the file has changed; and changing the fleet when other backends are discovered.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,12 +17,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::signals::{listen, next};
-use crate::config::{self, Config, ConfigErrors, Plan};
-use crate::fleet::{Fleet, FleetError, Reloaded};
+use crate::config::{self, Backend, Config, ConfigErrors, FileWatch, Plan, Stamp};
+use crate::fleet::{
+    Discovery, DiscoveryResult, Fleet, FleetError, Found, News, Prepared, Reloaded,
+};
 use crate::telemetry::Metrics;
-use crate::telemetry::labels::Reload as Outcome;
-
-use file::{FileWatch, Stamp};
+use crate::telemetry::labels::{Configured, Reload as Outcome};
 
 /// Where the configuration comes from.
 #[derive(Debug)]
@@ -133,15 +131,21 @@ impl Reloader {
     async fn run(&self, mut asked: mpsc::Receiver<oneshot::Sender<Answer>>) {
         let mut hangup = listen(SignalKind::hangup());
         let mut file = FileWatch::new(self.source.stamp);
+        let mut discovery = Discovery::default();
+        discovery.follow(&self.config.load());
         loop {
             let answer = tokio::select! {
                 Some(answer) = asked.recv() => Some(answer),
                 () = next(&mut hangup) => None,
                 () = self.file_changes(&mut file) => None,
+                found = discovery.found() => {
+                    self.discovered(&mut discovery, found).await;
+                    continue;
+                }
             };
             // Before it is read: what is written meanwhile is seen at the next look.
             file.loaded(self.source.path.as_deref().and_then(Stamp::of));
-            let result = self.reload().await;
+            let result = self.reload(&mut discovery).await;
             if let Some(answer) = answer {
                 // Whoever asked may have gone.
                 let _ = answer.send(result);
@@ -163,8 +167,8 @@ impl Reloader {
         }
     }
 
-    async fn reload(&self) -> Answer {
-        let result = self.try_reload().await;
+    async fn reload(&self, discovery: &mut Discovery) -> Answer {
+        let result = self.try_reload(discovery).await;
         let outcome = match &result {
             Ok(report) if report.changed.is_empty() => Outcome::Unchanged,
             Ok(_) => Outcome::Applied,
@@ -175,7 +179,7 @@ impl Reloader {
         result
     }
 
-    async fn try_reload(&self) -> Answer {
+    async fn try_reload(&self, discovery: &mut Discovery) -> Answer {
         let Plan {
             config,
             changed,
@@ -189,11 +193,54 @@ impl Reloader {
         if report.changed.is_empty() {
             return Ok(report);
         }
-        let prepared = self.fleet.prepare(&config).await;
-        let prepared = prepared.map_err(|error| ReloadError::Fleet(Arc::new(error)))?;
+        let prepared = self.prepare(discovery.merged(&config, None)).await?;
+        discovery.follow(&config);
         self.config.store(Arc::new(config));
         report.backends = Some(self.fleet.commit(prepared));
         Ok(report)
+    }
+
+    /// Gets a fleet ready for `merged`: a configuration and what was discovered.
+    async fn prepare(&self, mut merged: Config) -> Result<Prepared, ReloadError> {
+        config::check(&mut merged, self.source.env.iter().cloned())?;
+        let prepared = self.fleet.prepare(&merged).await;
+        prepared.map_err(|error| ReloadError::Fleet(Arc::new(error)))
+    }
+
+    async fn discovered(&self, discovery: &mut Discovery, found: Found) {
+        let pool = found.pool;
+        let result = match found.news {
+            News::None(result) => result,
+            News::Changed(backends) => self.take_in(discovery, &pool, backends).await,
+        };
+        self.metrics.discovered(Configured::name(&pool), result);
+    }
+
+    /// Lets the pool serve with `backends`.
+    async fn take_in(
+        &self,
+        discovery: &mut Discovery,
+        pool: &str,
+        backends: Vec<Backend>,
+    ) -> DiscoveryResult {
+        let merged = discovery.merged(&self.config.load(), Some((pool, &backends)));
+        match self.prepare(merged).await {
+            Ok(prepared) => {
+                let changes = self.fleet.commit(prepared);
+                tracing::info!(
+                    pool,
+                    added = changes.added.join(" "),
+                    removed = changes.removed.join(" "),
+                    "backends discovered"
+                );
+                discovery.applied(pool, backends);
+                DiscoveryResult::Applied
+            }
+            Err(error) => {
+                discovery.refused(pool, &error.to_string());
+                DiscoveryResult::Invalid
+            }
+        }
     }
 }
 

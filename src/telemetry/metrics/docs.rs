@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Metrics;
 use super::declare::Description;
-use crate::fleet::{BackendState, Finding, Heal};
+use crate::fleet::{BackendState, DiscoveryResult, Finding, Heal};
 use crate::telemetry::labels::{
     AbortCause, Dialect, Operation, Outcome, Reload, Stage, TokenKind, Why,
 };
@@ -65,6 +65,9 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         }
         "cause" => Said("causes of a changed prompt, see [context.md](context.md)"),
         "result" if metric == "drover_config_reloads_total" => fixed(Reload::ALL, Reload::as_str),
+        "result" if metric == "drover_discovery_total" => {
+            fixed(&DiscoveryResult::ALL, DiscoveryResult::as_str)
+        }
         "result" => Fixed(vec!["hit", "missing", "surplus"]),
         "source" => Fixed(vec!["hdr", "meta", "fp"]),
         "reason" if metric == "drover_queue_rejections_total" => {

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod declare;
+mod discovery;
 mod docs;
 mod gen_ai;
 mod guards;
@@ -21,6 +22,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use super::fleet_gauges::{self, FleetGauges, FleetSample};
 use attempts::Attempts;
 use declare::{Declare, Description};
+use discovery::Discovery;
 use gen_ai::GenAi;
 use guards::Guards;
 use health::Health;
@@ -41,6 +43,7 @@ pub struct Metrics {
     requests: Requests,
     attempts: Attempts,
     health: Health,
+    discovery: Discovery,
     queue: Queue,
     guards: Guards,
     process: Process,
@@ -78,6 +81,7 @@ impl Metrics {
         let attempts = Attempts::declare(&to)?;
         let fleet = to.add(FleetGauges::new()?, "gauge", &[])?;
         let health = Health::declare(&to)?;
+        let discovery = Discovery::declare(&to)?;
         let queue = Queue::declare(&to)?;
         let guards = Guards::declare(&to)?;
         let process = Process::declare(&to)?;
@@ -90,6 +94,7 @@ impl Metrics {
             requests,
             attempts,
             health,
+            discovery,
             queue,
             guards,
             process,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 /// What tells one content of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
     /// An editor, or a link that is swapped, may put another file with the same time in its place.
@@ -16,7 +16,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// `None` while there is no such file. Links are followed.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(Self {
             modified: file.modified().ok(),
@@ -28,14 +28,14 @@ impl Stamp {
 
 /// Waits until a changed file stays as it is: half of a file is no configuration.
 #[derive(Debug)]
-pub(super) struct FileWatch {
+pub struct FileWatch {
     loaded: Option<Stamp>,
     last: Option<Stamp>,
 }
 
 impl FileWatch {
     /// `loaded`: what the configuration in effect was read from.
-    pub(super) fn new(loaded: Option<Stamp>) -> Self {
+    pub fn new(loaded: Option<Stamp>) -> Self {
         Self {
             loaded,
             last: loaded,
@@ -43,13 +43,13 @@ impl FileWatch {
     }
 
     /// The file is about to be read as it is now.
-    pub(super) fn loaded(&mut self, stamp: Option<Stamp>) {
+    pub fn loaded(&mut self, stamp: Option<Stamp>) {
         *self = Self::new(stamp);
     }
 
     /// Takes a look in; tells whether the file should be loaded. A file that is missing or empty is
     /// one that is being replaced: an empty one would be a valid configuration, the defaults.
-    pub(super) fn look(&mut self, now: Option<Stamp>) -> bool {
+    pub fn look(&mut self, now: Option<Stamp>) -> bool {
         let settled = now == self.last;
         self.last = now;
         settled && now != self.loaded && now.is_some_and(|stamp| stamp.length > 0)

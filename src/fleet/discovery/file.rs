@@ -1,0 +1,29 @@
+//! Backends listed in a file of their own.
+
+use tokio::time::sleep;
+
+use super::{Teller, Told};
+use crate::config::{self, FileSource, FileWatch, Stamp};
+
+/// Tells what is in the file, and again whenever it has changed.
+pub(super) async fn look(source: &FileSource, teller: &Teller) {
+    let path = &source.path;
+    loop {
+        // Before it is read: what is written meanwhile is seen at the next look.
+        let mut watch = FileWatch::new(Stamp::of(path));
+        teller.tell(read(source).await);
+        loop {
+            sleep(source.every).await;
+            if watch.look(Stamp::of(path)) {
+                break;
+            }
+        }
+    }
+}
+
+async fn read(source: &FileSource) -> Told {
+    let path = source.path.display();
+    let text = tokio::fs::read_to_string(&source.path).await;
+    let text = text.map_err(|error| format!("{path} cannot be read: {error}"))?;
+    config::listed(&text).map_err(|error| format!("{path}: {error}"))
+}

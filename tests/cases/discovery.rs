@@ -1,0 +1,372 @@
+//! Backends that come from elsewhere than the configuration.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::support::script::{role, text};
+use crate::support::*;
+
+const NAME: &str = "gpus.test.";
+
+/// A gateway whose only pool gets its backends from `source`.
+fn discovering(source: Value) -> Setup {
+    Setup::pools(json!([{"name": "p", "models": ["*"], "discovery": source}]))
+        .set("fleet.selection.slow_start", json!("0s"))
+}
+
+fn dns(server: &Dns, port: u16, refresh: &str) -> Setup {
+    discovering(json!({"dns": {
+        "name": NAME, "port": port, "server": server.server(), "refresh": refresh,
+    }}))
+}
+
+fn ips(backends: &[&Backend]) -> Vec<IpAddr> {
+    backends.iter().map(|backend| backend.addr().ip()).collect()
+}
+
+/// The names of the backends that `/api/backends` shows as configured.
+async fn names(gateway: &Gateway) -> BTreeSet<String> {
+    let listed = gateway.admin_get("/api/backends").await.json();
+    let listed = listed["backends"].as_array().unwrap().iter();
+    let staying = listed.filter(|backend| backend["leaving"] != true);
+    staying
+        .map(|b| b["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+async fn becomes(gateway: &Gateway, wanted: &[&str]) {
+    let wanted: BTreeSet<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+    eventually(&format!("the backends are {wanted:?}"), || async {
+        (names(gateway).await == wanted).then_some(())
+    })
+    .await;
+}
+
+async fn told(gateway: &Gateway, result: &str) -> f64 {
+    gateway.metric("drover_discovery_total", result).await
+}
+
+async fn tells(gateway: &Gateway, result: &'static str) {
+    eventually(&format!("discovery tells {result}"), || async {
+        (told(gateway, result).await > 0.0).then_some(())
+    })
+    .await;
+}
+
+/// Puts a list of backends into a file in one step.
+fn write(path: &Path, text: &str) {
+    let next = path.with_extension("next");
+    std::fs::write(&next, text).unwrap();
+    std::fs::rename(next, path).unwrap();
+}
+
+fn list(backends: &[(&str, &Backend)]) -> String {
+    let list = backends
+        .iter()
+        .map(|(name, backend)| json!({"name": name, "url": backend.url()}));
+    Value::from_iter(list).to_string()
+}
+
+fn from_file(path: &Path) -> Setup {
+    discovering(json!({"file": {"path": path, "every": "20ms"}}))
+}
+
+#[tokio::test]
+async fn a_file_changes_under_load_and_no_request_is_lost() {
+    let all = [
+        Backend::start().await,
+        Backend::start().await,
+        Backend::start().await,
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gpus.json");
+    let write_some = |which: &[usize]| {
+        let named: Vec<(String, &Backend)> =
+            which.iter().map(|n| (format!("n{n}"), &all[*n])).collect();
+        let named: Vec<(&str, &Backend)> = named.iter().map(|(n, b)| (n.as_str(), *b)).collect();
+        write(&path, &list(&named));
+    };
+    write_some(&[0]);
+    let gateway = from_file(&path).start().await;
+    let load = async {
+        for _ in 0..50 {
+            for n in 0..4 {
+                let response = gateway.ask(&chat(json!({"stream": n % 2 == 0}))).await;
+                assert_eq!(response.status, 200, "{}", response.text());
+            }
+        }
+    };
+    let changes = async {
+        for set in [&[1][..], &[0, 1, 2], &[2], &[0, 1]] {
+            write_some(set);
+            let wanted: Vec<String> = set.iter().map(|n| format!("n{n}")).collect();
+            let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+            becomes(&gateway, &wanted).await;
+        }
+    };
+    tokio::join!(load, changes);
+    let served: usize = all.iter().map(|backend| backend.requests().len()).sum();
+    assert_eq!(served, 200);
+    assert!(told(&gateway, "applied").await >= 5.0);
+}
+
+#[tokio::test]
+async fn a_live_stream_outlives_the_backend_that_is_no_longer_found() {
+    let gate = Gate::new();
+    let held = Reply::stream()
+        .event(&role())
+        .event(&text("a"))
+        .gate(&gate)
+        .event(&text("b"))
+        .ends("stop");
+    let (old, new) = (Backend::replying(held).await, Backend::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gpus.yaml");
+    write(&path, &list(&[("old", &old)]));
+    let gateway = from_file(&path).start().await;
+    let mut client = gateway.connect().await;
+    client.send(&stream()).await;
+    let mut answer = client.answer().await;
+    assert_eq!(answer.content().await, "a");
+    write(&path, &list(&[("new", &new)]));
+    becomes(&gateway, &["new"]).await;
+    gateway.ask(&stream()).await.assert_complete_stream();
+    assert_eq!((old.requests().len(), new.requests().len()), (1, 1));
+    gate.open();
+    let response = answer.rest().await;
+    response.assert_complete_stream();
+    assert_eq!(response.said(), "ab");
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_changes_nothing() {
+    let (one, two) = (Backend::start().await, Backend::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gpus.yaml");
+    write(&path, &list(&[("one", &one)]));
+    let gateway = from_file(&path).start().await;
+    for (text, result) in [
+        ("[]".to_owned(), "empty"),
+        ("- {name: two}".to_owned(), "failed"),
+        (list(&[("two", &two), ("two", &one)]), "invalid"),
+    ] {
+        write(&path, &text);
+        tells(&gateway, result).await;
+        becomes(&gateway, &["one"]).await;
+        gateway.ask(&stream()).await.assert_complete_stream();
+    }
+    let log = gateway.log().join("\n");
+    assert!(
+        log.contains("missing field `url`") && log.contains("those known stay"),
+        "{log}"
+    );
+    write(&path, &list(&[("two", &two)]));
+    becomes(&gateway, &["two"]).await;
+}
+
+#[tokio::test]
+async fn a_pool_that_has_found_nobody_yet_is_not_ready_and_refuses() {
+    let backend = Backend::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gpus.yaml");
+    let gateway = from_file(&path).start_unready().await;
+    tells(&gateway, "failed").await;
+    assert_eq!(gateway.admin_get("/readyz").await.status, 503);
+    gateway.ask(&stream()).await.assert_error(503);
+    assert_eq!(gateway.ask(&get("/v1/models")).await.status, 200);
+    write(&path, &list(&[("one", &backend)]));
+    gateway.backend_is("one", "ready").await;
+    gateway.ask(&stream()).await.assert_complete_stream();
+    assert_eq!(gateway.admin_get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn addresses_of_a_name_are_backends_and_follow_it() {
+    let all = Backend::on_one_port(3).await;
+    let (a, b, c) = (&all[0], &all[1], &all[2]);
+    let port = a.addr().port();
+    let name = |backend: &Backend| backend.addr().to_string();
+    let server = Dns::start().await;
+    // Asked again because the answer is good for a second only.
+    server.addresses(NAME, 1, &ips(&[a, b]));
+    let gateway = dns(&server, port, "1h").start().await;
+    becomes(&gateway, &[&name(a), &name(b)]).await;
+    server.addresses(NAME, 1, &ips(&[b, c]));
+    becomes(&gateway, &[&name(b), &name(c)]).await;
+    gateway.backend_is(&name(c), "ready").await;
+    for _ in 0..4 {
+        gateway.ask(&stream()).await.assert_complete_stream();
+    }
+    assert_eq!(a.requests().len(), 0);
+    assert!(!b.requests().is_empty() && !c.requests().is_empty());
+
+    // An empty answer, no such name, and a server that fails.
+    server.addresses(NAME, 1, &[]);
+    tells(&gateway, "empty").await;
+    server.fails(true);
+    tells(&gateway, "failed").await;
+    becomes(&gateway, &[&name(b), &name(c)]).await;
+    gateway.ask(&stream()).await.assert_complete_stream();
+    server.fails(false);
+    server.addresses(NAME, 1, &ips(&[a]));
+    becomes(&gateway, &[&name(a)]).await;
+}
+
+#[tokio::test]
+async fn a_name_is_asked_for_as_often_as_its_answer_and_the_configuration_say() {
+    let all = Backend::on_one_port(2).await;
+    let port = all[0].addr().port();
+    let (patient, eager) = (Dns::start().await, Dns::start().await);
+    for server in [&patient, &eager] {
+        server.addresses(NAME, 3600, &ips(&[&all[0]]));
+    }
+    let first = dns(&patient, port, "1h").start().await;
+    let second = dns(&eager, port, "1s").start().await;
+    eager.addresses(NAME, 3600, &ips(&[&all[1]]));
+    becomes(&second, &[&all[1].addr().to_string()]).await;
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(patient.asked(), 2, "A and AAAA, once, for an hour");
+    becomes(&first, &[&all[0].addr().to_string()]).await;
+}
+
+#[tokio::test]
+async fn targets_of_a_service_record_are_backends_with_their_port_and_weight() {
+    let (one, two, spare) = (
+        Backend::start().await,
+        Backend::start().await,
+        Backend::start().await,
+    );
+    let port = |backend: &Backend| backend.addr().port();
+    let server = Dns::start().await;
+    for name in ["one.test.", "two.test."] {
+        server.addresses(name, 1, &["127.0.0.1".parse().unwrap()]);
+    }
+    let service = "_llama._tcp.test.";
+    server.services(
+        service,
+        1,
+        &[
+            (10, 3, "one.test.", port(&one)),
+            (10, 0, "two.test.", port(&two)),
+            (20, 1, "two.test.", port(&spare)),
+        ],
+    );
+    let source =
+        json!({"srv": {"name": service, "server": server.server()}, "backend": {"slots": 2}});
+    let gateway = discovering(source).start().await;
+    let named = |target: &str, backend: &Backend| format!("{target}.test:{}", port(backend));
+    becomes(&gateway, &[&named("one", &one), &named("two", &two)]).await;
+    let listed = gateway.admin_get("/api/backends").await.json();
+    let of = |key: &str| -> Vec<Value> {
+        let all = listed["backends"].as_array().unwrap().iter();
+        all.map(|backend| backend[key].clone()).collect()
+    };
+    assert_eq!(of("weight"), [json!(3), json!(1)]);
+    assert_eq!(of("total_slots"), [json!(2), json!(2)]);
+    server.services(service, 1, &[(20, 1, "two.test.", port(&spare))]);
+    becomes(&gateway, &[&named("two", &spare)]).await;
+    gateway.ask(&stream()).await.assert_complete_stream();
+    assert_eq!(spare.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn pods_of_a_service_come_and_go() {
+    let (one, two) = (Backend::start().await, Backend::start().await);
+    let api = Kubernetes::start().await;
+    api.pod("gpu-0", &one, false);
+    let source =
+        json!({"kubernetes": {"service": "llama", "namespace": "ai", "server": api.url()}});
+    let gateway = discovering(source).start().await;
+    assert_eq!(
+        api.first(),
+        "/apis/discovery.k8s.io/v1/namespaces/ai/endpointslices\
+         ?labelSelector=kubernetes.io%2Fservice-name%3Dllama"
+    );
+    becomes(&gateway, &["gpu-0"]).await;
+    api.pod("gpu-1", &two, false);
+    becomes(&gateway, &["gpu-0", "gpu-1"]).await;
+    api.pod("gpu-0", &one, true);
+    becomes(&gateway, &["gpu-1"]).await;
+    api.gone("gpu-0");
+    gateway.ask(&stream()).await.assert_complete_stream();
+    assert_eq!(two.requests().len(), 1);
+
+    // A watch that breaks off is begun anew, and misses nothing.
+    api.cut();
+    api.pod("gpu-2", &one, false);
+    becomes(&gateway, &["gpu-1", "gpu-2"]).await;
+}
+
+#[tokio::test]
+async fn what_is_too_old_for_kubernetes_is_listed_anew_and_failures_change_nothing() {
+    let (one, two) = (Backend::start().await, Backend::start().await);
+    let api = Kubernetes::start().await;
+    api.pod("gpu-0", &one, false);
+    let source =
+        json!({"kubernetes": {"service": "llama", "namespace": "ai", "server": api.url()}});
+    let gateway = discovering(source).start().await;
+    eventually("a watch", || async { (api.asked().1 > 0).then_some(()) }).await;
+
+    // 410 Gone: what happened meanwhile is in the list.
+    let lists = api.asked().0;
+    api.pod("gpu-1", &two, false);
+    api.compact();
+    becomes(&gateway, &["gpu-0", "gpu-1"]).await;
+    eventually("another list", || async {
+        (api.asked().0 > lists).then_some(())
+    })
+    .await;
+
+    api.fails(true);
+    tells(&gateway, "failed").await;
+    becomes(&gateway, &["gpu-0", "gpu-1"]).await;
+    gateway.ask(&stream()).await.assert_complete_stream();
+    api.gone("gpu-0");
+    api.fails(false);
+    becomes(&gateway, &["gpu-1"]).await;
+
+    // Nobody is left: those known stay until somebody else is there.
+    api.gone("gpu-1");
+    tells(&gateway, "empty").await;
+    becomes(&gateway, &["gpu-1"]).await;
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_source_and_keeps_what_was_found_until_it_answers() {
+    let (one, two, listed) = (
+        Backend::start().await,
+        Backend::start().await,
+        Backend::start().await,
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    write(&first, &list(&[("one", &one)]));
+    let unwatched = |setup: Setup| setup.set("reload.watch", json!(false));
+    let gateway = unwatched(from_file(&first)).start().await;
+    let with_listed = |source: Value| {
+        unwatched(Setup::pools(json!([{
+            "name": "p", "models": ["*"], "discovery": source,
+            "backends": [{"name": "listed", "url": listed.url()}],
+        }])))
+    };
+    let reload = async |setup: Setup| {
+        gateway.write(&setup);
+        let answer = gateway.admin_post("/api/reload").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    reload(with_listed(
+        json!({"file": {"path": second, "every": "20ms"}}),
+    ))
+    .await;
+    becomes(&gateway, &["listed", "one"]).await;
+    tells(&gateway, "failed").await;
+    write(&second, &list(&[("two", &two)]));
+    becomes(&gateway, &["listed", "two"]).await;
+    reload(with_listed(Value::Null)).await;
+    becomes(&gateway, &["listed"]).await;
+}
