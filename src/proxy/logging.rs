@@ -149,6 +149,9 @@ fn count(ctx: &Context, record: &Record) {
     metrics.tokens(pool, TokenKind::Cached, usage.cached);
     metrics.tokens(pool, TokenKind::Output, usage.completion);
     metrics.tokens(pool, TokenKind::Hidden, ctx.report.hidden);
+    if let (Some(timings), Some(backend)) = (&ctx.report.timings, &record.backend) {
+        metrics.generated(pool, Configured::name(backend), timings);
+    }
     metrics.tool_calls(pool, ctx.report.calls);
     if done.end == End::Complete && ctx.report.unguarded {
         metrics.guard_not_evaluated();

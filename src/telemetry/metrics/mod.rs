@@ -7,6 +7,7 @@ mod attempts;
 mod declare;
 mod docs;
 mod gen_ai;
+mod generation;
 mod guards;
 mod health;
 mod process;
@@ -22,6 +23,7 @@ use super::fleet_gauges::{self, FleetGauges, FleetSample};
 use attempts::Attempts;
 use declare::{Declare, Description};
 use gen_ai::GenAi;
+use generation::Generation;
 use guards::Guards;
 use health::Health;
 use process::Process;
@@ -42,6 +44,7 @@ pub struct Metrics {
     attempts: Attempts,
     health: Health,
     queue: Queue,
+    generation: Generation,
     guards: Guards,
     process: Process,
     gen_ai: GenAi,
@@ -79,8 +82,12 @@ impl Metrics {
         let fleet = to.add(FleetGauges::new()?, "gauge", &[])?;
         let health = Health::declare(&to)?;
         let queue = Queue::declare(&to)?;
+        let generation = Generation::declare(&to)?;
         let guards = Guards::declare(&to)?;
         let process = Process::declare(&to)?;
+        // From 0 on, so that the first of them is an increase.
+        process.start_at_zero();
+        queue.start_at_zero();
         let sessions = process::sessions(&to)?;
         process::build_info(&to)?;
         let gen_ai = GenAi::declare(&to)?;
@@ -91,6 +98,7 @@ impl Metrics {
             attempts,
             health,
             queue,
+            generation,
             guards,
             process,
             gen_ai,

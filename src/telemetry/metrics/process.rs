@@ -36,6 +36,15 @@ series! {
     }
 }
 
+impl Process {
+    /// A counter that appears with its first event has not increased in the eyes of Prometheus.
+    pub(super) fn start_at_zero(&self) {
+        for result in Reload::ALL {
+            self.config_reloads.with_label_values(&[result.as_str()]);
+        }
+    }
+}
+
 type SessionCount = Box<dyn Fn() -> usize + Send + Sync>;
 
 /// Where `drover_sessions` comes from.
