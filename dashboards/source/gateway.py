@@ -108,6 +108,10 @@ PROCESS = Row("Sessions and process", [
         "operations.md", thresholds=[(0.8, "red")], top=1,
     ),
     Panel(
+        "Traces", "Turns that went to the receiver of traces, that were dropped, or that it did not take.", "cps",
+        [Query(rate("drover_traces_total", INSTANCE, "result"), "{{result}}")], "traces.md", stacked=True,
+    ),
+    Panel(
         "Version", "The version each gateway runs.", "short",
         [Query(f"drover_build_info{{{INSTANCE}}}")], "operations.md", kind="table",
     ),

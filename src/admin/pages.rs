@@ -25,6 +25,7 @@ const PAGES: &[(&str, &str)] = pages![
     "metrics.md",
     "operations.md",
     "policy.md",
+    "traces.md",
 ];
 
 /// The page, as the text it is: browsers show that.

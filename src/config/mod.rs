@@ -23,9 +23,9 @@ pub use reload::{Plan, plan};
 pub use schema::{
     Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Fleet, ForceTools,
     Guard, Health, KeySource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect,
-    ModelProfile, Passthrough, PingoraSettings, Policy, Pool, Preset, Priority, Queue, Reload,
-    Sampling, Selection, SlotCount, Telemetry, Timeouts, Tls, ToolCalls, TurnLimits, Volatile,
-    VolatilePattern, Watchdog,
+    ModelProfile, Otlp, Passthrough, PingoraSettings, Policy, Pool, Preset, Priority, Queue,
+    Reload, Sampling, Selection, SlotCount, Telemetry, Timeouts, Tls, ToolCalls, TurnLimits,
+    Volatile, VolatilePattern, Watchdog,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

@@ -42,4 +42,5 @@ mod sessions;
 mod stop;
 mod stream;
 mod timeouts;
+mod traces;
 mod watchdog;
