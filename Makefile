@@ -15,7 +15,7 @@ COUNT   := bench/callgrind/Cargo.toml
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Try it
 
@@ -49,7 +49,7 @@ llama: ## Build and cache the real llama-server and two small models (about 12 m
 ##@ Check
 
 .PHONY: test
-test: setup-test fmt-check clippy unit test-streams test-chaos test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
+test: setup-test fmt-check clippy unit test-streams test-chaos test-prometheus test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -80,6 +80,15 @@ test-streams: setup-test ## Random streams of the turn loop, read by the officia
 .PHONY: test-chaos
 test-chaos: setup-test build ## Backends killed under load and clients that leave, on simulated servers
 	python3 tests/chaos/run.py --gateway $(GATEWAY)
+
+.PHONY: test-prometheus
+test-prometheus: setup-test build ## Dashboards and alerts on a real Prometheus, with simulated agents at work and everything going wrong
+	python3 dashboards/generate.py --check
+	python3 tests/prometheus/run.py --gateway $(GATEWAY)
+
+.PHONY: dashboards
+dashboards: ## Write the dashboards, the alert rules and their runbook from dashboards/source
+	python3 dashboards/generate.py
 
 .PHONY: test-llama
 test-llama: setup-test build llama ## The official SDKs through the gateway on real llama-servers, and one of those killed

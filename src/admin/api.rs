@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::State;
 use super::log;
+use super::pages;
 use super::reload;
 use super::reply::{self, Reply};
 use super::requests;
@@ -25,6 +26,7 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint) -> Reply {
         Endpoint::BackendMetrics(id) => backend_metrics(state, &id),
         Endpoint::Requests(query) => requests::list(state, &query),
         Endpoint::Request(id) => requests::one(state, &id),
+        Endpoint::Docs(page) => pages::show(&page),
         Endpoint::Log => log::show(),
         Endpoint::SetLog(level) => log::set(level.as_deref()),
         Endpoint::Config => reply::json(StatusCode::OK, &**state.config.load()),
@@ -60,6 +62,7 @@ fn index() -> Reply {
                 endpoint("GET", "/readyz", "200 when requests would be served, else 503 with reasons"),
                 endpoint("GET", "/metrics", "Prometheus text format"),
                 endpoint("GET", "/metrics/backends/{id}", "one backend under the names endpoint pickers know"),
+                endpoint("GET", "/docs/{page}", "the documentation of this version, such as alerts.md"),
                 endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&from=&to=", "the last requests"),
                 endpoint("GET", "/api/requests/{request_id}", "one of the last requests: its record, its way, what guards did"),
                 endpoint("GET", "/api/backends", "every backend with its state"),

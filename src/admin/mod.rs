@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod log;
+mod pages;
 mod reload;
 mod reply;
 mod requests;

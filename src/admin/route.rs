@@ -28,6 +28,8 @@ pub(super) enum Endpoint {
     Requests(Query),
     /// `GET /api/requests/{request_id}`: all that is known of one.
     Request(String),
+    /// `GET /docs/{page}`: the documentation of this version.
+    Docs(String),
     /// `GET /api/config`: the effective configuration, secrets redacted.
     Config,
     /// `GET /api/backends`: every backend with its state.
@@ -95,6 +97,7 @@ impl Endpoint {
             ["readyz"] => Self::Ready,
             ["metrics"] => Self::Metrics,
             ["metrics", "backends", id] if !id.is_empty() => Self::BackendMetrics(decoded(id)?),
+            ["docs", page] if !page.is_empty() => Self::Docs((*page).to_owned()),
             ["api", "requests"] => Self::Requests(requests::query(query)),
             ["api", "requests", id] if !id.is_empty() => Self::Request((*id).to_owned()),
             ["api", "config"] => Self::Config,

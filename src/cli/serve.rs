@@ -21,6 +21,7 @@ use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
 use crate::telemetry::labels::Configured;
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{self, BackendSample, FleetSample, Metrics, QueueSample, Recent};
 
 /// Arguments of `drover serve`.
@@ -69,6 +70,8 @@ pub(super) enum StartError {
     Server(#[from] ServeError),
     #[error(transparent)]
     Admin(#[from] admin::OpenToAll),
+    #[error("telemetry.otlp.endpoint: {0}")]
+    Traces(#[from] url::ParseError),
 }
 
 /// Serves `config` on `sockets`, with `extra` services beside the gateway's own. Where there is a
@@ -102,6 +105,11 @@ pub(super) fn serve(
     server::run(config, sockets, |conf| {
         let inflight = Inflight::new();
         let current = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let traces = config.telemetry.otlp.as_ref();
+        let traces = traces
+            .map(|otlp| Tracer::new(otlp, Metrics::global()))
+            .transpose()?;
+        let (tracer, exporter) = traces.unzip();
         let shared = Shared::new(
             Arc::clone(&current),
             Arc::clone(&fleet),
@@ -109,6 +117,7 @@ pub(super) fn serve(
             PingoraConnector::new(conf),
             Arc::clone(&sessions),
             Arc::clone(&requests),
+            tracer,
         );
         let reloader = source.map(|source| {
             let (config, fleet) = (Arc::clone(&current), Arc::clone(&fleet));
@@ -130,6 +139,9 @@ pub(super) fn serve(
         let sweeper = background_service("sessions", sweeper);
         let mut background: Vec<Box<dyn ServiceWithDependents>> =
             vec![Box::new(health), Box::new(sweeper)];
+        if let Some(exporter) = exporter {
+            background.push(Box::new(background_service("traces", exporter)));
+        }
         if let Some(reloader) = reloader {
             background.push(Box::new(background_service("reload", reloader)));
         }

@@ -26,9 +26,9 @@ pub use reload::{Plan, plan};
 pub use schema::{
     Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Discovery, DnsSource,
     FileSource, Fleet, ForceTools, Guard, Health, KeySource, KubernetesSource, KvLayout, Limits,
-    Listener, LogFormat, Loops, MaySelect, ModelProfile, Passthrough, PingoraSettings, Policy,
-    Pool, Preset, Priority, Queue, Reload, Sampling, Selection, SlotCount, SrvSource, Telemetry,
-    Template, Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
+    Listener, LogFormat, Loops, MaySelect, ModelProfile, Otlp, Passthrough, PingoraSettings,
+    Policy, Pool, Preset, Priority, Queue, Reload, Sampling, Selection, SlotCount, SrvSource,
+    Telemetry, Template, Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

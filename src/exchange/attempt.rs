@@ -13,6 +13,7 @@ use super::{
 use crate::dialect::llama::{Fault, Target, http_fault};
 use crate::fleet::{Closing, Failure, Lease};
 use crate::telemetry::labels::{AbortCause, Stage};
+use crate::telemetry::trace;
 use crate::turn::TurnError;
 
 /// Longest error body read from a backend.
@@ -65,7 +66,18 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     budget: &TurnBudget,
     outcome: &mut Outcome,
 ) -> Result<Done, Stopped> {
+    let began = exchange.trace.map(|_| Instant::now());
     let done = serve(exchange, lease, client, conversion, now, budget, outcome).await;
+    if let Some(began) = began {
+        outcome.spans.push(trace::Attempt {
+            why: now.why,
+            backend: lease.id().as_str().into(),
+            address: lease.host_header().to_owned(),
+            began,
+            ended: Instant::now(),
+            error: error(&done),
+        });
+    }
     if was_closed(&done) {
         lease.observe_cancel(outcome.signs.step);
     }
@@ -73,6 +85,19 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         Ended::AtItsEnd | Ended::Cancelled => Done::Complete,
         Ended::NoGood => Done::Again,
     })
+}
+
+/// What went wrong, in a fixed word.
+fn error(done: &Result<Ended, Stopped>) -> Option<&'static str> {
+    match done {
+        Ok(Ended::AtItsEnd | Ended::Cancelled) => None,
+        Ok(Ended::NoGood) => Some("no_good"),
+        Err(Stopped::Gone) => Some("client_gone"),
+        Err(Stopped::Fault(Fault::Transient(error) | Fault::Permanent(error))) => {
+            Some(error.kind())
+        }
+        Err(Stopped::Fault(Fault::Misparsed(_))) => Some("misparsed"),
+    }
 }
 
 /// Whether the backend was left while it may have been at work.
@@ -97,7 +122,8 @@ async fn serve<C: Connector, D: Downstream>(
     outcome: &mut Outcome,
 ) -> Result<Ended, Stopped> {
     let encoding = Instant::now();
-    let request = conversion.begin(target(lease), now.ask.as_ref());
+    let mut request = conversion.begin(target(lease), now.ask.as_ref());
+    request.trace = exchange.trace.map(|t| t.headers(outcome.attempts.len()));
     client.learn(conversion);
     client.add_overhead(Stage::Encode, encoding.elapsed());
 

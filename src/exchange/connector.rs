@@ -19,6 +19,7 @@ use crate::dialect::llama::{Fault, stream_fault};
 use crate::fleet::Backend;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Why;
+use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 use crate::turn::TurnError;
 
 /// A backend that answers before it has read the whole request closes the connection; its answer
@@ -190,7 +191,7 @@ impl Connection for PingoraConnection {
     }
 }
 
-/// Built from scratch: nothing a client sent reaches a backend's header.
+/// Built from scratch: nothing a client sent reaches a backend's header, but the place in its trace.
 fn header(backend: &Backend, request: &UpstreamRequest) -> pingora_core::Result<RequestHeader> {
     let path = format!("{}{}", backend.base_path(), request.path);
     let mut header = RequestHeader::build("POST", path.as_bytes(), Some(6))?;
@@ -200,6 +201,12 @@ fn header(backend: &Backend, request: &UpstreamRequest) -> pingora_core::Result<
     header.insert_header(ACCEPT, "text/event-stream, application/json")?;
     if let Some(key) = backend.api_key() {
         header.insert_header(AUTHORIZATION, format!("Bearer {key}"))?;
+    }
+    if let Some(trace) = &request.trace {
+        header.insert_header(TRACEPARENT, trace.parent.as_str())?;
+        if let Some(state) = &trace.state {
+            header.insert_header(TRACESTATE, &**state)?;
+        }
     }
     Ok(header)
 }

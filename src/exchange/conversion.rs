@@ -10,6 +10,7 @@ use crate::dialect::llama::{Ask, Fault, Target};
 use crate::guard::context::{ContextState, PrefixBreak};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::Effects;
+use crate::telemetry::trace::TraceHeaders;
 use crate::turn::{Stop, Timings, TurnError, Usage};
 
 /// A request as a backend gets it.
@@ -19,6 +20,8 @@ pub struct UpstreamRequest {
     pub path: &'static str,
     /// JSON body.
     pub body: Bytes,
+    /// Its place in a trace.
+    pub trace: Option<TraceHeaders>,
 }
 
 /// Whether a turn can be sent to a backend.

@@ -31,6 +31,7 @@ pub(super) fn whole(turn: &Turn, target: Target<'_>) -> UpstreamRequest {
     UpstreamRequest {
         path: "/v1/chat/completions/input_tokens",
         body: count_body(turn, target).freeze(),
+        trace: None,
     }
 }
 
@@ -39,6 +40,7 @@ pub(super) fn text(text: &str) -> UpstreamRequest {
     UpstreamRequest {
         path: "/tokenize",
         body: text_body(text).freeze(),
+        trace: None,
     }
 }
 

@@ -40,6 +40,7 @@ use crate::config::{Timeouts, TurnLimits};
 use crate::dialect::llama::Fault;
 use crate::fleet::{Backend, Decision, Lease, Pool, Unavailable, Wish};
 use crate::telemetry::labels::{AbortCause, Stage, Why};
+use crate::telemetry::trace::{self, TraceContext};
 use crate::turn::TurnError;
 
 pub use budget::{BackendChoice, Continuation, TurnBudget};
@@ -104,6 +105,8 @@ pub struct Exchange<'a, C> {
     pub limits: &'a TurnLimits,
     /// Receives the gaps between reads that brought content, in seconds.
     pub gaps: &'a Histogram,
+    /// Its place in a trace, where there is one.
+    pub trace: Option<&'a TraceContext>,
 }
 
 /// What happened, whatever the end.
@@ -119,6 +122,8 @@ pub struct Outcome {
     pub first_token: Option<Instant>,
     /// Attempts given up by us, by cause.
     pub aborts: Vec<AbortCause>,
+    /// The attempts as spans, of a turn with a trace that is recorded.
+    pub spans: Vec<trace::Attempt>,
     /// Signs of life of the last attempt.
     signs: Signs,
 }

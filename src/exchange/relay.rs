@@ -79,6 +79,7 @@ impl Conversion for RelayConversion {
         UpstreamRequest {
             path: self.relay.path(),
             body,
+            trace: None,
         }
     }
 

@@ -324,7 +324,7 @@ mod tests {
         let (mut dog, start) = (Watchdog::default(), Instant::now());
         assert_eq!(watch(&mut dog, start, 0..500, |_| look(3, 0)), [], "full");
         assert_eq!(watch(&mut dog, start, 500..900, |_| look(0, 2)), []);
-        let passing = |at: u64| look(usize::from(at % 50 != 0), 1);
+        let passing = |at: u64| look(usize::from(!at.is_multiple_of(50)), 1);
         assert_eq!(watch(&mut dog, start, 900..1952, passing), [], "all begin");
         let told = watch(&mut dog, start, 2002..2070, |_| look(1, 1));
         assert_eq!(told, [(2062, Some(Finding::Unbegun), Some(Heal::Close))]);

@@ -13,11 +13,13 @@ use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
 use crate::fleet::{BackendId, Lease};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops;
+use crate::policy::Decision;
 use crate::server::drain::InflightGuard;
 use crate::server::head;
 use crate::session::{SessionId, Visit};
 use crate::telemetry::access_log::{ClientText, Record};
 use crate::telemetry::labels::{Dialect as Label, Operation};
+use crate::telemetry::trace::TraceContext;
 use crate::turn::TurnError;
 
 pub(super) use crate::exchange::Gone;
@@ -39,6 +41,10 @@ pub struct Context {
     /// The stay in it, of a turn.
     pub(super) visit: Option<Visit>,
     pub(super) native: Option<Native>,
+    /// Its place in a trace, where turns are traced.
+    pub(super) trace: Option<TraceContext>,
+    /// What policy decided, of a turn that is traced.
+    pub(super) decisions: Vec<Decision>,
     pub(super) exchanged: Option<Exchanged>,
     pub(super) report: Report,
     /// What loop protection will remember of the turn once it is answered.
@@ -81,6 +87,8 @@ impl Context {
             session: None,
             visit: None,
             native: None,
+            trace: None,
+            decisions: Vec::new(),
             exchanged: None,
             report: Report::default(),
             loops: None,

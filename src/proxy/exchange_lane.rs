@@ -39,6 +39,8 @@ pub(super) async fn serve(
 ) -> Result<()> {
     let config = shared.config();
     session.set_write_timeout(Some(config.timeouts.write));
+    let tracer = shared.tracer.as_ref();
+    ctx.trace = tracer.map(|tracer| tracer.begin(&session.req_header().headers));
     let body = match body::read(session, &config).await {
         Ok(body) => body,
         Err(NoBody::Refused(error)) => return errors::respond(session, ctx, error).await,
@@ -68,6 +70,7 @@ pub(super) async fn serve(
         timeouts: &config.timeouts,
         limits: &config.turn,
         gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
+        trace: ctx.trace.as_ref(),
     };
     // Boxed: the loop's state is large, and requests that end before it should not carry it.
     let outcome = Box::pin(exchange::run(&exchange, &mut client, &mut *conversion)).await;

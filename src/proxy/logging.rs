@@ -1,5 +1,7 @@
 //! The end of every request: one log line, and the metrics.
 
+use std::mem;
+
 use pingora_core::Error;
 use pingora_proxy::Session;
 
@@ -9,6 +11,7 @@ use crate::exchange::End;
 use crate::guard::intervention;
 use crate::telemetry::labels::{Configured, Outcome, Stage, TokenKind};
 use crate::telemetry::metrics::GenAiRequest;
+use crate::telemetry::trace::{TraceContext, TracedTurn};
 use crate::telemetry::{Metrics, access_log::Record};
 use crate::turn::{Stop, TurnError};
 
@@ -35,8 +38,35 @@ pub(super) fn finish(shared: &Shared, session: &Session, error: Option<&Error>, 
     exchange(ctx, &mut record);
     record.outcome = outcome(ctx, &record, error.is_some());
     count(ctx, &record);
+    trace(shared, ctx, &mut record);
     record.emit();
     shared.requests.push(record);
+}
+
+/// The spans of a turn are made of what it has noted.
+fn trace(shared: &Shared, ctx: &mut Context, record: &mut Record) {
+    let context = ctx.trace.take().filter(TraceContext::is_sampled);
+    let (Some(tracer), Some(context)) = (&shared.tracer, context) else {
+        return;
+    };
+    let Some((operation, _)) = ctx.generates else {
+        return;
+    };
+    record.trace_id = Some(context.trace_hex());
+    let done = ctx.exchanged.as_mut();
+    tracer.finished(TracedTurn {
+        context,
+        record: record.clone(),
+        operation,
+        started: ctx.started,
+        first_token: done.as_ref().and_then(|done| done.first_token),
+        attempts: done
+            .map(|done| mem::take(&mut done.spans))
+            .unwrap_or_default(),
+        usage: mem::take(&mut ctx.report.attempts),
+        interventions: mem::take(&mut ctx.interventions),
+        decisions: mem::take(&mut ctx.decisions),
+    });
 }
 
 fn exchange(ctx: &Context, record: &mut Record) {
@@ -149,6 +179,9 @@ fn count(ctx: &Context, record: &Record) {
     metrics.tokens(pool, TokenKind::Cached, usage.cached);
     metrics.tokens(pool, TokenKind::Output, usage.completion);
     metrics.tokens(pool, TokenKind::Hidden, ctx.report.hidden);
+    if let (Some(timings), Some(backend)) = (&ctx.report.timings, &record.backend) {
+        metrics.generated(pool, Configured::name(backend), timings);
+    }
     metrics.tool_calls(pool, ctx.report.calls);
     if done.end == End::Complete && ctx.report.unguarded {
         metrics.guard_not_evaluated();

@@ -156,7 +156,10 @@ pub(super) fn end(ctx: &mut Context) {
 }
 
 /// Count and log decisions.
-fn record(ctx: &Context, decisions: &[Decision]) {
+fn record(ctx: &mut Context, decisions: &[Decision]) {
+    if ctx.trace.is_some() {
+        ctx.decisions.extend_from_slice(decisions);
+    }
     let session = ctx.session.map(|id| id.to_string());
     for decision in decisions {
         let Decision {

@@ -10,6 +10,7 @@ use crate::fleet::Fleet;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
 use crate::telemetry::Recent;
+use crate::telemetry::trace::Tracer;
 
 /// See the module's documentation.
 pub struct Shared {
@@ -24,6 +25,8 @@ pub struct Shared {
     pub sessions: Arc<Sessions>,
     /// The last requests.
     pub requests: Arc<Recent>,
+    /// Takes turns that are traced; none where they are not.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Shared {
@@ -35,6 +38,7 @@ impl Shared {
         connector: PingoraConnector,
         sessions: Arc<Sessions>,
         requests: Arc<Recent>,
+        tracer: Option<Arc<Tracer>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
@@ -43,6 +47,7 @@ impl Shared {
             connector,
             sessions,
             requests,
+            tracer,
         })
     }
 

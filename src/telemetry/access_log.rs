@@ -35,6 +35,9 @@ pub struct Record {
     /// The client's `User-Agent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientText>,
+    /// Trace of the turn, where it is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Name of the API key used, from the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
@@ -111,6 +114,7 @@ impl Record {
             path: ClientText::new(path.split('?').next().unwrap_or_default()),
             dialect,
             client: None,
+            trace_id: None,
             principal: None,
             session: None,
             model: None,
@@ -197,6 +201,7 @@ impl Record {
         )?;
         pair("principal", self.principal.as_ref().map(display))?;
         pair("session", self.session.as_ref().map(display))?;
+        pair("trace_id", self.trace_id.as_ref().map(display))?;
         write!(f, " request_id={}", self.request_id)
     }
 }
@@ -289,6 +294,7 @@ mod tests {
     #[test]
     fn the_schema_is_documented() {
         let mut full = record();
+        full.trace_id = Some("4b".to_owned());
         full.principal = Some("team".to_owned());
         full.session = Some("s".to_owned());
         full.interventions = vec!["reask"];

@@ -73,6 +73,18 @@ label! {
 }
 
 label! {
+    /// What became of the trace of a turn.
+    Traced {
+        /// The receiver has it.
+        Sent = "sent",
+        /// Too many were waiting.
+        Dropped = "dropped",
+        /// The receiver could not be reached, or refused it.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// How a request ended. One value a request, the first that applies in this order.
     Outcome {
         /// The client received a complete answer.
@@ -208,6 +220,7 @@ mod tests {
         assert_label_texts(&texts(Dialect::ALL, Dialect::as_str));
         assert_label_texts(&texts(Outcome::ALL, Outcome::as_str));
         assert_label_texts(&texts(Operation::ALL, Operation::as_str));
+        assert_label_texts(&texts(Traced::ALL, Traced::as_str));
         assert_label_texts(&texts(Reload::ALL, Reload::as_str));
         assert_label_texts(&texts(Why::ALL, Why::as_str));
         assert_label_texts(&texts(TokenKind::ALL, TokenKind::as_str));

@@ -12,6 +12,7 @@ pub mod level;
 pub mod log;
 pub mod metrics;
 pub mod recent;
+pub mod trace;
 
 pub use fleet_gauges::{BackendSample, FleetSample, QueueSample};
 pub use metrics::Metrics;

@@ -44,4 +44,5 @@ mod sockets;
 mod stop;
 mod stream;
 mod timeouts;
+mod traces;
 mod watchdog;

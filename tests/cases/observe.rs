@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::script::{role, text};
+use crate::support::script::{finish, role, text, usage};
 use crate::support::*;
 
 fn id(response: &Response) -> &str {
@@ -115,6 +115,8 @@ async fn tokens_attempts_and_times_are_counted() {
         ("drover_tokens_total", r#"kind="cached""#, 9.0),
         ("drover_tokens_total", r#"kind="output""#, 12.0),
         ("drover_attempts_total", r#"why="first""#, 3.0),
+        ("drover_decode_tokens_total", r#"backend="b0""#, 9.0),
+        ("drover_spec_drafted_tokens_total", "", 0.0),
         ("drover_requests_total", r#"dialect="openai""#, 3.0),
         ("drover_ttft_seconds_count", "", 3.0),
         ("drover_request_seconds_count", r#"dialect="openai""#, 3.0),
@@ -130,6 +132,25 @@ async fn tokens_attempts_and_times_are_counted() {
             .await
             >= 3.0
     );
+}
+
+#[tokio::test]
+async fn drafts_of_a_stream_are_counted_for_their_backend() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let mut report = usage(11, 3, 4);
+    report["timings"]["draft_n"] = json!(6);
+    report["timings"]["draft_n_accepted"] = json!(2);
+    let reply = Reply::stream().event(&role()).event(&text("a"));
+    let reply = reply.event(&finish("stop")).event(&report);
+    backend.then(reply.piece("data: [DONE]\n\n").end());
+    assert_eq!(gateway.ask(&stream()).await.status, 200);
+    gateway.idle().await;
+    let labels = r#"backend="b0",pool="default""#;
+    for (kind, value) in [("drafted", 6.0), ("accepted", 2.0), ("rolled_back", 4.0)] {
+        let name = format!("drover_spec_{kind}_tokens_total");
+        assert_eq!(gateway.metric(&name, labels).await, value, "{name}");
+    }
 }
 
 /// Labels come from the configuration, never from a request.

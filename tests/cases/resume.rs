@@ -30,7 +30,7 @@ async fn fleet(begin: Reply, rest: Reply) -> ([Backend; 2], Gateway) {
 
 /// Half an answer, then a dead backend.
 fn half() -> Reply {
-    let words = ["Once", " upon", " a"].map(|word| text(word));
+    let words = ["Once", " upon", " a"].map(text);
     let begun = Reply::stream().event(&role());
     words.iter().fold(begun, Reply::event).reset()
 }

@@ -27,7 +27,7 @@ pub use guard::{Guard, Preset, ToolCalls};
 pub use limits::{Limits, Timeouts, TurnLimits};
 pub use listen::{Admin, Listener, Tls};
 pub use loops::{Budgets, ForceTools, Loops};
-pub use operations::{LogFormat, PingoraSettings, Reload, Telemetry};
+pub use operations::{LogFormat, Otlp, PingoraSettings, Reload, Telemetry};
 pub use policy::Policy;
 pub use queue::{Priority, Queue};
 pub use sampling::{ModelProfile, Sampling};

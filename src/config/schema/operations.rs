@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
-use crate::config::units;
+use crate::config::{EnvSecret, Secret, units};
 
 /// Logs: the access log, one line a request, to standard output; everything else to standard error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
     /// Form of the log.
@@ -18,6 +19,8 @@ pub struct Telemetry {
     pub level: String,
     /// Requests whose access records `/api/requests` remembers, about 1 KiB each; 0 remembers none.
     pub recent_requests: usize,
+    /// Where traces of turns are sent (docs/traces.md); null sends none and costs nothing.
+    pub otlp: Option<Otlp>,
 }
 
 impl Default for Telemetry {
@@ -26,6 +29,51 @@ impl Default for Telemetry {
             log: LogFormat::Json,
             level: "info".to_owned(),
             recent_requests: 1000,
+            otlp: None,
+        }
+    }
+}
+
+/// A receiver of OpenTelemetry's protocol over HTTP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    /// Its address; `/v1/traces` is appended, as to `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: String,
+    /// Share of the turns whose trace begins here that are recorded, from 0 to 1. A client that sends
+    /// `traceparent` decides for itself.
+    pub sample: f64,
+    /// `service.name` of the spans.
+    pub service: String,
+    /// Environment variable holding the bearer token to send; null sends none.
+    pub token_env: Option<EnvSecret>,
+}
+
+impl Otlp {
+    /// Where traces go.
+    ///
+    /// # Errors
+    /// When the endpoint is no URL, which the check of the configuration finds.
+    pub fn traces_url(&self) -> Result<Url, url::ParseError> {
+        Url::parse(&format!(
+            "{}/v1/traces",
+            self.endpoint.trim_end_matches('/')
+        ))
+    }
+
+    /// The bearer token to send, if there is one.
+    pub fn token(&self) -> Option<&Secret> {
+        self.token_env.as_ref()?.value()
+    }
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            endpoint: "http://127.0.0.1:4318".to_owned(),
+            sample: 1.0,
+            service: "drover".to_owned(),
+            token_env: None,
         }
     }
 }

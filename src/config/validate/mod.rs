@@ -7,6 +7,7 @@ mod fleet;
 mod guard;
 mod listen;
 mod policy;
+mod traces;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -56,6 +57,7 @@ impl<'a> Checker<'a> {
         self.loops(config);
         self.policy(config);
         self.operations(config);
+        self.traces(config);
     }
 
     /// Notes a mistake at `path`, placed where the value or the nearest thing around it stands.

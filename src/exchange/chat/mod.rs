@@ -270,6 +270,7 @@ impl Conversion for ChatConversion {
         UpstreamRequest {
             path: "/v1/chat/completions",
             body: llama::chat_body(&self.turn, ask, target).freeze(),
+            trace: None,
         }
     }
 

@@ -250,6 +250,7 @@ impl Script {
             timeouts: &timeouts,
             limits: &TurnLimits::default(),
             gaps: &Histogram::with_opts(HistogramOpts::new("gaps", "gaps")).unwrap(),
+            trace: None,
         };
         let outcome = run(&exchange, &mut client, &mut conversion).await;
         let mut recorded = shared.lock().recorded.clone();

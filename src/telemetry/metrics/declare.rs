@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
 
 /// What is known of a declared series.
@@ -39,6 +39,7 @@ macro_rules! series {
     };
     (@ counter) => { prometheus::IntCounter };
     (@ counters) => { prometheus::IntCounterVec };
+    (@ float_counters) => { prometheus::CounterVec };
     (@ histogram) => { prometheus::Histogram };
     (@ histograms) => { prometheus::HistogramVec };
 }
@@ -72,6 +73,16 @@ impl Declare<'_> {
         labels: &[&str],
     ) -> prometheus::Result<IntCounterVec> {
         let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.add(counters, "counter", &[])
+    }
+
+    pub(super) fn float_counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<CounterVec> {
+        let counters = CounterVec::new(Opts::new(name, help), labels)?;
         self.add(counters, "counter", &[])
     }
 

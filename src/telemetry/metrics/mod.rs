@@ -8,6 +8,7 @@ mod declare;
 mod discovery;
 mod docs;
 mod gen_ai;
+mod generation;
 mod guards;
 mod health;
 mod process;
@@ -24,6 +25,7 @@ use attempts::Attempts;
 use declare::{Declare, Description};
 use discovery::Discovery;
 use gen_ai::GenAi;
+use generation::Generation;
 use guards::Guards;
 use health::Health;
 use process::Process;
@@ -45,6 +47,7 @@ pub struct Metrics {
     health: Health,
     discovery: Discovery,
     queue: Queue,
+    generation: Generation,
     guards: Guards,
     process: Process,
     gen_ai: GenAi,
@@ -83,8 +86,12 @@ impl Metrics {
         let health = Health::declare(&to)?;
         let discovery = Discovery::declare(&to)?;
         let queue = Queue::declare(&to)?;
+        let generation = Generation::declare(&to)?;
         let guards = Guards::declare(&to)?;
         let process = Process::declare(&to)?;
+        // From 0 on, so that the first of them is an increase.
+        process.start_at_zero();
+        queue.start_at_zero();
         let sessions = process::sessions(&to)?;
         process::build_info(&to)?;
         let gen_ai = GenAi::declare(&to)?;
@@ -96,6 +103,7 @@ impl Metrics {
             health,
             discovery,
             queue,
+            generation,
             guards,
             process,
             gen_ai,

@@ -8,7 +8,7 @@ use prometheus::{IntGaugeVec, Opts, PullingGauge};
 
 use super::Metrics;
 use super::declare::{Declare, series};
-use crate::telemetry::labels::Reload;
+use crate::telemetry::labels::{Reload, Traced};
 
 /// A timer fires within a millisecond of its time on a runtime that is well.
 const DELAY_SECONDS: &[f64] = &[
@@ -27,12 +27,30 @@ series! {
             "Times the configuration was loaded anew, by result.",
             &["result"],
         );
+        traces: counters(
+            "drover_traces_total",
+            "Traces of turns by what became of them: sent, dropped because too many waited, failed because \
+             the receiver was not to be had or refused them.",
+            &["result"],
+        );
         runtime_delay: histogram(
             "drover_runtime_delay_seconds",
             "How late a task that wanted to run every 250 ms did run, on the threads that serve clients: \
              long delays mean that something blocks a thread, or that there are too few.",
             DELAY_SECONDS,
         );
+    }
+}
+
+impl Process {
+    /// A counter that appears with its first event has not increased in the eyes of Prometheus.
+    pub(super) fn start_at_zero(&self) {
+        for result in Reload::ALL {
+            self.config_reloads.with_label_values(&[result.as_str()]);
+        }
+        for result in Traced::ALL {
+            self.traces.with_label_values(&[result.as_str()]);
+        }
     }
 }
 
@@ -87,6 +105,12 @@ impl Metrics {
             .config_reloads
             .with_label_values(&[result.as_str()])
             .inc();
+    }
+
+    /// Counts traces.
+    pub fn traces(&self, result: Traced, count: u64) {
+        let traces = self.process.traces.with_label_values(&[result.as_str()]);
+        traces.inc_by(count);
     }
 
     /// A task has run so much later than it wanted to.

@@ -1,5 +1,7 @@
 //! Waiting for a free slot.
 
+use std::time::Duration;
+
 use super::Metrics;
 use super::declare::series;
 use crate::fleet::{Overload, Waited};
@@ -25,6 +27,19 @@ series! {
              taken by one principal (share), waited too long (timeout).",
             &["reason"],
         );
+    }
+}
+
+impl Queue {
+    /// A counter that appears with its first event has not increased in the eyes of Prometheus.
+    pub(super) fn start_at_zero(&self) {
+        for reason in [
+            Overload::Full,
+            Overload::Share,
+            Overload::Waited(Duration::ZERO),
+        ] {
+            self.rejections.with_label_values(&[reason.as_str()]);
+        }
     }
 }
 

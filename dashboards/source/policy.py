@@ -1,0 +1,44 @@
+"""What rules decided about agents' tool calls and turns."""
+
+from .grafana import INSTANCE, Dashboard, Panel, Query, Row, rate, requests, share
+
+ENFORCED = f'mode="enforce", {INSTANCE}'
+LAST = [("Last requests", requests("latest"))]
+
+
+def decided(narrowed: str, by: str = "") -> str:
+    return rate("drover_policy_decisions_total", narrowed, by)
+
+
+DECISIONS = Row("Decisions", [
+    Panel(
+        "Decisions", "What rules in force decided.", "cps",
+        [Query(decided(ENFORCED, "decision"), "{{decision}}")], "policy.md", stacked=True, links=LAST,
+    ),
+    Panel(
+        "Blocked", "Share of decisions that were blocks.", "percentunit",
+        [Query(share(decided(f'decision="block", {ENFORCED}'), decided(ENFORCED)), "blocked")],
+        "policy.md", thresholds=[(0.2, "orange"), (0.5, "red")], top=1,
+    ),
+    Panel(
+        "Blocks by rule", "Which rules block.", "cps",
+        [Query(decided(f'decision="block", {ENFORCED}', "rule"), "{{rule}}")], "policy.md", stacked=True,
+    ),
+    Panel(
+        "Tried out", "What rules in `dry_run` would have decided.", "cps",
+        [Query(decided(f'mode="dry_run", {INSTANCE}', "rule, decision"), "{{rule}} {{decision}}")], "policy.md", stacked=True,
+    ),
+    Panel(
+        "Done about agents", "Calls blocked or rewritten, turns sent back from their end, and notices, by kind.", "cps",
+        [Query(rate("drover_interventions_total", f'kind=~"policy_.*", {INSTANCE}', "kind"), "{{kind}}")], "policy.md", stacked=True,
+    ),
+    Panel(
+        "Rules", "Every rule that decided something in the range shown, and how often.", "short",
+        [Query(f'sum by (rule, decision, mode) (increase(drover_policy_decisions_total{{rule!="-", {INSTANCE}}}[$__range]))')],
+        "policy.md", kind="table",
+    ),
+])
+
+DASHBOARD = Dashboard(
+    "drover-policy", "Drover / Policy", "What rules decided about agents' tool calls and turns.", [DECISIONS],
+)

@@ -1,0 +1,99 @@
+"""Speculative decoding: how much of what was drafted held, by profile, build and backend."""
+
+from .grafana import BOTH, POOL, WINDOW, Dashboard, Panel, Query, Row, quantile, rate, share
+
+# Profile and build are labels of one series only; every other one is joined with it.
+WHO = "on (instance, backend) group_left (profile, build) drover_backend_info"
+
+
+def joined(metric: str, by: str) -> str:
+    return f"sum by ({by}) (rate({metric}{{{BOTH}}}{WINDOW}) * {WHO})"
+
+
+def accepted(by: str) -> str:
+    return f"{joined('drover_spec_accepted_tokens_total', by)} / {joined('drover_spec_drafted_tokens_total', by)}"
+
+
+def speed(by: str) -> str:
+    return f"{joined('drover_decode_tokens_total', by)} / {joined('drover_decode_seconds_total', by)}"
+
+
+def over_range(metric: str) -> str:
+    return f"increase({metric}{{{BOTH}}}[$__range])"
+
+
+ACCEPTANCE = Row("Acceptance", [
+    Panel(
+        "Accepted, by profile", "Share of drafted tokens that the model agreed with.", "percentunit",
+        [Query(accepted("profile"), "{{profile}}")],
+        "alerts.md", base="red", thresholds=[(0.4, "orange"), (0.6, "green")], top=1,
+    ),
+    Panel(
+        "Accepted, by build", "The same by the llama.cpp build that each backend reports.", "percentunit",
+        [Query(accepted("build"), "{{build}}")], "alerts.md", base="red", thresholds=[(0.4, "orange"), (0.6, "green")], top=1,
+    ),
+    Panel(
+        "Accepted, by backend", "The same by backend, with its profile and build.", "percentunit",
+        [Query(accepted("backend, profile, build"), "{{backend}} {{profile}} {{build}}")],
+        "alerts.md", base="red", thresholds=[(0.4, "orange"), (0.6, "green")], top=1,
+    ),
+    Panel(
+        "Against the day before", "Acceptance of each backend over 15 minutes, for that of its profile on the day before (recording rules).",
+        "percentunit",
+        [Query(
+            f"drover:spec_acceptance:ratio15m{{{BOTH}}} / on (instance, pool, profile) group_left "
+            f"avg_over_time(drover:spec_acceptance_of_profile:ratio15m{{{POOL}}}[1d] offset 1h)",
+            "{{backend}} {{profile}} {{build}}",
+        )],
+        "alerts.md", base="red", thresholds=[(0.7, "orange"), (0.9, "green")],
+    ),
+    Panel(
+        "Drafted tokens", "What became of drafted tokens.", "short",
+        [
+            Query(rate("drover_spec_accepted_tokens_total", BOTH), "accepted"),
+            Query(rate("drover_spec_rolled_back_tokens_total", BOTH), "rolled back"),
+        ],
+        "metrics.md", stacked=True,
+    ),
+    Panel(
+        "Rolled back", "Share of drafted tokens that were thrown away: work for nothing.", "percentunit",
+        [Query(share(rate("drover_spec_rolled_back_tokens_total", BOTH), rate("drover_spec_drafted_tokens_total", BOTH)), "rolled back")],
+        "metrics.md", thresholds=[(0.5, "orange"), (0.7, "red")], top=1,
+    ),
+])
+
+SPEED = Row("Speed", [
+    Panel(
+        "Speed, by profile", "Tokens a second of one answer, as the backends time it.", "short",
+        [Query(speed("profile"), "{{profile}}")], "metrics.md",
+    ),
+    Panel(
+        "Speed, by build", "The same by build.", "short", [Query(speed("build"), "{{build}}")], "metrics.md",
+    ),
+    Panel(
+        "Speed, by backend", "The same by backend, with its profile and build.", "short",
+        [Query(speed("backend, profile, build"), "{{backend}} {{profile}} {{build}}")], "metrics.md",
+    ),
+    Panel(
+        "From drafts", "Accepted tokens for each generated one: how much of the text was free.", "percentunit",
+        [Query(f"{joined('drover_spec_accepted_tokens_total', 'profile')} / {joined('drover_decode_tokens_total', 'profile')}", "{{profile}}")],
+        "metrics.md", top=1,
+    ),
+    Panel(
+        "Time between tokens", "What clients see of it: the median gap between two content events, by pool.", "s",
+        [Query(quantile(0.5, "drover_inter_token_seconds", POOL, "pool"), "p50 {{pool}}")], "metrics.md",
+    ),
+    Panel(
+        "Who is to blame", "Every backend with build and profile, and its acceptance in the range shown.", "percentunit",
+        [Query(
+            f"sum by (pool, backend, profile, build) ({over_range('drover_spec_accepted_tokens_total')} * {WHO}) / "
+            f"sum by (pool, backend, profile, build) ({over_range('drover_spec_drafted_tokens_total')} * {WHO})"
+        )],
+        "alerts.md", kind="table", base="red", thresholds=[(0.4, "orange"), (0.6, "green")],
+    ),
+])
+
+DASHBOARD = Dashboard(
+    "drover-speculation", "Drover / Speculative decoding",
+    "How much of what was drafted held, and how fast it made the answers, by profile, build and backend.", [ACCEPTANCE, SPEED],
+)

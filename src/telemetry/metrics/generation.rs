@@ -1,0 +1,125 @@
+//! What backends say of their own work in `timings`: decoding, and drafts of speculative decoding.
+
+use super::Metrics;
+use super::declare::series;
+use crate::telemetry::labels::Configured;
+use crate::turn::Timings;
+
+series! {
+    /// Series of generation.
+    Generation, "Generation" {
+        tokens: counters(
+            "drover_decode_tokens_total",
+            "Tokens after the first of an answer, of turns whose last attempt brought its timings. \
+             By drover_decode_seconds_total: the speed of one answer.",
+            &["pool", "backend"],
+        );
+        seconds: float_counters(
+            "drover_decode_seconds_total",
+            "Time the backends spent on drover_decode_tokens_total.",
+            &["pool", "backend"],
+        );
+        drafted: counters(
+            "drover_spec_drafted_tokens_total",
+            "Tokens that speculative decoding proposed, in the last attempts of turns.",
+            &["pool", "backend"],
+        );
+        accepted: counters(
+            "drover_spec_accepted_tokens_total",
+            "Those of drover_spec_drafted_tokens_total that the model agreed with.",
+            &["pool", "backend"],
+        );
+        rolled_back: counters(
+            "drover_spec_rolled_back_tokens_total",
+            "Those of drover_spec_drafted_tokens_total that were thrown away.",
+            &["pool", "backend"],
+        );
+    }
+}
+
+impl Metrics {
+    /// Counts what `backend` has said of an answer.
+    pub fn generated(&self, pool: Configured<'_>, backend: Configured<'_>, timings: &Timings) {
+        let series = &self.generation;
+        let labels = [pool.as_str(), backend.as_str()];
+        // The first token falls out of the prompt: its time is the prompt's.
+        let tokens = timings.predicted_n.saturating_sub(1);
+        let seconds = timings.predicted_ms / 1000.0;
+        if tokens > 0 && seconds.is_finite() && seconds > 0.0 {
+            series.tokens.with_label_values(&labels).inc_by(tokens);
+            series.seconds.with_label_values(&labels).inc_by(seconds);
+        }
+        let drafted = timings.draft_n.unwrap_or(0);
+        if drafted == 0 {
+            return;
+        }
+        let accepted = timings.draft_n_accepted.unwrap_or(0).min(drafted);
+        for (counters, count) in [
+            (&series.drafted, drafted),
+            (&series.accepted, accepted),
+            (&series.rolled_back, drafted - accepted),
+        ] {
+            counters.with_label_values(&labels).inc_by(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::text;
+    use super::*;
+
+    fn counted(timings: &Timings) -> String {
+        let metrics = Metrics::new().unwrap();
+        let (pool, backend) = (Configured::name("p"), Configured::name("b"));
+        metrics.generated(pool, backend, timings);
+        text(&metrics)
+    }
+
+    #[test]
+    fn drafts_are_accepted_or_rolled_back() {
+        let text = counted(&Timings {
+            predicted_n: 101,
+            predicted_ms: 2500.0,
+            draft_n: Some(80),
+            draft_n_accepted: Some(60),
+            ..Timings::default()
+        });
+        for line in [
+            r#"drover_decode_tokens_total{backend="b",pool="p"} 100"#,
+            r#"drover_decode_seconds_total{backend="b",pool="p"} 2.5"#,
+            r#"drover_spec_drafted_tokens_total{backend="b",pool="p"} 80"#,
+            r#"drover_spec_accepted_tokens_total{backend="b",pool="p"} 60"#,
+            r#"drover_spec_rolled_back_tokens_total{backend="b",pool="p"} 20"#,
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn without_drafts_there_is_no_acceptance_to_show() {
+        let text = counted(&Timings {
+            predicted_n: 2,
+            predicted_ms: 10.0,
+            ..Timings::default()
+        });
+        assert!(text.contains("drover_decode_tokens_total{"));
+        assert!(!text.contains("drover_spec_"), "{text}");
+    }
+
+    /// A backend's numbers are not to be trusted: no counter may run backwards or become infinite.
+    #[test]
+    fn nonsense_is_not_counted() {
+        for ms in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+            let text = counted(&Timings {
+                predicted_n: 9,
+                predicted_ms: ms,
+                draft_n: Some(1),
+                draft_n_accepted: Some(7),
+                ..Timings::default()
+            });
+            assert!(!text.contains("drover_decode_"), "{ms}: {text}");
+            assert!(text.contains(r#"drover_spec_accepted_tokens_total{backend="b",pool="p"} 1"#));
+        }
+    }
+}
