@@ -15,6 +15,7 @@ const PAGES: &[(&str, &str)] = pages![
     "access-log.md",
     "agentic-compatibility.md",
     "alerts.md",
+    "backends.md",
     "configuration.md",
     "context.md",
     "dashboards.md",
