@@ -15,7 +15,7 @@ COUNT   := bench/callgrind/Cargo.toml
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Try it
 
@@ -49,7 +49,7 @@ llama: ## Build and cache the real llama-server and two small models (about 12 m
 ##@ Check
 
 .PHONY: test
-test: setup-test fmt-check clippy unit test-streams test-chaos test-prometheus test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
+test: setup-test fmt-check clippy unit test-streams test-chaos test-prometheus test-console test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -85,6 +85,14 @@ test-chaos: setup-test build ## Backends killed under load and clients that leav
 test-prometheus: setup-test build ## Dashboards and alerts on a real Prometheus, with simulated agents at work and everything going wrong
 	python3 dashboards/generate.py --check
 	python3 tests/prometheus/run.py --gateway $(GATEWAY)
+
+.PHONY: test-console
+test-console: setup-test build ## The console in a real browser, on a gateway under the load of simulated agents
+	scripts/console.sh --gateway $(GATEWAY)
+
+.PHONY: console-images
+console-images: setup-test build ## Take the pictures of the console for docs/ anew
+	scripts/console.sh --gateway $(GATEWAY) --screenshots docs/images
 
 .PHONY: dashboards
 dashboards: ## Write the dashboards, the alert rules and their runbook from dashboards/source
@@ -127,6 +135,10 @@ bench-guards: setup ## What guards cost: instructions of a token and of a long t
 	@$(MAKE) --no-print-directory build
 	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 	@$(TARGET)/bench/release/drover-bench-latency --guards --gateway $(GATEWAY) --out bench/results/latency-guards.json
+
+.PHONY: bench-observability
+bench-observability: build ## What being seen costs: throughput with everything on and off, and a scrape of a large fleet (needs ab)
+	@python3 bench/observability/run.py --gateway $(GATEWAY) --out bench/results/observability.json
 
 .PHONY: bench-llama
 bench-llama: build llama ## The same on a real llama-server: first token, and time between tokens

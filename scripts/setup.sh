@@ -10,7 +10,7 @@ need_cargo
 need cc=gcc c++=g++ cmake=cmake make=make
 [ "${1:-build}" = test ] || exit 0
 
-need ninja=ninja-build npm=npm prometheus=prometheus
+need ninja=ninja-build npm=npm prometheus=prometheus chromium=chromium
 need_python
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" >&2

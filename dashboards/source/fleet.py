@@ -132,6 +132,10 @@ FAILURES = Row("Failures on the way", [
         "fleet.md", thresholds=[(10, "red")],
     ),
     Panel(
+        "Sources of backends", "What the sources that tell the backends of a pool answered; a failure changes nothing.", "cps",
+        [Query(rate("drover_discovery_total", POOL, "pool, result"), "{{pool}} {{result}}")], "backends.md", stacked=True,
+    ),
+    Panel(
         "Connections", "Connections taken for an attempt: kept alive (reused) or opened.", "cps",
         [Query(rate("drover_upstream_connections_total", INSTANCE, "reused"), "reused: {{reused}}")], "metrics.md", stacked=True,
     ),

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::State;
+use super::console;
 use super::log;
 use super::pages;
 use super::reload;
@@ -20,6 +21,13 @@ use crate::telemetry::metrics::TEXT_FORMAT;
 pub(super) async fn serve(state: &State, endpoint: Endpoint) -> Reply {
     match endpoint {
         Endpoint::Index => index(),
+        Endpoint::Console(file) => console::show(&file),
+        // Served elsewhere to those who read it; HEAD and a full house end up here.
+        Endpoint::Events => reply::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_readers",
+            "as many read the events as may at once",
+        ),
         Endpoint::Live => reply::json(StatusCode::OK, &json!({ "live": true })),
         Endpoint::Ready => ready(state),
         Endpoint::Metrics => metrics(state),
@@ -58,6 +66,8 @@ fn index() -> Reply {
             "name": "drover",
             "version": env!("CARGO_PKG_VERSION"),
             "endpoints": [
+                endpoint("GET", "/console/", "the console, also on / for browsers"),
+                endpoint("GET", "/api/events", "what the console shows, as it happens (text/event-stream)"),
                 endpoint("GET", "/livez", "the process answers"),
                 endpoint("GET", "/readyz", "200 when requests would be served, else 503 with reasons"),
                 endpoint("GET", "/metrics", "Prometheus text format"),

@@ -4,6 +4,8 @@
 
 mod access;
 mod api;
+mod console;
+mod events;
 mod log;
 mod pages;
 mod reload;
@@ -17,15 +19,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{HeaderMap, Method, Response, StatusCode};
-use pingora_core::apps::http_app::ServeHttp;
+use http::{HeaderMap, Method, StatusCode};
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_http::RequestHeader;
 use thiserror::Error;
 
 use crate::config::Config;
 use crate::server::drain::Inflight;
 use crate::server::reload::Handle;
 use crate::session::Sessions;
+use crate::telemetry::feed::Feed;
 use crate::telemetry::{Metrics, Recent};
 
 use access::{Access, Refusal};
@@ -33,6 +38,9 @@ use reply::Reply;
 use route::{Endpoint, NoRoute};
 
 pub use view::{BackendView, FleetView};
+
+/// Idle connections are kept for so long.
+const KEEPALIVE_SECONDS: u64 = 60;
 
 /// The admin address would be open to everybody.
 #[derive(Debug, Error)]
@@ -85,9 +93,12 @@ impl Admin {
 
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
         let endpoint = Endpoint::find(method, path);
-        let probe = endpoint.as_ref().is_ok_and(Endpoint::is_probe);
+        if endpoint == Ok(Endpoint::Index) && console::is_wanted(headers) {
+            return console::redirect();
+        }
+        let public = endpoint.as_ref().is_ok_and(Endpoint::is_public);
         // Before 404 and 405: who may not look learns nothing about what is here.
-        if !probe && let Err(refusal) = self.access.check(method, headers) {
+        if !public && let Err(refusal) = self.access.check(method, headers) {
             return refused(refusal);
         }
         match endpoint {
@@ -118,15 +129,54 @@ fn refused(refusal: Refusal) -> Reply {
     }
 }
 
-#[async_trait]
-impl ServeHttp for Admin {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
+impl Admin {
+    /// Whether the request is for the stream of events, by somebody who may read it, with room for one
+    /// reader more.
+    fn is_for_events(&self, request: &RequestHeader) -> bool {
+        let events = Endpoint::find(&request.method, request.uri.path()) == Ok(Endpoint::Events);
+        events
+            && request.method == Method::GET
+            && self.access.check(&request.method, &request.headers).is_ok()
+            && Feed::global().watchers() < events::MOST_READERS
+    }
+
+    /// Answers a request whose answer is known as a whole.
+    async fn answer_whole(&self, http: &mut ServerSession) -> pingora_core::Result<()> {
+        let request = http.req_header();
         let path = request
             .uri
             .path_and_query()
             .map_or("", |path| path.as_str());
-        self.respond(&request.method, path, &request.headers).await
+        let reply = self.respond(&request.method, path, &request.headers).await;
+        let (head, body) = reply.into_parts();
+        http.write_response_header(Box::new(head.into())).await?;
+        if !body.is_empty() {
+            http.write_response_body(body.into(), true).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Pingora's own trait for small servers wants whole answers, which a stream of events is not.
+#[async_trait]
+impl HttpServerApp for Admin {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut http: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !http.read_request().await.ok()? {
+            return None;
+        }
+        http.set_keepalive((!*shutdown.borrow()).then_some(KEEPALIVE_SECONDS));
+        if self.is_for_events(http.req_header()) {
+            events::serve(&self.state, &mut http, shutdown).await;
+        } else {
+            self.answer_whole(&mut http).await.ok()?;
+        }
+        let settings = HttpPersistentSettings::for_session(&http);
+        let stream = http.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
 }
 

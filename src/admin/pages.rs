@@ -17,6 +17,7 @@ const PAGES: &[(&str, &str)] = pages![
     "alerts.md",
     "backends.md",
     "configuration.md",
+    "console.md",
     "context.md",
     "dashboards.md",
     "doctor.md",

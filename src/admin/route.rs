@@ -3,7 +3,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::requests;
+use super::{console, requests};
 use crate::session::Page;
 use crate::telemetry::recent::Query;
 
@@ -16,6 +16,10 @@ const MAX_PAGE: usize = 1000;
 pub(super) enum Endpoint {
     /// `GET /`: what is here.
     Index,
+    /// `GET /console/…`: the console's page and what it loads.
+    Console(String),
+    /// `GET /api/events`: what the console shows, as it happens.
+    Events,
     /// `GET /livez`: the process answers.
     Live,
     /// `GET /readyz`: new requests would be served.
@@ -93,6 +97,8 @@ impl Endpoint {
         let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         Some(match segments.as_slice() {
             [""] => Self::Index,
+            ["console", file] if console::has(file) => Self::Console((*file).to_owned()),
+            ["api", "events"] => Self::Events,
             ["livez"] => Self::Live,
             ["readyz"] => Self::Ready,
             ["metrics"] => Self::Metrics,
@@ -117,9 +123,10 @@ impl Endpoint {
         })
     }
 
-    /// Probes ask without a credential and learn nothing but a status and counts.
-    pub(super) fn is_probe(&self) -> bool {
-        matches!(self, Self::Live | Self::Ready)
+    /// Probes ask without a credential and learn nothing but a status and counts; the console's files
+    /// are the same everywhere, and ask for the credential.
+    pub(super) fn is_public(&self) -> bool {
+        matches!(self, Self::Live | Self::Ready | Self::Console(_))
     }
 }
 

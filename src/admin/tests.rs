@@ -56,6 +56,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         kv: KvLayout::Auto,
         total_slots: None,
         idle_slots: None,
+        kv_used: None,
     }
 }
 

@@ -63,6 +63,8 @@ pub struct BackendView {
     pub total_slots: Option<u32>,
     /// Slots without work at the last look.
     pub idle_slots: Option<u32>,
+    /// Share of its KV cache that held tokens then, from 0 to 1: how warm it is.
+    pub kv_used: Option<f64>,
 }
 
 impl FleetView for Fleet {
@@ -112,5 +114,6 @@ fn view(backend: &Backend) -> BackendView {
         kv: backend.kv(),
         total_slots: backend.slots(),
         idle_slots: facts.idle_slots,
+        kv_used: backend.kv_used(),
     }
 }

@@ -18,6 +18,7 @@ use crate::server::drain::InflightGuard;
 use crate::server::head;
 use crate::session::{SessionId, Visit};
 use crate::telemetry::access_log::{ClientText, Record};
+use crate::telemetry::feed::Underway;
 use crate::telemetry::labels::{Dialect as Label, Operation};
 use crate::telemetry::trace::TraceContext;
 use crate::turn::TurnError;
@@ -41,6 +42,8 @@ pub struct Context {
     /// The stay in it, of a turn.
     pub(super) visit: Option<Visit>,
     pub(super) native: Option<Native>,
+    /// Shows it as under way.
+    pub(super) underway: Option<Underway>,
     /// Its place in a trace, where turns are traced.
     pub(super) trace: Option<TraceContext>,
     /// What policy decided, of a turn that is traced.
@@ -87,6 +90,7 @@ impl Context {
             session: None,
             visit: None,
             native: None,
+            underway: None,
             trace: None,
             decisions: Vec::new(),
             exchanged: None,

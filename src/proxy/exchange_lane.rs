@@ -24,6 +24,7 @@ use crate::fleet::{Pool, Wish};
 use crate::guard::preset;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
+use crate::telemetry::feed::{self, Feed};
 use crate::telemetry::labels::{Configured, Operation, Stage};
 use crate::turn::TurnError;
 
@@ -53,6 +54,7 @@ pub(super) async fn serve(
         Ok(prepared) => prepared,
         Err(error) => return errors::respond(session, ctx, error).await,
     };
+    underway(ctx, pool.name());
     wish.caller = admission::caller(&config, session, ctx, bytes);
     let down = PingoraDownstream {
         session,
@@ -86,6 +88,24 @@ pub(super) async fn serve(
     let left = outcome.end == End::ClientGone;
     ctx.exchanged = Some(outcome);
     if left { Err(gone(ctx)) } else { Ok(()) }
+}
+
+/// Shows the turn to those who watch, for as long as it lasts.
+fn underway(ctx: &mut Context, pool: &str) {
+    let Some(record) = &ctx.record else { return };
+    let turn = feed::Turn {
+        model: record
+            .model
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        pool: pool.to_owned(),
+        session: ctx.session.map(|id| id.to_string()),
+        request_id: ctx.id.clone(),
+        since: record.time,
+        dialect: record.dialect.as_str(),
+    };
+    ctx.underway = Some(Feed::global().begin(turn));
 }
 
 type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool, Wish);

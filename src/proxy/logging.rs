@@ -4,11 +4,13 @@ use std::mem;
 
 use pingora_core::Error;
 use pingora_proxy::Session;
+use serde_json::json;
 
 use super::Shared;
 use super::context::Context;
 use crate::exchange::End;
 use crate::guard::intervention;
+use crate::telemetry::feed::{Feed, now};
 use crate::telemetry::labels::{Configured, Outcome, Stage, TokenKind};
 use crate::telemetry::metrics::GenAiRequest;
 use crate::telemetry::trace::{TraceContext, TracedTurn};
@@ -38,9 +40,22 @@ pub(super) fn finish(shared: &Shared, session: &Session, error: Option<&Error>, 
     exchange(ctx, &mut record);
     record.outcome = outcome(ctx, &record, error.is_some());
     count(ctx, &record);
+    tell(ctx, &record);
     trace(shared, ctx, &mut record);
     record.emit();
     shared.requests.push(record);
+}
+
+/// News for those who watch.
+fn tell(ctx: &Context, record: &Record) {
+    let feed = Feed::global();
+    feed.tell("request", || record);
+    for done in &ctx.interventions {
+        feed.tell(
+            "intervention",
+            || json!({ "at": now(), "request_id": ctx.id, "what": done.kind, "mode": done.mode }),
+        );
+    }
 }
 
 /// The spans of a turn are made of what it has noted.

@@ -1,6 +1,7 @@
 //! Policy around an exchange: which rules are in force, what they see, what came of them.
 
 use pingora_proxy::Session;
+use serde_json::json;
 
 use super::context::Context;
 use crate::config::Config;
@@ -9,6 +10,7 @@ use crate::fleet::Pool;
 use crate::policy::{Actor, Decision, Request, TurnPolicy, stated_root};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
+use crate::telemetry::feed::{Feed, now};
 use crate::telemetry::labels::Configured;
 use crate::turn::{Content, Message, Part, Turn, TurnError};
 
@@ -169,6 +171,12 @@ fn record(ctx: &mut Context, decisions: &[Decision]) {
         if decision.rule.as_ref() == "-" && decision.decision == "allow" {
             continue;
         }
+        Feed::global().tell("policy", || {
+            json!({
+                "at": now(), "request_id": ctx.id, "rule": rule, "decision": decision.decision,
+                "mode": mode, "tool": ClientText::new(tool),
+            })
+        });
         tracing::info!(
             "POLICY: sess={sess} rule={rule} tool={tool} decision={made} reason={reason} mode={mode} \
              level={level} stage={stage} req={req}",

@@ -48,6 +48,9 @@ fn of_visit(visit: &Visit) -> Wish {
 /// A backend was selected.
 pub(super) fn decided(shared: &Shared, ctx: &Context, pool: &str, decision: Decision) {
     Metrics::global().selection(Configured::name(pool), decision.reason);
+    if let Some(underway) = &ctx.underway {
+        underway.goes_to(decision.chosen.as_str());
+    }
     let session = ctx.session.map(|id| id.to_string());
     let explanations = shared.fleet.explanations();
     explanations.decided(&ctx.id, session, pool, decision);

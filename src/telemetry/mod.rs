@@ -5,6 +5,7 @@
 
 pub mod access_log;
 mod client_text;
+pub mod feed;
 mod fleet_gauges;
 pub mod heartbeat;
 pub mod labels;

@@ -4,6 +4,7 @@ mod admin;
 mod admission;
 mod auth;
 mod body;
+mod console;
 mod context;
 mod context_cases;
 mod disconnect;

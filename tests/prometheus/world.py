@@ -26,7 +26,10 @@ BACKENDS = [
     ("watched0", "watched", "none", {"n_ctx": 2048}),
     ("shared0", "shared", "none", {}),
     ("stuck0", "stuck", "none", {}),
+    ("found0", "found", "none", {}),
 ]
+# Its pool is told its backends by a file.
+FOUND = "found"
 # Rules look minutes and hours back, a test has seconds.
 SHORTER = {"5m": "8s", "15m": "8s", "1d": "40s", "15m:1m": "5s:1s", "1h": "12s"}
 
@@ -38,11 +41,13 @@ def shortened(text: str) -> str:
     return re.sub(r"for: [1-9]\w*", "for: 2s", text)
 
 
-def configuration(listen: str, admin: str, urls: dict[str, str]) -> dict:
+def configuration(listen: str, admin: str, urls: dict[str, str], state: Path) -> dict:
     pools: dict[str, dict] = {}
     for name, pool, profile, more in BACKENDS:
         at = pools.setdefault(pool, {"name": pool, "models": [pool], "backends": []})
         at["backends"].append({"name": name, "url": urls[name], "profile": profile, **more})
+    (state / "found.yaml").write_text(json.dumps(pools[FOUND].pop("backends")))
+    pools[FOUND]["discovery"] = {"file": {"path": str(state / "found.yaml"), "every": "1s"}}
     pools["small"]["queue"] = {"max_waiting": 3}
     pools["watched"]["guard"] = "observe"
     rules = [
@@ -97,7 +102,7 @@ class MadeUp(http.server.BaseHTTPRequestHandler):
 class World:
     """Everything that runs, and how to ask it."""
 
-    def __init__(self, binary: str, state: Path, lower: dict[str, str]):
+    def __init__(self, binary: str, state: Path, lower: dict[str, str] | None):
         self.started: list[fleet.Process] = []
         self.state, self.binary, self.lower = state, binary, lower
         self.urls = {name: f"http://{fleet.free_address()}" for name, *_ in BACKENDS}
@@ -107,11 +112,12 @@ class World:
         threading.Thread(target=self.made_up.serve_forever, daemon=True).start()
         self._start_sims()
         self._start_gateway()
-        self._start_prometheus()
+        if self.lower is not None:
+            self._start_prometheus()
 
-    def _spawn(self, name: str, argv: list[str], url: str) -> fleet.Process:
+    def _spawn(self, name: str, argv: list[str], url: str, env: dict[str, str] | None = None) -> fleet.Process:
         log = self.state / f"{name}.log"
-        pid = fleet.spawn(argv, log, {}, dies_with_us=True)
+        pid = fleet.spawn(argv, log, env or {}, dies_with_us=True)
         self.started.append(fleet.Process(name, pid, fleet.start_time(pid) or "", url, str(log)))
         return self.started[-1]
 
@@ -125,11 +131,22 @@ class World:
 
     def _start_gateway(self) -> None:
         listen, admin = fleet.free_address(), fleet.free_address()
-        self.config, self.config_file = configuration(listen, admin, self.urls), self.state / "drover.yaml"
+        self.config, self.config_file = configuration(listen, admin, self.urls, self.state), self.state / "drover.yaml"
         self.config_file.write_text(json.dumps(self.config))
         self.url, self.admin = f"http://{listen}", f"http://{admin}"
         self.gateway = self._spawn("drover", [self.binary, "serve", "--config", str(self.config_file)], self.url)
         fleet.wait_healthy(self.gateway, f"{self.admin}/readyz")
+
+    def start_guarded(self, token: str) -> str:
+        """A second gateway, whose admin address asks for this token."""
+        listen, admin = fleet.free_address(), fleet.free_address()
+        config = configuration(listen, admin, self.urls, self.state)
+        config["admin"]["token_env"] = "CONSOLE_TOKEN"
+        file = self.state / "guarded.yaml"
+        file.write_text(json.dumps(config))
+        guarded = self._spawn("guarded", [self.binary, "serve", "--config", str(file)], "", {"CONSOLE_TOKEN": token})
+        fleet.wait_healthy(guarded, f"http://{admin}/readyz")
+        return f"http://{admin}"
 
     def _start_prometheus(self) -> None:
         rules = shortened(RULES.read_text())
@@ -179,8 +196,8 @@ class World:
 
 
 @contextlib.contextmanager
-def world(binary: str, lower: dict[str, str]):
-    """The world, and its end; what its programs said is shown when it ends badly."""
+def world(binary: str, lower: dict[str, str] | None = None):
+    """The world, and its end, with a Prometheus where thresholds for its rules are given; what its programs said is shown when it ends badly."""
     with tempfile.TemporaryDirectory(prefix="drover-prometheus.") as directory:
         it = World(binary, Path(directory), lower)
         try:

@@ -118,6 +118,11 @@ impl Metrics {
         self.fleet.watch(Box::new(snapshot));
     }
 
+    /// The fleet as the gauges show it now.
+    pub fn fleet_sample(&self) -> FleetSample {
+        self.fleet.sample()
+    }
+
     /// All series in the Prometheus text format ([`TEXT_FORMAT`]).
     ///
     /// # Errors

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""What being seen costs: throughput with everything on against everything off, and a scrape of a large fleet.
+
+    run.py --gateway BIN [--rounds N] [--sessions N] [--out FILE]
+
+On is: access log, the last requests, traces of every turn sent to a receiver, a scrape a second, a console that follows.
+Off is none of it. The two gateways run side by side before one simulated backend and are asked in turns, by ab (Debian's
+apache2-utils). The exit code is 1 when a goal is missed: ratio at least 0.97, a scrape in less than 50 ms.
+"""
+
+import argparse
+import http.server
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import llama_fleet as fleet  # noqa: E402
+
+RATIO, SCRAPE_MS = 0.97, 50
+BACKENDS, AT_ONCE, REQUESTS = 64, 8, 3000
+BODY = {"model": "m", "max_tokens": 64, "messages": [{"role": "user", "content": "Say something. " * 40}]}
+ANSWER = [{"script": {"steps": [{"text": "one two three four five six seven eight nine ten " * 4}], "repeat": True}}]
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Takes traces, and nothing else."""
+
+    protocol_version = "HTTP/1.1"
+    taken = 0
+
+    def do_POST(self) -> None:  # noqa: N802
+        Receiver.taken += len(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def spawn(state: Path, started: list, name: str, argv: list[str], url: str, health: str) -> fleet.Process:
+    pid = fleet.spawn(argv, state / f"{name}.log", {}, dies_with_us=True)
+    process = fleet.Process(name, pid, fleet.start_time(pid) or "", url, str(state / f"{name}.log"))
+    started.append(process)
+    fleet.wait_healthy(process, health)
+    return process
+
+
+def gateway(binary: str, state: Path, started: list, name: str, backends: list[str], telemetry: dict) -> tuple[str, str]:
+    listen, admin = fleet.free_address(), fleet.free_address()
+    pool = {"name": "p", "models": ["*"], "backends": [{"name": f"b{n}", "url": url} for n, url in enumerate(backends)]}
+    config = {"listen": [listen], "admin": {"addr": admin}, "fleet": {"pools": [pool]}, "telemetry": telemetry}
+    file = state / f"{name}.yaml"
+    file.write_text(json.dumps(config))
+    spawn(state, started, name, [binary, "serve", "--config", str(file)], f"http://{listen}", f"http://{admin}/readyz")
+    return f"http://{listen}", f"http://{admin}"
+
+
+def ab(url: str, body: Path, requests: int, headers: tuple = ()) -> float:
+    """Requests a second."""
+    argv = ["ab", "-q", "-k", "-c", str(AT_ONCE), "-n", str(requests), "-p", str(body), "-T", "application/json"]
+    for header in headers:
+        argv += ["-H", header]
+    done = subprocess.run([*argv, f"{url}/v1/chat/completions"], capture_output=True, text=True, timeout=300)
+    rate = re.search(r"Requests per second:\s+([\d.]+)", done.stdout)
+    if not rate or "Non-2xx" in done.stdout:
+        raise fleet.Failure(f"ab: {done.stdout}{done.stderr}")
+    return float(rate[1])
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=20) as response:
+        return response.read()
+
+
+def watch(admin: str, stop: threading.Event) -> None:
+    """A Prometheus and a console."""
+
+    def scrape() -> None:
+        while not stop.wait(1):
+            get(f"{admin}/metrics")
+
+    def follow() -> None:
+        with urllib.request.urlopen(f"{admin}/api/events", timeout=20) as events:
+            while not stop.is_set() and events.readline():
+                pass
+
+    for what in (scrape, follow):
+        threading.Thread(target=what, daemon=True).start()
+
+
+def throughput(binary: str, state: Path, started: list, rounds: int) -> dict:
+    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    (state / "rules.json").write_text(json.dumps(ANSWER))
+    (state / "body.json").write_text(json.dumps(BODY))
+    address = fleet.free_address()
+    sim = [binary, "sim", "--listen", address, "--slots", "64", "--rules", str(state / "rules.json")]
+    spawn(state, started, "sim", sim, f"http://{address}", f"http://{address}/health")
+    off, _ = gateway(binary, state, started, "off", [f"http://{address}"], {"level": "off", "recent_requests": 0})
+    otlp = {"endpoint": f"http://127.0.0.1:{receiver.server_port}"}
+    on, admin = gateway(binary, state, started, "on", [f"http://{address}"], {"otlp": otlp})
+    stop = threading.Event()
+    watch(admin, stop)
+    rates: dict[str, list[float]] = {"off": [], "on": []}
+    for url in (off, on):
+        ab(url, state / "body.json", REQUESTS)
+    for number in range(rounds):
+        for name, url in sorted((("off", off), ("on", on)), reverse=number % 2 == 1):
+            rates[name].append(ab(url, state / "body.json", REQUESTS))
+    stop.set()
+    # Of neighbours in time, whose machine was equally busy.
+    ratio = statistics.median(on / off for off, on in zip(rates["off"], rates["on"]))
+    traces = dict(re.findall(r'drover_traces_total\{result="(\w+)"\} (\d+)', get(f"{admin}/metrics").decode()))
+    return {"off_per_s": rates["off"], "on_per_s": rates["on"], "ratio": ratio, "traces": traces, "trace_bytes": Receiver.taken}
+
+
+def scraped(binary: str, state: Path, started: list, sessions: int) -> dict:
+    addresses = [fleet.free_address() for _ in range(BACKENDS)]
+    argv = [binary, "sim", "--slots", "64"]
+    for address in addresses:
+        argv += ["--listen", address]
+    spawn(state, started, "sims", argv, "", f"http://{addresses[-1]}/health")
+    url, admin = gateway(binary, state, started, "large", [f"http://{a}" for a in addresses], {"level": "off"})
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+    fill(url, body, sessions)
+    found = int(json.loads(get(f"{admin}/api/sessions?limit=1"))["total"])
+    times = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        size = len(get(f"{admin}/metrics"))
+        times.append((time.perf_counter() - begun) * 1000)
+    return {"backends": BACKENDS, "sessions": found, "bytes": size, "median_ms": statistics.median(times), "worst_ms": max(times)}
+
+
+def fill(url: str, body: dict, sessions: int) -> None:
+    """A session a request: the name travels in a header, over connections that stay open."""
+    import http.client
+    import urllib.parse
+
+    data, address = json.dumps(body), urllib.parse.urlsplit(url)
+
+    def part(numbers: range) -> None:
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        for number in numbers:
+            connection.request("POST", "/v1/chat/completions", data, {"Content-Type": "application/json", "x-session-id": f"s{number}"})
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                raise fleet.Failure(f"status {response.status}")
+
+    workers = 4
+    pids = []
+    for worker in range(workers):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                part(range(worker, sessions, workers))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        pids.append(pid)
+    if any(os.waitpid(pid, 0)[1] for pid in pids):
+        raise fleet.Failure("not every session could be made")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gateway", required=True)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--sessions", type=int, default=100_000)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    if not shutil.which("ab"):
+        print("error: ab is missing: apt-get install apache2-utils", file=sys.stderr)
+        return 64
+    results = {}
+    for name, measure, count in (("throughput", throughput, args.rounds), ("scrape", scraped, args.sessions)):
+        with tempfile.TemporaryDirectory(prefix="drover-observability.") as directory:
+            started: list[fleet.Process] = []
+            try:
+                results[name] = measure(args.gateway, Path(directory), started, count)
+            finally:
+                fleet.stop_all(started)
+        print(f"{name}: {json.dumps(results[name])}")
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps({"schema": 1, "cores": os.cpu_count(), **results}, indent=1) + "\n")
+    good = results["throughput"]["ratio"] >= RATIO and results["scrape"]["median_ms"] < SCRAPE_MS
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+// The page: which view is shown, what is known, and what happens meanwhile.
+
+import { call, events, Refused, setToken } from "./api.js";
+import { h } from "./dom.js";
+import * as views from "./views.js";
+
+const TABS = ["fleet", "live", "sessions", "config"];
+const KEPT = 100;
+const RETRY_MS = 2000;
+
+const known = { fleet: null, live: [], requests: [], happened: [] };
+const at = (id) => document.getElementById(id);
+let shown = { name: "fleet", id: null, data: null, error: null };
+
+/** `#session/ID` names a view and what it is about. */
+function place() {
+  const [name, ...rest] = location.hash.slice(1).split("/");
+  return { name: views[name] ? name : "fleet", id: rest.length ? decodeURIComponent(rest.join("/")) : null };
+}
+
+async function open() {
+  const { name, id } = place();
+  const wanted = { name, id, data: null, error: null };
+  shown = wanted;
+  drawTabs();
+  if (views[name].load) {
+    try {
+      wanted.data = await views[name].load(id);
+    } catch (error) {
+      if (error.status === 401) return login();
+      wanted.error = error.message;
+    }
+  }
+  if (shown === wanted) draw();
+}
+
+function drawTabs() {
+  const link = (name, index) => h("a", { href: `#${name}`, title: `key ${index + 1}`, "aria-current": shown.name === name ? "page" : null }, views[name].title);
+  at("nav").replaceChildren(...TABS.map(link));
+}
+
+function draw() {
+  const view = views[shown.name];
+  const focused = document.activeElement?.closest?.("[data-backend]")?.dataset.backend;
+  const content = shown.error ? [h("p", { class: "bad", role: "alert" }, shown.error)] : view.show(known, act, shown.data);
+  at("view").replaceChildren(h("div", { id: `view-${shown.name}` }, content));
+  // Drawing anew must not take the keyboard away.
+  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}"] button`)?.focus();
+}
+
+/** Asks, and then changes what a backend may do. */
+async function act(backend, action) {
+  const what = action === "drain" ? `Send no new requests to ${backend}? Those it has go on.` : `Send requests to ${backend} again?`;
+  if (!(await sure(what))) return;
+  try {
+    await call(`/api/backends/${encodeURIComponent(backend)}/${action}`, "POST");
+    say(`${backend}: ${action} done`);
+  } catch (error) {
+    say(`${backend}: ${error.message}`);
+  }
+}
+
+function sure(text) {
+  at("ask-text").textContent = text;
+  const dialog = at("ask");
+  return new Promise((answer) => {
+    at("ask-yes").onclick = () => dialog.close("yes");
+    at("ask-no").onclick = () => dialog.close("no");
+    dialog.returnValue = "no";
+    dialog.onclose = () => answer(dialog.returnValue === "yes");
+    dialog.showModal();
+    at("ask-no").focus();
+  });
+}
+
+function say(text) {
+  at("status").textContent = text;
+}
+
+function login() {
+  if (!at("login").open) at("login").showModal();
+}
+
+function take(kind, data) {
+  if (kind === "fleet") known.fleet = data;
+  else if (kind === "live") known.live = data.turns;
+  else if (kind === "request") known.requests = [data, ...known.requests].slice(0, KEPT);
+  else if (kind === "intervention" || kind === "policy") known.happened = [{ ...data, kind }, ...known.happened].slice(0, KEPT);
+  if (kind === "fleet" || kind === "live") {
+    say("live");
+    if (views[shown.name].live && !at("ask").open) draw();
+  }
+}
+
+async function listen() {
+  for (;;) {
+    try {
+      await events(take);
+      say("the gateway has ended the stream");
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) {
+        say("a token is needed");
+        return login();
+      }
+      say("the gateway does not answer");
+    }
+    await new Promise((later) => setTimeout(later, RETRY_MS));
+  }
+}
+
+function keys(event) {
+  if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    at("request-id").focus();
+  } else if (TABS[Number(event.key) - 1]) {
+    location.hash = TABS[Number(event.key) - 1];
+    at("view").focus();
+  }
+}
+
+function theme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+  document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
+}
+
+addEventListener("hashchange", open);
+addEventListener("keydown", keys);
+at("theme").addEventListener("click", theme);
+at("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const id = at("request-id").value.trim();
+  if (id) location.hash = `request/${encodeURIComponent(id)}`;
+});
+at("login-form").addEventListener("submit", () => {
+  setToken(at("token").value);
+  at("token").value = "";
+  open();
+  listen();
+});
+open();
+listen();

@@ -1,0 +1,32 @@
+// Elements without markup: texts of clients and models can only ever become text.
+
+/** An element with attributes (functions are listeners) and children (null is left out). */
+export function h(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(key, value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** A table; columns are [title, cell of a row, class]. */
+export function table(columns, rows, none) {
+  if (!rows.length) return h("p", { class: "soft" }, none);
+  const head = h("tr", {}, columns.map(([title, , kind]) => h("th", { class: kind, scope: "col" }, title)));
+  const line = (row) => h("tr", {}, columns.map(([, cell, kind]) => h("td", { class: kind }, cell(row) ?? "")));
+  return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows.map(line))));
+}
+
+/** What is known, by name. */
+export function facts(pairs) {
+  return h("dl", {}, Object.entries(pairs).filter(([, value]) => value !== null && value !== undefined && value !== "").map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]));
+}
+
+export const number = (value) => (value === null || value === undefined ? "" : Number(value).toLocaleString("en"));
+export const seconds = (ms) => (ms === null || ms === undefined ? "" : ms < 10000 ? `${(ms / 1000).toFixed(2)} s` : `${Math.round(ms / 1000)} s`);
+export const clock = (time) => (time ? new Date(time).toLocaleTimeString() : "");
+export const percent = (share) => (share === null || share === undefined ? "" : `${Math.round(share * 100)} %`);
+export const toRequest = (id) => h("a", { href: `#request/${encodeURIComponent(id)}` }, id.slice(-12));
+export const toSession = (id) => (id ? h("a", { href: `#session/${encodeURIComponent(id)}` }, id.slice(0, 12)) : "");

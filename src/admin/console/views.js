@@ -1,0 +1,166 @@
+// What each view shows. A view is a function of what is known; `load` fetches what it needs besides.
+
+import { call } from "./api.js";
+import { clock, facts, h, number, percent, seconds, table, toRequest, toSession } from "./dom.js";
+
+// What is older is in the sessions.
+const SHOWN = 24;
+
+const STATES = { ready: "good", busy: "good", loading: "warn", unknown: "warn", wedged: "bad", down: "bad" };
+const OUTCOMES = { ok: "good", client_gone: "soft", client_error: "warn", denied: "warn" };
+
+export const fleet = {
+  title: "Fleet",
+  live: true,
+  show(known, act) {
+    const now = known.fleet;
+    if (!now) return [h("p", { class: "soft" }, "Waiting for the gateway …")];
+    const pools = [...new Set(now.backends.map((backend) => backend.pool))];
+    return [
+      now.draining ? h("p", { class: "warn" }, "This gateway is draining: it takes no new connections.") : null,
+      h("p", { class: "soft" }, `Drover ${now.version} · ${number(now.sessions)} sessions · ${known.live.length} turns under way`),
+      pools.map((pool) => [
+        h("h2", {}, pool, " ", h("span", { class: "soft" }, waiting(now, pool))),
+        h("div", { class: "cards" }, now.backends.filter((b) => b.pool === pool).map((b) => backend(b, act))),
+      ]),
+    ];
+  },
+};
+
+function waiting(now, pool) {
+  const parts = now.queues.filter((queue) => queue.pool === pool && queue.waiting).map((queue) => `${queue.waiting} ${queue.class}`);
+  return parts.length ? `${parts.join(", ")} waiting` : "nobody waits";
+}
+
+function backend(b, act) {
+  const slots = b.total_slots ?? 0;
+  const busy = Math.max(b.inflight, b.idle_slots === null ? 0 : slots - b.idle_slots);
+  const squares = Array.from({ length: Math.min(slots, 64) }, (_, n) => h("span", { class: n < busy ? "slot busy" : "slot" }));
+  const marks = [b.draining && "draining", b.leaving && "leaving", b.ejected && "ejected"].filter(Boolean).join(", ");
+  const action = b.draining ? "undrain" : "drain";
+  return h("section", { class: "card", "data-backend": b.id },
+    h("h3", {}, b.id, h("span", { class: STATES[b.state] ?? "" }, marks ? `${b.state}, ${marks}` : b.state)),
+    h("div", { class: "slots", role: "img", "aria-label": `${busy} of ${slots} slots busy` }, squares),
+    b.kv_used === null ? null : h("label", { class: "soft" }, `cache warm: ${percent(b.kv_used)}`, h("meter", { min: 0, max: 1, value: b.kv_used })),
+    facts({ "in flight": `${b.inflight}`, address: b.address, build: b.build, model: b.model, profile: b.profile, context: b.n_ctx && number(b.n_ctx), trouble: b.trouble }),
+    h("button", { type: "button", "data-action": action, click: () => act(b.id, action) }, b.draining ? "Take back" : "Drain"));
+}
+
+const REQUESTS = [
+  ["when", (r) => clock(r.time)],
+  ["request", (r) => toRequest(r.request_id)],
+  ["outcome", (r) => h("span", { class: OUTCOMES[r.outcome] ?? "bad" }, r.outcome)],
+  ["model", (r) => r.model],
+  ["backend", (r) => r.backend],
+  ["session", (r) => toSession(r.session)],
+  ["first token", (r) => seconds(r.ttft_ms), "number"],
+  ["total", (r) => seconds(r.total_ms), "number"],
+  ["in / cached / out", (r) => (r.tokens_in ? `${number(r.tokens_in)} / ${number(r.tokens_cached)} / ${number(r.tokens_out)}` : ""), "number"],
+  ["attempts", (r) => r.attempts, "number"],
+  ["guards", (r) => (r.interventions ?? []).join(", "), "wide"],
+];
+
+export const live = {
+  title: "Live",
+  live: true,
+  show(known) {
+    return [
+      h("h2", {}, "Turns under way"),
+      table([
+        ["since", (t) => seconds(Date.now() - t.since_ms), "number"],
+        ["request", (t) => toRequest(t.request_id)],
+        ["dialect", (t) => t.dialect],
+        ["model", (t) => t.model],
+        ["backend", (t) => t.backend ?? "waiting"],
+        ["attempts", (t) => t.attempts, "number"],
+        ["session", (t) => toSession(t.session)],
+      ], known.live, "None."),
+      h("h2", {}, "Interventions and decisions"),
+      happened(known.happened),
+      h("h2", {}, "Last requests"),
+      table(REQUESTS, known.requests, "None since this page was opened."),
+    ];
+  },
+};
+
+function happened(all) {
+  if (!all.length) return h("p", { class: "soft" }, "None since this page was opened.");
+  const line = (one) => h("li", {},
+    h("span", { class: "soft" }, clock(one.at), " "),
+    one.kind === "policy"
+      ? [h("b", { class: one.decision === "block" ? "bad" : "warn" }, `${one.decision} `), `${one.rule} `, one.tool ? `${one.tool} ` : "", one.mode === "dry_run" ? "(dry run) " : ""]
+      : [h("b", { class: "warn" }, `${one.what} `), one.mode === "observe" ? "(observed) " : ""],
+    toRequest(one.request_id));
+  return h("ol", { class: "timeline" }, all.slice(0, SHOWN).map(line));
+}
+
+export const sessions = {
+  title: "Sessions",
+  load: () => call("/api/sessions?limit=200"),
+  show(known, act, { total, sessions: all }) {
+    return [
+      h("p", { class: "soft" }, `${number(total)} remembered, the last ${all.length} of them`),
+      table([
+        ["session", (s) => toSession(s.id)],
+        ["last seen", (s) => clock(s.last_seen)],
+        ["of", (s) => s.principal],
+        ["known by", (s) => s.field ?? s.source],
+        ["turns", (s) => number(s.turns), "number"],
+        ["a minute", (s) => number(s.requests_per_minute), "number"],
+        ["conversations", (s) => number(s.lineage_count), "number"],
+        ["interventions", (s) => number(s.intervention_count), "number"],
+        ["in / cached / out", (s) => `${number(s.tokens_in)} / ${number(s.tokens_cached)} / ${number(s.tokens_out)}`, "number"],
+      ], all, "No session is remembered."),
+    ];
+  },
+};
+
+export const session = {
+  title: null,
+  load: async (id) => {
+    const at = encodeURIComponent(id);
+    const [view, list] = await Promise.all([call(`/api/sessions/${at}`), call(`/api/requests?limit=200&session=${at}`)]);
+    return { view, requests: list.requests };
+  },
+  show(known, act, { view, requests }) {
+    const done = view.interventions.map((one) => ({ at: one.at, request_id: one.request_id, text: `${one.kind}${one.mode === "observe" ? " (observed)" : ""}`, guard: true }));
+    const turns = requests.map((r) => ({ at: r.time, request_id: r.request_id, text: `${r.outcome} · ${r.backend ?? "no backend"} · ${seconds(r.total_ms)} · ${number(r.tokens_in)} in, ${number(r.tokens_cached)} cached, ${number(r.tokens_out)} out` }));
+    const timeline = [...turns, ...done].sort((a, b) => b.at.localeCompare(a.at));
+    return [
+      h("h2", {}, `Session ${view.id}`),
+      facts({ of: view.principal, "known by": view.field ?? view.source, "first seen": clock(view.first_seen), "last seen": clock(view.last_seen), turns: number(view.turns), retries: number(view.retries) }),
+      h("h2", {}, "Conversations"),
+      table([
+        ["conversation", (l) => l.id], ["kind", (l) => l.kind], ["lives on", (l) => l.backend], ["turns", (l) => number(l.turns), "number"],
+        ["messages", (l) => number(l.messages), "number"], ["left out", (l) => number(l.messages_left_out), "number"],
+        ["loop protection", (l) => l.loop_protection?.rung ?? l.loop_protection?.phase ?? ""],
+      ], view.lineages, "None."),
+      view.policy ? [h("h2", {}, "Policy"), h("pre", {}, JSON.stringify(view.policy, null, 2))] : null,
+      h("h2", {}, "Timeline"),
+      h("ol", { class: "timeline" }, timeline.map((one) => h("li", {}, h("span", { class: "soft" }, clock(one.at), " "), h("span", { class: one.guard ? "warn" : "" }, one.text), " ", toRequest(one.request_id)))),
+    ];
+  },
+};
+
+export const request = {
+  title: null,
+  load: (id) => call(`/api/requests/${encodeURIComponent(id)}`),
+  show(known, act, { request: r, explained, interventions }) {
+    const plain = Object.fromEntries(Object.entries(r).filter(([, value]) => typeof value !== "object").map(([key, value]) => [key, `${value}`]));
+    return [
+      h("h2", {}, "Request ", h("span", { class: OUTCOMES[r.outcome] ?? "bad" }, r.outcome)),
+      h("p", {}, r.session ? ["Session ", toSession(r.session)] : "It belongs to no session."),
+      facts(plain),
+      h("h2", {}, "What guards did"),
+      table([["kind", (i) => i.kind], ["mode", (i) => i.mode], ["attempt", (i) => `${i.attempt}`, "number"], ["before", (i) => i.before?.text ?? "", "wide"], ["after", (i) => i.after?.text ?? "", "wide"]], interventions, "Nothing."),
+      h("h2", {}, "Why it went where it went"),
+      explained ? h("pre", { id: "explained" }, JSON.stringify(explained, null, 2)) : h("p", { class: "soft" }, "Not remembered."),
+    ];
+  },
+};
+
+export const config = {
+  title: "Configuration",
+  load: () => call("/api/config"),
+  show: (known, act, effective) => [h("p", { class: "soft" }, "In effect now, secrets redacted."), h("pre", { id: "config" }, JSON.stringify(effective, null, 2))],
+};

@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""The console in a real browser (Debian's Chromium), on a gateway under the load of simulated agents.
+
+    run.py --gateway BIN [--screenshots DIR]
+
+Run by scripts/console.sh, which brings Playwright. The exit code is 1 when something did not hold.
+"""
+
+import argparse
+import http.server
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "prometheus")]
+import llama_fleet as fleet  # noqa: E402
+import scenarios  # noqa: E402
+from agents import Crowd, post, script, words  # noqa: E402
+from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+from world import BACKENDS, World, world  # noqa: E402
+
+TOKEN = "console-token-7"
+WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 800}
+TABS = ["fleet", "live", "sessions", "config"]
+MARKUP = '<img src=x onerror="window.hacked=1">'
+expect.set_options(timeout=15_000)
+
+
+def backends(it: World) -> dict[str, dict]:
+    with urllib.request.urlopen(f"{it.admin}/api/backends", timeout=5) as response:
+        return {b["id"]: b for b in json.load(response)["backends"]}
+
+
+def shows_the_fleet(page: Page, it: World) -> None:
+    page.goto(it.admin)
+    expect(page).to_have_url(f"{it.admin}/console/")
+    expect(page.locator("#status")).to_have_text("live")
+    expect(page.locator("[data-backend]")).to_have_count(len(BACKENDS))
+    card = page.locator('[data-backend="gpu0"]')
+    expect(card).to_contain_text("b11434-sim")
+    expect(card).to_contain_text("draft-mtp")
+    expect(card.locator(".slot")).to_have_count(4)
+    expect(card).to_contain_text("cache warm")
+    # Live: somebody is at work, without a reload of the page.
+    expect(page.locator(".slot.busy").first).to_be_visible()
+
+
+def drains_after_asking(page: Page, it: World) -> None:
+    page.goto(f"{it.admin}/console/#fleet")
+    button = page.locator('[data-backend="spare0"] button')
+    button.click()
+    expect(page.locator("#ask")).to_be_visible()
+    expect(page.locator("#ask-text")).to_contain_text("spare0")
+    page.keyboard.press("Enter")  # on Cancel, which has the focus
+    expect(page.locator("#ask")).to_be_hidden()
+    assert not backends(it)["spare0"]["draining"], "drained without a yes"
+    button.click()
+    page.keyboard.press("Escape")
+    assert not backends(it)["spare0"]["draining"], "drained by Escape"
+    button.click()
+    page.locator("#ask-yes").click()
+    expect(page.locator('[data-backend="spare0"] h3')).to_contain_text("draining")
+    assert backends(it)["spare0"]["draining"]
+    page.locator('[data-backend="spare0"] button[data-action="undrain"]').click()
+    page.locator("#ask-yes").click()
+    expect(page.locator('[data-backend="spare0"] h3')).not_to_contain_text("draining")
+    assert not backends(it)["spare0"]["draining"]
+
+
+def shows_what_happens(page: Page, it: World) -> None:
+    page.goto(f"{it.admin}/console/#live")
+    expect(page.locator("#view-live table").first.locator("tbody tr").first).to_be_visible()
+    for what in ("reask", "house.tests", "house.no_rm"):
+        expect(page.locator(".timeline")).to_contain_text(what, timeout=30_000)
+    expect(page.locator("#view-live table").last).to_contain_text("gpu")
+    page.locator("#view-live table").last.locator("a[href^='#request/']").first.click()
+    expect(page.locator("#view-request")).to_contain_text("Why it went where it went")
+
+
+def tells_a_session(page: Page, it: World) -> None:
+    page.goto(f"{it.admin}/console/#sessions")
+    expect(page.locator("#view-sessions tbody tr").nth(2)).to_be_visible()
+    page.locator("#view-sessions tbody tr a").first.click()
+    expect(page.locator("#view-session")).to_contain_text("Conversations")
+    page.goto(f"{it.admin}/console/#sessions")
+    busy = page.locator("#view-sessions tbody tr", has_text=re.compile(r"agent|x-session-id")).first
+    expect(busy).to_be_visible()
+    busy.locator("a").click()
+    expect(page.locator(".timeline li").first).to_be_visible()
+
+
+def finds_a_request(page: Page, it: World) -> None:
+    task = script(f"Say {words(3)}.", steps=[{"text": "done"}])
+    body = {"model": "coder", "messages": [{"role": "user", "content": task}]}
+    post(it.url, "/v1/chat/completions", body, {"x-request-id": "request-of-a-client"})
+    page.goto(f"{it.admin}/console/")
+    page.keyboard.press("/")
+    page.keyboard.type("request-of-a-client")
+    page.keyboard.press("Enter")
+    expect(page.locator("#view-request")).to_contain_text("request-of-a-client")
+    expect(page.locator("#view-request h2").first).to_contain_text("ok")
+    explained = json.loads(page.locator("#explained").inner_text())
+    assert any(b in json.dumps(explained) for b in ("gpu0", "gpu1")), explained
+    page.goto(f"{it.admin}/console/#request/never-was-here")
+    expect(page.locator("[role=alert]")).to_contain_text("no request of this id")
+
+
+def shows_the_configuration(page: Page, it: World) -> None:
+    page.goto(f"{it.admin}/console/#config")
+    expect(page.locator("#config")).to_contain_text("house.no_rm")
+
+
+def obeys_the_keyboard(page: Page, it: World) -> None:
+    page.goto(f"{it.admin}/console/")
+    expect(page.locator("#status")).to_have_text("live")
+    for number, tab in enumerate(TABS, 1):
+        page.keyboard.press(str(number))
+        expect(page.locator(f"#view-{tab}")).to_be_attached()
+        expect(page.locator("nav a[aria-current=page]")).to_have_attribute("href", f"#{tab}")
+    page.keyboard.press("1")
+    button = page.locator('[data-backend="gpu1"] button')
+    button.focus()
+    page.wait_for_timeout(2500)
+    assert page.evaluate("document.activeElement.closest('[data-backend]')?.dataset.backend") == "gpu1", "an update took the focus"
+
+
+def fits_a_phone(page: Page, it: World) -> None:
+    page.set_viewport_size(PHONE)
+    for tab in TABS:
+        page.goto(f"{it.admin}/console/#{tab}")
+        expect(page.locator(f"#view-{tab}")).to_be_attached()
+        page.wait_for_timeout(300)
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{tab} is {wide} pixels too wide"
+    page.set_viewport_size(WIDE)
+
+
+def is_dark_or_light(page: Page, it: World) -> None:
+    def paper() -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    page.goto(f"{it.admin}/console/")
+    page.emulate_media(color_scheme="light")
+    light = paper()
+    page.emulate_media(color_scheme="dark")
+    dark = paper()
+    assert light != dark, "the system's choice changes nothing"
+    page.locator("#theme").click()
+    assert paper() == light, "the button changes nothing"
+    page.emulate_media(color_scheme="light")
+
+
+def shows_texts_as_texts(page: Page, it: World) -> None:
+    page.goto(f"{it.admin}/console/#live")
+    expect(page.locator("#status")).to_have_text("live")
+    post(it.url, "/v1/chat/completions", {"model": MARKUP, "messages": [{"role": "user", "content": "x"}]})
+    expect(page.locator("#view-live")).to_contain_text("<img src=x")
+    assert page.locator("main img").count() == 0
+    assert page.evaluate("window.hacked") is None
+
+
+class Foreign(http.server.BaseHTTPRequestHandler):
+    """A page of another origin that would drain a backend."""
+
+    target = ""
+
+    def do_GET(self) -> None:  # noqa: N802
+        body = f"<script>fetch({json.dumps(Foreign.target)}, {{method: 'POST', mode: 'no-cors'}}).finally(() => document.title = 'tried')</script>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def obeys_its_own_pages_only(browser: Browser, it: World) -> None:
+    Foreign.target = f"{it.admin}/api/backends/gpu1/drain"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Foreign)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    expect(page).to_have_title("tried")
+    page.close()
+    server.shutdown()
+    assert not backends(it)["gpu1"]["draining"], "a page of another origin drained a backend"
+
+
+def asks_for_the_token(browser: Browser, it: World) -> None:
+    admin = it.start_guarded(TOKEN)
+    page = browser.new_page()
+    page.goto(f"{admin}/")
+    page.goto(f"{admin}/console/")
+    for token in ("wrong", TOKEN):
+        expect(page.locator("#login")).to_be_visible()
+        assert page.locator("[data-backend]").count() == 0
+        page.locator("#token").fill(token)
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(500)
+    expect(page.locator("[data-backend]")).to_have_count(len(BACKENDS))
+    expect(page.locator("#login")).to_be_hidden()
+    page.goto(f"{admin}/console/#config")
+    expect(page.locator("#config")).to_contain_text("CONSOLE_TOKEN")
+    assert TOKEN not in page.content() and TOKEN not in page.url
+    page.close()
+
+
+ON_ONE_PAGE = [
+    shows_the_fleet, drains_after_asking, shows_what_happens, tells_a_session, finds_a_request, shows_the_configuration,
+    obeys_the_keyboard, fits_a_phone, is_dark_or_light, shows_texts_as_texts,
+]
+ON_ITS_OWN = [obeys_its_own_pages_only, asks_for_the_token]
+
+
+def screenshots(page: Page, it: World, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(name: str, hash: str, wait_for: str, scheme: str = "light", size: dict = WIDE) -> None:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size(size)
+        page.goto(f"{it.admin}/console/#{hash}")
+        page.locator(wait_for).first.wait_for()
+        page.wait_for_timeout(1500)
+        page.screenshot(path=folder / f"console-{name}.png")
+
+    take("fleet", "fleet", "[data-backend]")
+    take("fleet-dark", "fleet", "[data-backend]", scheme="dark")
+    take("fleet-phone", "fleet", "[data-backend]", size=PHONE)
+    page.goto(f"{it.admin}/console/#live")
+    page.wait_for_timeout(4000)
+    take("live", "live", ".timeline li")
+    take("sessions", "sessions", "#view-sessions tbody tr")
+    session = page.locator("#view-sessions tbody tr a").first.get_attribute("href")
+    take("session", session.removeprefix("#"), ".timeline li")
+    take("request", "request/request-of-a-client", "#explained")
+    take("config", "config", "#config")
+
+
+def run(binary: str, folder: Path | None) -> list[str]:
+    wrong: list[str] = []
+    chromium = shutil.which("chromium") or "chromium"
+    sandbox = [] if os.geteuid() else ["--no-sandbox"]
+    with world(binary) as it, sync_playwright() as play:
+        crowd = Crowd()
+        scenarios.quiet(it, crowd)
+        for what in (scenarios.forbidden, lambda it: scenarios.malformed(it, "coder")):
+            crowd.add(lambda what=what: what(it), pause_s=1)
+        browser = play.chromium.launch(executable_path=chromium, args=sandbox)
+        page = browser.new_page(viewport=WIDE)
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        for check in ON_ONE_PAGE + ON_ITS_OWN:
+            begun = time.monotonic()
+            try:
+                check(page if check in ON_ONE_PAGE else browser, it)
+                result = "ok"
+            except AssertionError as error:
+                result = "FAILED"
+                wrong.append(f"{check.__name__}: {error}")
+            print(f"{check.__name__} ... {result} ({time.monotonic() - begun:.1f} s)")
+        # The browser itself reports the request of the id that nobody knows.
+        wrong += [f"the browser's console says: {text}" for text in said if "404" not in text]
+        if folder:
+            screenshots(page, it, folder)
+        browser.close()
+        crowd.stop()
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gateway", required=True, help="the drover binary")
+    parser.add_argument("--screenshots", type=Path, help="a folder for pictures of every view")
+    args = parser.parse_args()
+    try:
+        wrong = run(args.gateway, args.screenshots)
+    except fleet.Failure as failure:
+        wrong = [str(failure)]
+    for line in wrong:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
