@@ -124,7 +124,7 @@ fn ready(state: &State) -> Reply {
     let serving = backends.iter().filter(|b| b.available).count();
     let reasons: Vec<_> = [
         (
-            state.inflight.phase() == Phase::Draining,
+            state.inflight.phase() != Phase::Running,
             "the process is draining",
         ),
         (

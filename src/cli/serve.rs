@@ -30,6 +30,9 @@ pub struct ServeArgs {
     /// Configuration file; without it the defaults and the environment
     #[arg(long, short, value_name = "FILE", env = "DROVER_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Take over from the process that listens on the addresses, if there is one (docs/operations.md)
+    #[arg(long)]
+    pub upgrade: bool,
 }
 
 /// Runs the gateway until a signal ends it.
@@ -49,10 +52,21 @@ pub fn run(args: &ServeArgs) -> ExitCode {
     if let Err(error) = telemetry::log::init(config.telemetry.log, &config.telemetry.level) {
         return fail("serve", EXIT_USAGE, error);
     }
+    let upgrade = match (args.upgrade, &config.pingora.upgrade_sock) {
+        (false, _) => None,
+        (true, Some(path)) => Some(path.as_path()),
+        (true, None) => {
+            let error = "--upgrade needs `pingora.upgrade_sock` in the configuration";
+            return fail("serve", EXIT_USAGE, error);
+        }
+    };
     let started = Fleet::new(&config)
         .map_err(StartError::from)
         .and_then(|fleet| {
-            let sockets = Sockets::bind(&config)?;
+            let sockets = match upgrade {
+                None => Sockets::bind(&config)?,
+                Some(path) => Sockets::bind_or_take_over(&config, path)?,
+            };
             serve(&config, sockets, fleet, Some(source), Vec::new())
         });
     match started {

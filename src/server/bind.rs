@@ -7,13 +7,17 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, RawFd};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use pingora_core::server::{ListenFds, RuntimeOpts, ShutdownWatch};
 use pingora_core::services::Service;
 use thiserror::Error;
 use tokio::sync::watch;
+
+use super::drain::Inflight;
+use super::upgrade::Inherited;
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
@@ -30,6 +34,11 @@ pub struct BindError {
 }
 
 impl BindError {
+    /// Whether somebody else listens there.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+
     fn new(addr: &str, key: &str, source: io::Error) -> Self {
         let reason = match source.kind() {
             io::ErrorKind::AddrInUse => "another process is using it".to_owned(),
@@ -51,8 +60,15 @@ impl BindError {
 /// A listening socket that no service owns yet. Connections queue in it until one does.
 #[derive(Debug)]
 pub(super) struct Bound {
-    listener: TcpListener,
+    socket: Socket,
     local: SocketAddr,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Own(TcpListener),
+    /// Of the process before; Pingora makes a listener of it.
+    Inherited(RawFd),
 }
 
 impl Bound {
@@ -66,9 +82,30 @@ impl Bound {
             let listener = TcpListener::bind(addr)?;
             listener.set_nonblocking(true)?;
             let local = listener.local_addr()?;
-            Ok(Self { listener, local })
+            Ok(Self {
+                socket: Socket::Own(listener),
+                local,
+            })
         };
         bind().map_err(|e| BindError::new(addr, key, e))
+    }
+
+    /// The socket of the process before, where it has one for `addr`; else as [`Self::new`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn inherit(
+        addr: &str,
+        key: &str,
+        inherited: &mut Inherited,
+    ) -> Result<Self, BindError> {
+        match inherited.claim(addr) {
+            Some((fd, local)) => Ok(Self {
+                socket: Socket::Inherited(fd),
+                local,
+            }),
+            None => Self::new(addr, key),
+        }
     }
 
     /// The address with the port in use.
@@ -82,7 +119,8 @@ impl Bound {
 pub(super) enum OnDrain {
     /// Closes its listeners.
     Close,
-    /// Serves until the process ends: the admin address, where a drain is watched.
+    /// Serves until the process ends, or until another one has taken over: the admin address, where a drain is
+    /// watched.
     Stay,
 }
 
@@ -94,14 +132,25 @@ pub(super) struct Prebound<S> {
     service: S,
     sockets: Vec<Bound>,
     on_drain: OnDrain,
+    inflight: Arc<Inflight>,
+    table: Arc<OnceLock<ListenFds>>,
 }
 
 impl<S: Service> Prebound<S> {
-    pub(super) fn new(service: S, sockets: Vec<Bound>, on_drain: OnDrain) -> Self {
+    /// `table` is told where Pingora keeps the sockets.
+    pub(super) fn new(
+        service: S,
+        sockets: Vec<Bound>,
+        on_drain: OnDrain,
+        inflight: Arc<Inflight>,
+        table: Arc<OnceLock<ListenFds>>,
+    ) -> Self {
         Self {
             service,
             sockets,
             on_drain,
+            inflight,
+            table,
         }
     }
 }
@@ -115,9 +164,14 @@ impl<S: Service + 'static> Service for Prebound<S> {
         listeners_per_fd: usize,
     ) {
         if let Some(fds) = &fds {
+            self.table.get_or_init(|| Arc::clone(fds));
             let mut fds = fds.lock();
             for bound in self.sockets.drain(..) {
-                fds.add(bound.local.to_string(), bound.listener.into_raw_fd());
+                let fd = match bound.socket {
+                    Socket::Own(listener) => listener.into_raw_fd(),
+                    Socket::Inherited(fd) => fd,
+                };
+                fds.add(bound.local.to_string(), fd);
             }
         }
         let (never, stay) = watch::channel(false);
@@ -125,10 +179,15 @@ impl<S: Service + 'static> Service for Prebound<S> {
             OnDrain::Close => shutdown,
             OnDrain::Stay => stay,
         };
-        self.service
-            .start_service(fds, shutdown, listeners_per_fd)
-            .await;
-        drop(never);
+        let handed_over = async {
+            self.inflight.handed_over().await;
+            never.send_replace(true);
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = self.service.start_service(fds, shutdown, listeners_per_fd) => {}
+            () = handed_over => {}
+        }
     }
 
     fn name(&self) -> &str {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// What the process does with new requests.
@@ -22,6 +22,9 @@ pub enum Phase {
     Running,
     /// Finishing what was begun; new requests on open connections are refused.
     Draining,
+    /// The same after another process has taken over: new requests on open connections are served, each as
+    /// the last of its connection.
+    HandedOver,
 }
 
 /// Counts the requests being served and knows the [`Phase`].
@@ -30,6 +33,7 @@ pub struct Inflight {
     count: AtomicUsize,
     draining: AtomicBool,
     emptied: Notify,
+    handed_over: watch::Sender<bool>,
 }
 
 impl Inflight {
@@ -56,7 +60,9 @@ impl Inflight {
     /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        if self.draining.load(Ordering::Acquire) {
+        if *self.handed_over.borrow() {
+            Phase::HandedOver
+        } else if self.draining.load(Ordering::Acquire) {
             Phase::Draining
         } else {
             Phase::Running
@@ -66,6 +72,17 @@ impl Inflight {
     /// From now on [`Phase::Draining`]; there is no way back. Returns whether this call began it.
     pub fn begin_drain(&self) -> bool {
         !self.draining.swap(true, Ordering::AcqRel)
+    }
+
+    /// From now on [`Phase::HandedOver`].
+    pub(super) fn hand_over(&self) {
+        self.handed_over.send_replace(true);
+    }
+
+    /// Completes once another process has taken over.
+    pub(super) async fn handed_over(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.handed_over.subscribe().wait_for(|done| *done).await;
     }
 
     /// Completes once no request is being served.
@@ -98,6 +115,10 @@ impl Drop for InflightGuard {
 /// After the last request ended, its last bytes may still wait in an HTTP/2 connection task; and a
 /// request accepted just before the listeners closed may not have been counted yet.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// The same where another process has taken over: clients that send their next request on an open connection
+/// find it open, and are told that it was the last.
+const SETTLE_HANDED_OVER: Duration = Duration::from_secs(1);
 
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,10 +153,14 @@ impl Drain {
     /// Waits until nothing is in flight, the limit has passed, or `interrupt` completes.
     pub async fn wait(&self, interrupt: impl Future<Output = ()>) -> Drained {
         let deadline = Instant::now() + self.limit;
+        let settle = match self.inflight.phase() {
+            Phase::HandedOver => SETTLE_HANDED_OVER,
+            Phase::Running | Phase::Draining => SETTLE,
+        };
         let settled = async {
             loop {
                 self.inflight.emptied().await;
-                sleep(SETTLE).await;
+                sleep(settle).await;
                 if self.inflight.count() == 0 {
                     return;
                 }

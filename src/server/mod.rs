@@ -9,19 +9,17 @@ pub mod head;
 mod negotiate;
 pub mod reload;
 mod signals;
+mod sockets;
 #[cfg(feature = "tls")]
 mod tls;
+mod upgrade;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
-use pingora_core::listeners::tls::TlsSettings;
-use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora_core::prelude::background_service;
-use pingora_core::protocols::TcpKeepalive;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::ServiceWithDependents;
@@ -29,13 +27,16 @@ use pingora_core::services::listening::Service;
 use pingora_proxy::{ProxyHttp, http_proxy};
 use thiserror::Error;
 
-use crate::config::{Config, Listener};
+use crate::config::Config;
 
-use bind::{Bound, OnDrain, Prebound};
+use bind::{OnDrain, Prebound};
 use drain::{Drain, Inflight};
 use negotiate::Negotiate;
+use upgrade::{Announce, Handover};
 
 pub use bind::BindError;
+pub use sockets::Sockets;
+pub use upgrade::UpgradeError;
 
 /// What keeps the server from starting.
 #[derive(Debug, Error)]
@@ -43,6 +44,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The sockets of the process before are not to be had.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// A certificate or key cannot be used.
     #[cfg(feature = "tls")]
     #[error(transparent)]
@@ -51,80 +55,6 @@ pub enum ServeError {
     #[cfg(not(feature = "tls"))]
     #[error("{0} is to use TLS, but this drover was built without it (cargo feature `tls`)")]
     NoTls(String),
-}
-
-/// Every listening socket of the process. Connections wait in them until [`run`] serves.
-pub struct Sockets {
-    clients: Vec<(ListenerConfig, Bound)>,
-    admin: Bound,
-}
-
-impl Sockets {
-    /// Checks the certificates, then binds all addresses of `config`.
-    ///
-    /// # Errors
-    /// At the first that cannot be used; nothing stays bound.
-    pub fn bind(config: &Config) -> Result<Self, ServeError> {
-        let tls = config
-            .listen
-            .iter()
-            .map(tls_settings)
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut clients = Vec::with_capacity(config.listen.len());
-        for (n, (listener, tls)) in config.listen.iter().zip(tls).enumerate() {
-            let bound = Bound::new(&listener.addr, &format!("listen[{n}]"))?;
-            let mut endpoint =
-                ListenerConfig::tcp(bound.local().to_string()).tcp_socket_options(socket_options());
-            if let Some(tls) = tls {
-                endpoint = endpoint.tls(tls);
-            }
-            clients.push((endpoint, bound));
-        }
-        let admin = Bound::new(&config.admin.addr, "admin.addr")?;
-        Ok(Self { clients, admin })
-    }
-
-    /// The addresses clients connect to, in the order of `listen`.
-    pub fn clients(&self) -> impl Iterator<Item = SocketAddr> {
-        self.clients.iter().map(|(_, bound)| bound.local())
-    }
-
-    /// The admin address.
-    #[must_use]
-    pub fn admin(&self) -> SocketAddr {
-        self.admin.local()
-    }
-}
-
-#[cfg(feature = "tls")]
-fn tls_settings(listener: &Listener) -> Result<Option<TlsSettings>, ServeError> {
-    let settings = listener
-        .tls
-        .as_ref()
-        .map(|tls| tls::settings(&tls.cert, &tls.key));
-    Ok(settings.transpose()?)
-}
-
-#[cfg(not(feature = "tls"))]
-fn tls_settings(listener: &Listener) -> Result<Option<TlsSettings>, ServeError> {
-    match listener.tls {
-        None => Ok(None),
-        Some(_) => Err(ServeError::NoTls(listener.addr.clone())),
-    }
-}
-
-/// A client that vanished without a word holds a slot of a GPU: it is noticed after 90 seconds,
-/// idle (keep-alive probes) or with data under way (user timeout, RFC 5482).
-fn socket_options() -> TcpSocketOptions {
-    let mut options = TcpSocketOptions::default();
-    options.tcp_keepalive = Some(TcpKeepalive {
-        idle: Duration::from_secs(60),
-        interval: Duration::from_secs(10),
-        count: 3,
-        #[cfg(target_os = "linux")]
-        user_timeout: Duration::from_secs(90),
-    });
-    options
 }
 
 /// What the server is made of besides its sockets.
@@ -164,21 +94,54 @@ where
 
     let mut proxy = http_proxy(&server.configuration, parts.gateway);
     proxy.server_options = Some(server_options());
-    let mut gateway = Service::new("gateway".to_owned(), Negotiate::new(proxy, parts.config));
+    let mut gateway = Service::new(
+        "gateway".to_owned(),
+        Negotiate::new(proxy, parts.config, Arc::clone(&parts.inflight)),
+    );
     let mut bound = Vec::with_capacity(sockets.clients.len());
     for (endpoint, socket) in sockets.clients {
         gateway.add_listener(endpoint);
         bound.push(socket);
     }
-    server.add_service(Prebound::new(gateway, bound, OnDrain::Close));
+    let table = Arc::new(OnceLock::new());
+    let prebound = |inflight: &Arc<Inflight>| (Arc::clone(inflight), Arc::clone(&table));
+    let count = bound.len() + 1;
+    let (inflight, fds) = prebound(&parts.inflight);
+    let gateway = Prebound::new(gateway, bound, OnDrain::Close, inflight, fds);
+    let gateway = server.add_service(gateway);
 
     let mut admin = Service::new("admin".to_owned(), parts.admin);
     admin.add_tcp(&sockets.admin.local().to_string());
     admin.threads = Some(1);
-    server.add_service(Prebound::new(admin, vec![sockets.admin], OnDrain::Stay));
+    let (inflight, fds) = prebound(&parts.inflight);
+    let sockets_of_admin = vec![sockets.admin];
+    server.add_service(Prebound::new(
+        admin,
+        sockets_of_admin,
+        OnDrain::Stay,
+        inflight,
+        fds,
+    ));
 
     for service in parts.background {
-        server.add_boxed_service(service);
+        let service = server.add_boxed_service(service);
+        // The process before serves until this one can.
+        if sockets.predecessor.is_some() {
+            gateway.add_dependency(&service);
+        }
+    }
+    if let Some(path) = sockets.predecessor {
+        let announce = server.add_service(background_service("announce", Announce(path)));
+        announce.add_dependency(&gateway);
+    }
+    if let Some(path) = config.pingora.upgrade_sock.clone() {
+        let handover = Handover {
+            path,
+            fds: table,
+            sockets: count,
+            inflight: Arc::clone(&parts.inflight),
+        };
+        server.add_service(background_service("handover", handover));
     }
     let drain = Drain::new(Arc::clone(&parts.inflight), config.timeouts.drain);
     server.add_service(background_service("drain", drain));
@@ -213,7 +176,9 @@ fn pingora_conf(config: &Config) -> ServerConf {
 
 #[cfg(test)]
 mod tests {
+    use super::bind::Bound;
     use super::*;
+    use crate::config::Listener;
 
     fn config(listen: &[&str], admin: &str) -> Config {
         let listener = |addr: &&str| Listener {

@@ -17,6 +17,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::drain::{Inflight, Phase};
 use super::head;
 use crate::config::Config;
 use crate::telemetry::{Metrics, heartbeat};
@@ -31,15 +32,17 @@ pub(super) struct Negotiate<A> {
     app: Arc<A>,
     /// Asked once a connection.
     config: Arc<ArcSwap<Config>>,
+    inflight: Arc<Inflight>,
     places: Semaphore,
 }
 
 impl<A> Negotiate<A> {
-    pub(super) fn new(app: A, config: Arc<ArcSwap<Config>>) -> Self {
+    pub(super) fn new(app: A, config: Arc<ArcSwap<Config>>, inflight: Arc<Inflight>) -> Self {
         let places = config.load().limits.max_connections;
         Self {
             app: Arc::new(app),
             config,
+            inflight,
             places: Semaphore::new(places.min(Semaphore::MAX_PERMITS)),
         }
     }
@@ -91,7 +94,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Negotiate<A> {
     }
 
     async fn cleanup(&self) {
-        self.app.http_cleanup().await;
+        // It cuts connections whose next request has not been read, also those that were accepted just now and
+        // whose first is under way. Nobody is refused where another process has taken over: they are served, and
+        // closed after it.
+        if self.inflight.phase() != Phase::HandedOver {
+            self.app.http_cleanup().await;
+        }
     }
 }
 
@@ -172,7 +180,8 @@ mod tests {
         config.timeouts.client_idle = patience;
         config.timeouts.request_header = patience;
         config.limits.max_connections = 1;
-        let app = Arc::new(Negotiate::new(app, Arc::new(ArcSwap::from_pointee(config))));
+        let config = Arc::new(ArcSwap::from_pointee(config));
+        let app = Arc::new(Negotiate::new(app, config, Inflight::new()));
         let server = tokio::spawn(async move {
             let (_running, shutdown) = watch::channel(false);
             let stream: Stream = Box::new(L4Stream::from(accepted));

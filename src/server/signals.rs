@@ -11,8 +11,8 @@ use super::drain::Inflight;
 /// Watches for the signal that ends the process.
 ///
 /// Takes the place of Pingora's own watch for two reasons: readiness turns off before the listeners
-/// close, and SIGQUIT, which Pingora answers by handing its sockets to a successor that Drover does
-/// not start, drains as it does in other servers.
+/// close, and SIGQUIT, on which Pingora hands its sockets over whether somebody waits for them or not, drains as
+/// it does in other servers ([`super::upgrade`] needs no signal).
 pub(super) struct Signals(pub(super) Arc<Inflight>);
 
 #[async_trait]
@@ -21,6 +21,8 @@ impl ShutdownSignalWatch for Signals {
         let mut quit = listen(SignalKind::quit());
         let mut terminate = listen(SignalKind::terminate());
         let shutdown = tokio::select! {
+            // Who took over has the listeners too; requests that still come here are served.
+            () = self.0.handed_over() => return ShutdownSignal::GracefulTerminate,
             () = next(&mut quit) => ShutdownSignal::GracefulTerminate,
             () = next(&mut terminate) => ShutdownSignal::GracefulTerminate,
             () = interrupt() => ShutdownSignal::FastShutdown,

@@ -46,4 +46,5 @@ mod stop;
 mod stream;
 mod timeouts;
 mod traces;
+mod upgrade;
 mod watchdog;

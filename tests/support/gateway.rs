@@ -44,12 +44,43 @@ impl Setup {
         self.start_when("/livez").await
     }
 
+    /// Start with `--upgrade`, and wait until it serves in place of the process before.
+    pub(crate) async fn succeed(self) -> Gateway {
+        let gateway = self.spawn(&["--upgrade"]).await;
+        eventually("the successor serves", || async {
+            let log = gateway.log().join("\n");
+            log.contains("in place of the process before").then_some(())
+        })
+        .await;
+        gateway
+    }
+
+    /// Start with further arguments, and wait until requests would be served.
+    pub(crate) async fn start_with(self, args: &[&str]) -> Gateway {
+        self.start_ready(args, "/readyz").await
+    }
+
     async fn start_when(self, probe: &str) -> Gateway {
+        self.start_ready(&[], probe).await
+    }
+
+    async fn start_ready(self, args: &[&str], probe: &str) -> Gateway {
+        let gateway = self.spawn(args).await;
+        eventually(&format!("{probe} of the gateway"), || async {
+            let response = gateway.admin_get(probe).await;
+            (response.status == 200).then_some(())
+        })
+        .await;
+        gateway
+    }
+
+    async fn spawn(self, args: &[&str]) -> Gateway {
         let dir = tempfile::tempdir().unwrap();
         let file = write(dir.path(), &self);
         let mut child = Command::new(DROVER)
             .args(["serve", "--config"])
             .arg(&file)
+            .args(args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -61,19 +92,13 @@ impl Setup {
         collect(child.stdout.take().unwrap(), Arc::clone(&log));
         collect(child.stderr.take().unwrap(), Arc::clone(&log));
         let (addr, admin) = addresses(&mut child, &log).await;
-        let gateway = Gateway {
+        Gateway {
             addr,
             admin,
             child,
             log,
             dir,
-        };
-        eventually(&format!("{probe} of the gateway"), || async {
-            let response = gateway.admin_get(probe).await;
-            (response.status == 200).then_some(())
-        })
-        .await;
-        gateway
+        }
     }
 }
 
@@ -97,11 +122,14 @@ async fn addresses(child: &mut Child, log: &Mutex<Vec<String>>) -> (SocketAddr, 
 
 /// Puts the configuration into the directory in one step, as careful editors do.
 fn write(dir: &Path, setup: &Setup) -> PathBuf {
-    let config = setup
-        .clone()
-        .set("listen", json!(["127.0.0.1:0"]))
-        .set("admin.addr", json!("127.0.0.1:0"))
-        .config;
+    let mut setup = setup.clone();
+    // Only a process that takes over from another one names its addresses.
+    if setup.config.get("listen").is_none() {
+        setup = setup
+            .set("listen", json!(["127.0.0.1:0"]))
+            .set("admin.addr", json!("127.0.0.1:0"));
+    }
+    let config = setup.config;
     let (file, new) = (dir.join("drover.yaml"), dir.join("new.yaml"));
     std::fs::write(&new, config.to_string()).unwrap();
     std::fs::rename(new, &file).unwrap();

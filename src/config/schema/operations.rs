@@ -1,5 +1,6 @@
 //! Logs, reloading, and the server underneath.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -100,6 +101,9 @@ pub struct PingoraSettings {
     pub listener_tasks_per_fd: usize,
     /// Idle connections kept open to backends, for each thread, at least 1.
     pub upstream_keepalive_pool_size: usize,
+    /// Where a successor (`drover serve --upgrade`) is given the listening sockets: a path in a directory of the
+    /// user Drover runs as, mode 0700. Null: it is not.
+    pub upgrade_sock: Option<PathBuf>,
 }
 
 impl Default for PingoraSettings {
@@ -109,6 +113,7 @@ impl Default for PingoraSettings {
             work_stealing: true,
             listener_tasks_per_fd: 1,
             upstream_keepalive_pool_size: 128,
+            upgrade_sock: None,
         }
     }
 }

@@ -108,6 +108,8 @@ struct Source {
     trouble: Option<String>,
     /// Its last set could not be used.
     refused: bool,
+    /// It has told something.
+    heard: bool,
 }
 
 /// Looks for the backends of every pool that has a source.
@@ -155,7 +157,13 @@ impl Discovery {
             known,
             trouble: None,
             refused: false,
+            heard: false,
         }
+    }
+
+    /// Whether every source has told something, good or bad.
+    pub fn heard_all(&self) -> bool {
+        self.sources.values().all(|source| source.heard)
     }
 
     /// Completes when a source has told something.
@@ -222,6 +230,7 @@ impl Discovery {
 
 impl Source {
     fn judge(&mut self, pool: &str, told: Told) -> News {
+        self.heard = true;
         match told {
             Err(why) => {
                 self.keeps(pool, &why);

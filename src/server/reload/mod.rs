@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
+use pingora_core::services::ServiceReadyNotifier;
 use pingora_core::services::background::BackgroundService;
 use serde::Serialize;
 use thiserror::Error;
@@ -128,12 +129,18 @@ impl Reloader {
         (this, Handle(handle))
     }
 
-    async fn run(&self, mut asked: mpsc::Receiver<oneshot::Sender<Answer>>) {
+    async fn run(&self, mut asked: mpsc::Receiver<oneshot::Sender<Answer>>, ready: impl FnOnce()) {
         let mut hangup = listen(SignalKind::hangup());
         let mut file = FileWatch::new(self.source.stamp);
         let mut discovery = Discovery::default();
         discovery.follow(&self.config.load());
+        let mut ready = Some(ready);
         loop {
+            if discovery.heard_all()
+                && let Some(ready) = ready.take()
+            {
+                ready();
+            }
             let answer = tokio::select! {
                 Some(answer) = asked.recv() => Some(answer),
                 () = next(&mut hangup) => None,
@@ -269,12 +276,17 @@ fn log(result: &Answer) {
 
 #[async_trait]
 impl BackgroundService for Reloader {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    /// Ready when every source of backends has told something.
+    async fn start_with_ready_notifier(
+        &self,
+        mut shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
         let Some(asked) = self.asked.lock().take() else {
             return;
         };
         tokio::select! {
-            () = self.run(asked) => {}
+            () = self.run(asked, || ready.notify_ready()) => {}
             _ = shutdown.changed() => {}
         }
     }

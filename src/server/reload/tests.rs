@@ -27,7 +27,7 @@ fn bench(text: &str) -> Bench {
     let (reloader, handle) =
         Reloader::new(source, Arc::clone(&config), Arc::clone(&fleet), &METRICS);
     let asked = reloader.asked.lock().take().unwrap();
-    tokio::spawn(async move { reloader.run(asked).await });
+    tokio::spawn(async move { reloader.run(asked, || {}).await });
     Bench {
         config,
         fleet,
