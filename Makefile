@@ -140,6 +140,12 @@ bench-guards: setup ## What guards cost: instructions of a token and of a long t
 bench-observability: build ## What being seen costs: throughput with everything on and off, and a scrape of a large fleet (needs ab)
 	@python3 bench/observability/run.py --gateway $(GATEWAY) --out bench/results/observability.json
 
+.PHONY: bench-fleet
+bench-fleet: build llama ## How well prompts find their caches, against other routers, on simulated and on real servers
+	scripts/routers.sh
+	python3 bench/fleet/run.py --gateway $(GATEWAY)
+	@set -a; eval "$$(scripts/llama.sh)"; python3 bench/fleet/run.py --gateway $(GATEWAY) --llama
+
 .PHONY: bench-llama
 bench-llama: build llama ## The same on a real llama-server: first token, and time between tokens
 	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench

@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""How well prompts find their caches: Drover against other routers, and against no router, on the same servers.
+
+    run.py --gateway BIN [--llama] [--servers N] [--only NAME,...] [--routers DIR]
+
+Without --llama the servers are simulated ones with a modelled prefill. DIR has virtual environments `smg`, `vr` and
+`sg` with smg, vllm-router and sglang-router (scripts/routers.sh makes them); those not there are left out. The exit
+code is 1 when Drover is not ahead.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+import llama_fleet as fleet  # noqa: E402
+from load import Direct, Load, Plan, Run, Through  # noqa: E402
+
+SLOTS = {False: 4, True: 2}
+# Time to the first token against the better of round robin and least connections.
+FIRST_GOAL = 0.4
+EASY_GOAL = 0.98
+
+
+def plans(llama: bool, slots: int) -> dict[str, Plan]:
+    if llama:
+        # About 120 tokens a second are read: 1,200 tokens a conversation.
+        easy = Plan(sessions=slots, turns=4, words=200, max_tokens=8, side_calls=0.0)
+        hard = Plan(sessions=slots * 3 // 2, turns=4, words=200, max_tokens=8, side_calls=0.3)
+    else:
+        easy = Plan(sessions=slots, turns=6, words=900, max_tokens=16, side_calls=0.0)
+        hard = Plan(sessions=slots * 3 // 2, turns=6, words=900, max_tokens=16, side_calls=0.3)
+    return {"a slot for each": easy, "1.5 times as many, side calls, a restart": hard}
+
+
+class Servers:
+    """The servers behind everything."""
+
+    def __init__(self, args, state: Path, started: list):
+        self.args, self.state, self.started = args, state, started
+        self.all = [self.start(n, fleet.free_address()) for n in range(args.servers)]
+
+    def start(self, number: int, address: str) -> fleet.Process:
+        if self.args.llama:
+            server = fleet.start_server(self.state, f"llama{number}", address.rpartition(":")[2], "none", False)
+            self.started.append(server)
+            fleet.wait_listening(server)
+        else:
+            # As a mid-size model on one GPU: it reads 3,000 tokens a second.
+            sim = ["--slots", str(SLOTS[False]), "--prefill-tps", "3000", "--decode-tps", "60", "--load-time", "2s"]
+            argv = [self.args.gateway, "sim", "--listen", address, "--name", f"sim{number}", "--alias", fleet.MODEL, *sim]
+            log = self.state / f"sim{number}.log"
+            pid = fleet.spawn(argv, log, {}, False)
+            server = fleet.Process(f"sim{number}", pid, fleet.start_time(pid) or "", f"http://{address}", str(log))
+            self.started.append(server)
+        fleet.wait_healthy(server, f"{server.url}/health")
+        return server
+
+    def restart(self) -> None:
+        """The first one dies and comes back, with empty caches."""
+
+        def again():
+            dead = self.all[0]
+            os.kill(dead.pid, signal.SIGKILL)
+            time.sleep(1)
+            self.all[0] = self.start(0, dead.url.removeprefix("http://"))
+
+        threading.Thread(target=again).start()
+
+
+@contextlib.contextmanager
+def router(name: str, args, state: Path, servers: Servers):
+    """Something that takes requests for the servers."""
+    urls = [server.url for server in servers.all]
+    if name in ("round robin", "least connections"):
+        yield Direct(urls, least=name == "least connections")
+        return
+    started: list = []
+    listen, admin = fleet.free_address(), fleet.free_address()
+    (host, port), log = listen.split(":"), state / f"{name}.log"
+    try:
+        if name == "drover":
+            front = fleet.start_gateway(args.gateway, listen, admin, state, servers.all, started)
+            yield Through(front.url)
+            return
+        binary, launch = {
+            "smg": ("smg/bin/smg", ["launch"]),
+            "vllm-router": ("vr/bin/vllm-router", []),
+            "sglang-router": ("sg/bin/sglang-router", ["launch"]),
+        }[name]
+        metrics = ["--prometheus-host", "127.0.0.1", "--prometheus-port", admin.rpartition(":")[2]]
+        workers = ["--worker-urls", *urls, "--policy", "cache_aware"]
+        argv = [str(Path(args.routers) / binary), *launch, "--host", host, "--port", port, *workers, *metrics]
+        pid = fleet.spawn(argv, log, {}, True)
+        process = fleet.Process(name, pid, fleet.start_time(pid) or "", f"http://{listen}", str(log))
+        started.append(process)
+        fleet.wait_healthy(process, f"{process.url}/health")
+        time.sleep(3)  # until it knows its workers
+        yield Through(process.url)
+    finally:
+        fleet.stop_all(started)
+
+
+def names(args) -> list[str]:
+    there = {"smg": "smg/bin/smg", "vllm-router": "vr/bin/vllm-router", "sglang-router": "sg/bin/sglang-router"}
+    others = [name for name, binary in there.items() if (Path(args.routers) / binary).exists()]
+    all_names = ["drover", *others, "least connections", "round robin"]
+    return [name for name in all_names if not args.only or name in args.only.split(",")]
+
+
+def compare(title: str, plan: Plan, args, state: Path, servers: Servers) -> dict[str, Run]:
+    print(f"\n{title}: {plan.sessions} conversations, {plan.turns} turns, {args.servers} servers", flush=True)
+    print(f"{'':20} {'cached':>8} {'first token':>12} {'p99':>9} {'errors':>7} {'lost':>5} {'took':>8}")
+    runs = {}
+    for number, name in enumerate(names(args)):
+        with router(name, args, state, servers) as target:
+            half_way = servers.restart if "restart" in title else lambda: None
+            run = Load(plan, target, f"{title[:1]}{number}", fleet.MODEL, half_way).go()
+        runs[name] = run
+        figures = f"{run.first():10.2f} s {run.first_p99():7.2f} s {run.errors:7} {run.lost:5} {run.took_s:6.1f} s  {run.last_error[:60]}"
+        print(f"{name:20} {run.cached():8.1%} {figures}", flush=True)
+    return runs
+
+
+def judge(title: str, runs: dict[str, Run]) -> list[str]:
+    wrong, ours = [], runs.get("drover")
+    if ours is None:
+        return wrong
+    if "restart" not in title and ours.cached() < EASY_GOAL:
+        wrong.append(f"{title}: {ours.cached():.1%} cached, the goal is {EASY_GOAL:.0%}")
+    for name, run in runs.items():
+        if "restart" in title and name != "drover" and run.cached() > ours.cached():
+            wrong.append(f"{title}: {name} has {run.cached():.1%} cached, Drover {ours.cached():.1%}")
+    plain = [runs[name].first() for name in ("round robin", "least connections") if name in runs]
+    if plain:
+        ratio = ours.first() / min(plain)
+        print(f"time to the first token against the better of those without a cache in mind: {ratio:.2f}")
+        if ratio > FIRST_GOAL:
+            wrong.append(f"{title}: first token at {ratio:.2f} of theirs, the goal is {FIRST_GOAL}")
+    if ours.lost:
+        wrong.append(f"{title}: {ours.lost} turns lost")
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gateway", required=True, help="the drover binary")
+    parser.add_argument("--llama", action="store_true", help="real llama-servers (source scripts/llama.sh's output)")
+    parser.add_argument("--servers", type=int, help="default: 2 real ones, 8 simulated ones")
+    parser.add_argument("--only", help="names, separated by commas")
+    parser.add_argument("--routers", default=str(Path.home() / ".cache/drover/routers"))
+    args = parser.parse_args()
+    args.servers = args.servers or (2 if args.llama else 8)
+    wrong, started = [], []
+    with tempfile.TemporaryDirectory(prefix="drover-fleet-bench.") as state:
+        try:
+            servers = Servers(args, Path(state), started)
+            for title, plan in plans(args.llama, args.servers * SLOTS[args.llama]).items():
+                wrong += judge(title, compare(title, plan, args, Path(state), servers))
+        finally:
+            fleet.stop_all(started)
+    for line in wrong:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
