@@ -5,6 +5,8 @@
     run.py --gateway BIN --llama         on two real ones (source the output of scripts/llama.sh first)
                      [--requests N] [--at-once N]
 
+The second form first shows that a server goes on with the beginning of an answer, which resuming rests on.
+
 Prints figures; the exit code is 1 when something did not hold.
 """
 
@@ -18,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import client_gone  # noqa: E402
+import continues  # noqa: E402
 import kill_backend  # noqa: E402
 import llama_fleet as fleet  # noqa: E402
 
@@ -84,7 +87,8 @@ def on_llama(args) -> list[str]:
         servers = list(started)
         front, admin = gateway(args, state, servers, started)
         urls = [server.url for server in servers]
-        wrong = asyncio.run(client_gone.slots_idle(front.url, urls, {"model": fleet.MODEL}, times=10))
+        wrong = continues.check(servers[0].url)
+        wrong += asyncio.run(client_gone.slots_idle(front.url, urls, {"model": fleet.MODEL}, times=10))
 
         def restart(dead):
             server = fleet.start_server(state, dead.name, dead.url.rpartition(":")[2], dead.profile, True)
