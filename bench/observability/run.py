@@ -9,11 +9,13 @@ apache2-utils). The exit code is 1 when a goal is missed: ratio at least 0.97, a
 """
 
 import argparse
+import contextlib
 import http.server
 import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -125,8 +127,17 @@ def throughput(binary: str, state: Path, started: list, rounds: int) -> dict:
     return {"off_per_s": rates["off"], "on_per_s": rates["on"], "ratio": ratio, "traces": traces, "trace_bytes": Receiver.taken}
 
 
+def free_addresses(count: int) -> list[str]:
+    """All different, which one after the other they need not be."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
+
+
 def scraped(binary: str, state: Path, started: list, sessions: int) -> dict:
-    addresses = [fleet.free_address() for _ in range(BACKENDS)]
+    addresses = free_addresses(BACKENDS)
     argv = [binary, "sim", "--slots", "64"]
     for address in addresses:
         argv += ["--listen", address]

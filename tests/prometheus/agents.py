@@ -9,6 +9,7 @@ import itertools
 import json
 import random
 import threading
+import time
 import urllib.parse
 
 WORDS = "anchor birch copper delta ember fjord glade harbor indigo juniper kelp lumen maple nectar onyx pebble quartz raven".split()
@@ -17,6 +18,7 @@ TOOLS = [
     for name, argument in (("Bash", "command"), ("Read", "file_path"))
 ]
 TIMEOUT_S = 60
+STOP_S = 3
 _count = itertools.count()
 
 
@@ -117,6 +119,8 @@ class Crowd:
             self.threads[-1].start()
 
     def stop(self) -> None:
+        """No further requests. Those to a backend that hangs are left to themselves."""
         self.stopping.set()
+        deadline = time.monotonic() + STOP_S
         for thread in self.threads:
-            thread.join(TIMEOUT_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
