@@ -39,6 +39,8 @@ STRICT_MODEL = "smollm2-strict"
 TEMPLATES = {MODEL: "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", STRICT_MODEL: "Qwen3.5-4B.jinja"}
 # What the servers run with, in turn: the spec profile in the gateway's configuration, and the flags for it.
 PROFILES = {"none": [], "ngram-mod": ["--spec-type", "ngram-mod"]}
+# Threads that wait must not spin: the machine is shared.
+LLAMA_ENV = {"OMP_WAIT_POLICY": "passive"}
 START_TIMEOUT_S = 120
 GATEWAY_STOP_TIMEOUT_S = 15
 # llama-server does not exit on SIGTERM while a non-streamed request is in flight.
@@ -113,6 +115,13 @@ def spawn(argv: list[str], log: Path, env: dict[str, str], dies_with_us: bool) -
         ).pid
 
 
+def launch(state: Path, name: str, argv: list[str], url: str = "", *, env: dict[str, str] | None = None, dies_with_us: bool = True) -> Process:
+    """Starts a program that logs to `state`, to be reached at `url` where that is known."""
+    log = state / f"{name}.log"
+    pid = spawn(argv, log, env or {}, dies_with_us)
+    return Process(name, pid, start_time(pid) or "", url, str(log))
+
+
 def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
@@ -137,12 +146,12 @@ def start_server(state: Path, name: str, port: str, profile: str, dies_with_us: 
         server, model, templates = (os.environ[k] for k in ("LLAMA_SERVER", "MODEL_SMOLLM2", "TEMPLATES"))
     except KeyError as missing:
         raise Failure(f"{missing} is not set: source the output of scripts/llama.sh") from None
-    log = state / f"{name}.log"
     argv = [server, "--host", "127.0.0.1", "--port", port, "-m", model, "--alias", alias, "--chat-template-file", f"{templates}/{TEMPLATES[alias]}"]
     # Two slots of 4096 tokens. One thread each: more only fight over a small machine.
     argv += ["-t", "1", "-c", "8192", "-np", "2", "--cache-ram", "256", "--metrics", "--slots", *PROFILES[profile]]
-    pid = spawn(argv, log, {"OMP_WAIT_POLICY": "passive"}, dies_with_us)
-    return Process(name, pid, start_time(pid) or "", "", str(log), profile, alias)
+    process = launch(state, name, argv, env=LLAMA_ENV, dies_with_us=dies_with_us)
+    process.profile, process.model = profile, alias
+    return process
 
 
 def wait_listening(process: Process) -> None:
@@ -192,11 +201,10 @@ def configuration(listen: str, admin: str, servers: list[Process]) -> dict:
 
 
 def start_gateway(binary: str, listen: str, admin: str, state: Path, servers: list[Process], started: list[Process]) -> Process:
-    config, log = state / "drover.yaml", state / "drover.log"
+    config = state / "drover.yaml"
     # Every JSON document is a YAML document.
     config.write_text(json.dumps(configuration(listen, admin, servers), indent=2) + "\n")
-    pid = spawn([binary, "serve", "--config", str(config)], log, {}, dies_with_us=True)
-    gateway = Process("drover", pid, start_time(pid) or "", f"http://{listen}", str(log))
+    gateway = launch(state, "drover", [binary, "serve", "--config", str(config)], f"http://{listen}")
     started.append(gateway)
     wait_healthy(gateway, f"http://{admin}/readyz")
     return gateway

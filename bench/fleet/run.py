@@ -56,9 +56,7 @@ class Servers:
             # As a mid-size model on one GPU: it reads 3,000 tokens a second.
             sim = ["--slots", str(SLOTS[False]), "--prefill-tps", "3000", "--decode-tps", "60", "--load-time", "2s"]
             argv = [self.args.gateway, "sim", "--listen", address, "--name", f"sim{number}", "--alias", fleet.MODEL, *sim]
-            log = self.state / f"sim{number}.log"
-            pid = fleet.spawn(argv, log, {}, False)
-            server = fleet.Process(f"sim{number}", pid, fleet.start_time(pid) or "", f"http://{address}", str(log))
+            server = fleet.launch(self.state, f"sim{number}", argv, f"http://{address}", dies_with_us=False)
             self.started.append(server)
         fleet.wait_healthy(server, f"{server.url}/health")
         return server
@@ -84,7 +82,7 @@ def router(name: str, args, state: Path, servers: Servers):
         return
     started: list = []
     listen, admin = fleet.free_address(), fleet.free_address()
-    (host, port), log = listen.split(":"), state / f"{name}.log"
+    host, port = listen.split(":")
     try:
         if name == "drover":
             front = fleet.start_gateway(args.gateway, listen, admin, state, servers.all, started)
@@ -98,8 +96,7 @@ def router(name: str, args, state: Path, servers: Servers):
         metrics = ["--prometheus-host", "127.0.0.1", "--prometheus-port", admin.rpartition(":")[2]]
         workers = ["--worker-urls", *urls, "--policy", "cache_aware"]
         argv = [str(Path(args.routers) / binary), *launch, "--host", host, "--port", port, *workers, *metrics]
-        pid = fleet.spawn(argv, log, {}, True)
-        process = fleet.Process(name, pid, fleet.start_time(pid) or "", f"http://{listen}", str(log))
+        process = fleet.launch(state, name, argv, f"http://{listen}")
         started.append(process)
         fleet.wait_healthy(process, f"{process.url}/health")
         time.sleep(3)  # until it knows its workers

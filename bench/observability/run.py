@@ -51,8 +51,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 
 def spawn(state: Path, started: list, name: str, argv: list[str], url: str, health: str) -> fleet.Process:
-    pid = fleet.spawn(argv, state / f"{name}.log", {}, dies_with_us=True)
-    process = fleet.Process(name, pid, fleet.start_time(pid) or "", url, str(state / f"{name}.log"))
+    process = fleet.launch(state, name, argv, url)
     started.append(process)
     fleet.wait_healthy(process, health)
     return process

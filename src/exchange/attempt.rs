@@ -141,7 +141,7 @@ async fn serve<C: Connector, D: Downstream>(
         Waited::Gone => return Err(Stopped::Gone),
         Waited::Deadline => return Err(timed_out(lease, first, outcome)),
     };
-    let head = stuck.or(connection.head());
+    let head = stuck.or(None, connection.head());
     let head = match client.wait(first.at, head, &mut ping).await {
         Waited::Ready(head) => head.map_err(|fault| failed(lease, Failure::Broken, fault))?,
         Waited::Gone => return Err(Stopped::Gone),
@@ -210,26 +210,31 @@ fn timed_out(lease: &Lease, deadline: Deadline, outcome: &mut Outcome) -> Stoppe
 /// The watchdog's word against waiting any longer for a backend that gets nowhere.
 struct Stuck {
     closing: Closing,
-    silent_since: Instant,
+    began: Instant,
 }
 
 impl Stuck {
     fn new(lease: &Lease) -> Self {
         Self {
             closing: lease.closing(),
-            silent_since: Instant::now(),
+            began: Instant::now(),
         }
     }
 
-    /// What the backend says, unless it is to be left.
-    async fn or<T>(&mut self, told: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    /// What the backend says, unless it is to be left. `last` is when it last gave a sign of life.
+    async fn or<T>(
+        &mut self,
+        last: Option<Instant>,
+        told: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let silent_since = last.unwrap_or(self.began);
         tokio::select! {
             biased;
             told = told => told,
-            () = self.closing.of_silent_since(self.silent_since) => {
+            () = self.closing.of_silent_since(silent_since) => {
                 Err(Fault::Transient(TurnError::Timeout {
                     stage: "fleet.watchdog.stuck_after",
-                    after: self.silent_since.elapsed(),
+                    after: silent_since.elapsed(),
                 }))
             }
         }
@@ -262,15 +267,8 @@ struct Body<'a, 'e, C, D> {
 impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     async fn chunk(&mut self, connection: &mut C::Connection) -> Result<Option<Bytes>, Stopped> {
         let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
-        match self
-            .client
-            .wait(
-                self.deadline.at,
-                self.stuck.or(connection.chunk()),
-                &mut ping,
-            )
-            .await
-        {
+        let chunk = self.stuck.or(self.outcome.signs.last, connection.chunk());
+        match self.client.wait(self.deadline.at, chunk, &mut ping).await {
             Waited::Ready(chunk) => {
                 chunk.map_err(|fault| failed(self.lease, Failure::Broken, fault))
             }
@@ -310,7 +308,11 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
             // What was said before a fault has been said.
             self.client.learn(self.conversion);
             self.client.send(out.split().freeze()).await?;
-            match progress? {
+            let progress = progress?;
+            if !matches!(progress, Progress::Idle | Progress::Complete) {
+                self.outcome.signs.note(Instant::now());
+            }
+            match progress {
                 Progress::Idle => {}
                 Progress::Alive => self.alive(),
                 Progress::Content => self.content(),
@@ -318,12 +320,8 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
                     self.end(&mut out).await?;
                     return Ok(Self::trailer(connection).await);
                 }
-                Progress::Again => {
-                    self.outcome.signs.note(Instant::now());
-                    return Ok(Ended::NoGood);
-                }
+                Progress::Again => return Ok(Ended::NoGood),
                 Progress::Cancel => {
-                    self.outcome.signs.note(Instant::now());
                     self.end(&mut out).await?;
                     return Ok(Ended::Cancelled);
                 }
@@ -367,8 +365,6 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     /// Tokens and prompt progress are signs of life; llama-server's own pings are none: they go on
     /// while it is wedged.
     fn alive(&mut self) {
-        self.stuck.silent_since = Instant::now();
-        self.outcome.signs.note(Instant::now());
         self.deadline = Deadline::new(
             "timeouts.inter_token",
             self.exchange.timeouts.inter_token,

@@ -5,16 +5,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::untold::Untold;
+
 /// Longest time a backend is thought to take until it has put a closed request down. One that is in the middle of
 /// a large batch of a prompt may take longer: that is not waited for.
 const REST_MAX: Duration = Duration::from_millis(300);
 
-/// Measurements kept for the next scrape; more than a scrape interval brings.
-const KEPT: usize = 256;
-
 /// What was closed, and how long it took until the slots were idle.
 #[derive(Debug, Default)]
-pub(super) struct Cancelled(Mutex<Inner>);
+pub(super) struct Cancelled {
+    now: Mutex<Inner>,
+    took: Untold<Duration>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -22,7 +24,6 @@ struct Inner {
     since: Option<Instant>,
     /// When the last one closed should have been put down.
     rests_at: Option<Instant>,
-    took: Vec<Duration>,
 }
 
 impl Cancelled {
@@ -33,7 +34,7 @@ impl Cancelled {
     pub(super) fn begin(&self, step: Option<Duration>) {
         let rest = step.map_or(REST_MAX, |step| step * 2 + REST_MAX / 15);
         let rests_at = Instant::now() + rest.min(REST_MAX);
-        let mut inner = self.0.lock();
+        let mut inner = self.now.lock();
         inner.since.get_or_insert_with(Instant::now);
         inner.rests_at = inner.rests_at.max(Some(rests_at));
     }
@@ -41,20 +42,20 @@ impl Cancelled {
     /// When the slots of closed requests should be idle, if that is still to come. A request sent before finds its
     /// conversation's slot busy, and is served by one that does not have its cache.
     pub(super) fn rests_at(&self) -> Option<Instant> {
-        let mut inner = self.0.lock();
+        let mut inner = self.now.lock();
         inner.rests_at = inner.rests_at.filter(|at| *at > Instant::now());
         inner.rests_at
     }
 
     /// When the first was closed of those that are not yet known to have ended.
     pub(super) fn pending(&self) -> Option<Instant> {
-        self.0.lock().since
+        self.now.lock().since
     }
 
     /// The slots were looked at: `busy` are at work, `inflight` requests of ours were before that.
     /// `asked` is when the question was sent: what was closed later is not answered by it.
     pub(super) fn looked(&self, asked: Instant, busy: usize, inflight: usize) {
-        let mut inner = self.0.lock();
+        let mut inner = self.now.lock();
         let Some(since) = inner.since.filter(|since| *since <= asked) else {
             return;
         };
@@ -62,14 +63,12 @@ impl Cancelled {
             return;
         }
         inner.since = None;
-        if inner.took.len() < KEPT {
-            inner.took.push(since.elapsed());
-        }
+        self.took.add(since.elapsed());
     }
 
     /// What was measured since the last call.
     pub(super) fn take(&self) -> Vec<Duration> {
-        std::mem::take(&mut self.0.lock().took)
+        self.took.take()
     }
 }
 

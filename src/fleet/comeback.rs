@@ -1,6 +1,6 @@
 //! How a backend that was away comes back: with empty caches perhaps, and slowly.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,7 +18,6 @@ pub(super) struct Comeback {
     born: Instant,
     /// Milliseconds from `born` until it was ready once more; 0: it has not been away.
     back_at: AtomicU64,
-    was_ready: AtomicBool,
     /// What it went into when it was last ready, and when.
     away: Mutex<Option<(BackendState, Instant)>>,
 }
@@ -29,7 +28,6 @@ impl Comeback {
             loads: AtomicU64::new(0),
             born: Instant::now(),
             back_at: AtomicU64::new(0),
-            was_ready: AtomicBool::new(false),
             away: Mutex::default(),
         }
     }
@@ -55,11 +53,10 @@ impl Comeback {
         if from == BackendState::Loading {
             self.loads.fetch_add(1, Ordering::Relaxed);
         }
-        if self.was_ready.swap(true, Ordering::Relaxed) {
-            let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.back_at.store(at.max(1), Ordering::Relaxed);
-        }
+        // Away is who was ready before.
         let (into, since) = away.take()?;
+        let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.back_at.store(at.max(1), Ordering::Relaxed);
         Some((into, since.elapsed()))
     }
 

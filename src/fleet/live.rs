@@ -16,7 +16,8 @@ use super::comeback::Comeback;
 use super::facts::Facts;
 use super::resolve::Addresses;
 use super::state::{HealthState, Thresholds};
-use super::treatment::Events;
+use super::treatment::HealthEvent;
+use super::untold::Untold;
 
 /// The state of one backend. A reload makes a new [`Backend`](super::Backend) around the same state,
 /// so that the leases of both count together.
@@ -47,7 +48,7 @@ pub(super) struct Live {
     pub(super) unbegun: AtomicUsize,
     /// Requests that were silent since then are to be closed.
     pub(super) closed_if_silent_since: watch::Sender<Option<Instant>>,
-    pub(super) events: Events,
+    pub(super) events: Untold<HealthEvent>,
 }
 
 impl Live {
@@ -71,7 +72,7 @@ impl Live {
             cancelled: Cancelled::default(),
             unbegun: AtomicUsize::new(0),
             closed_if_silent_since: watch::Sender::new(None),
-            events: Events::default(),
+            events: Untold::default(),
         }
     }
 }

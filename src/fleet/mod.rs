@@ -30,6 +30,7 @@ mod survey;
 mod target;
 mod template;
 mod treatment;
+mod untold;
 mod warmth;
 mod watch;
 mod watchdog;

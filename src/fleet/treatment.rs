@@ -4,7 +4,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
@@ -13,9 +12,6 @@ use super::facts::Slots;
 use super::state::Observation;
 use super::watchdog::{Finding, Heal, Look, Watchdog};
 use crate::config::Watchdog as Orders;
-
-/// Events kept until they are taken; more than a scrape interval brings.
-const KEPT: usize = 256;
 
 /// What happened to the health of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,23 +27,6 @@ pub enum HealthEvent {
         /// Since when.
         after: Duration,
     },
-}
-
-/// Events that nobody has asked for yet.
-#[derive(Debug, Default)]
-pub(super) struct Events(Mutex<Vec<HealthEvent>>);
-
-impl Events {
-    pub(super) fn add(&self, event: HealthEvent) {
-        let mut events = self.0.lock();
-        if events.len() < KEPT {
-            events.push(event);
-        }
-    }
-
-    pub(super) fn take(&self) -> Vec<HealthEvent> {
-        std::mem::take(&mut self.0.lock())
-    }
 }
 
 /// Has the watchdog look at what `/slots` tells, and does what it says.

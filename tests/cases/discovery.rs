@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::script::{role, text};
 use crate::support::*;
 
 const NAME: &str = "gpus.test.";
@@ -118,12 +117,7 @@ async fn a_file_changes_under_load_and_no_request_is_lost() {
 #[tokio::test]
 async fn a_live_stream_outlives_the_backend_that_is_no_longer_found() {
     let gate = Gate::new();
-    let held = Reply::stream()
-        .event(&role())
-        .event(&text("a"))
-        .gate(&gate)
-        .event(&text("b"))
-        .ends("stop");
+    let held = Reply::held(&gate);
     let (old, new) = (Backend::replying(held).await, Backend::start().await);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gpus.yaml");
@@ -274,14 +268,18 @@ async fn targets_of_a_service_record_are_backends_with_their_port_and_weight() {
     assert_eq!(spare.requests().len(), 1);
 }
 
+/// A gateway whose pool is the pods of one service.
+fn in_kubernetes(api: &Kubernetes) -> Setup {
+    let service = json!({"service": "llama", "namespace": "ai", "server": api.url()});
+    discovering(json!({"kubernetes": service}))
+}
+
 #[tokio::test]
 async fn pods_of_a_service_come_and_go() {
     let (one, two) = (Backend::start().await, Backend::start().await);
     let api = Kubernetes::start().await;
     api.pod("gpu-0", &one, false);
-    let source =
-        json!({"kubernetes": {"service": "llama", "namespace": "ai", "server": api.url()}});
-    let gateway = discovering(source).start().await;
+    let gateway = in_kubernetes(&api).start().await;
     assert_eq!(
         api.first(),
         "/apis/discovery.k8s.io/v1/namespaces/ai/endpointslices\
@@ -307,9 +305,7 @@ async fn what_is_too_old_for_kubernetes_is_listed_anew_and_failures_change_nothi
     let (one, two) = (Backend::start().await, Backend::start().await);
     let api = Kubernetes::start().await;
     api.pod("gpu-0", &one, false);
-    let source =
-        json!({"kubernetes": {"service": "llama", "namespace": "ai", "server": api.url()}});
-    let gateway = discovering(source).start().await;
+    let gateway = in_kubernetes(&api).start().await;
     eventually("a watch", || async { (api.asked().1 > 0).then_some(()) }).await;
 
     // 410 Gone: what happened meanwhile is in the list.

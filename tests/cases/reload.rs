@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::support::script::{role, text};
 use crate::support::*;
 
 /// Reloads happen when a case asks for them.
@@ -30,12 +29,7 @@ async fn backends(gateway: &Gateway) -> Vec<Value> {
 #[tokio::test]
 async fn a_live_stream_outlives_the_removal_of_its_backend() {
     let gate = Gate::new();
-    let held = Reply::stream()
-        .event(&role())
-        .event(&text("a"))
-        .gate(&gate)
-        .event(&text("b"))
-        .ends("stop");
+    let held = Reply::held(&gate);
     let (old, new) = (Backend::replying(held).await, Backend::start().await);
     let setup = unwatched(Setup::to(&[&old]));
     let gateway = setup.clone().start().await;

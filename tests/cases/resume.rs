@@ -48,6 +48,12 @@ fn asked_to_go_on(backends: &[Backend; 2]) -> Value {
         .unwrap()
 }
 
+/// How many requests both have got.
+fn asked(backends: &[Backend; 2]) -> usize {
+    let counts = backends.iter().map(|backend| backend.requests().len());
+    counts.sum()
+}
+
 #[rstest]
 #[case("/v1/chat/completions", "[DONE]")]
 #[case("/v1/messages", "message_stop")]
@@ -72,13 +78,13 @@ async fn a_stream_goes_on_where_it_was_cut(#[case] path: &str, #[case] end: &str
     for failure in ["\"type\":\"error\"", "\"error\":{", "response.failed"] {
         assert!(!body.contains(failure), "{body}");
     }
-    let asked = asked_to_go_on(&backends);
-    let last = asked["messages"].as_array().unwrap().last().unwrap();
+    let sent = asked_to_go_on(&backends);
+    let last = sent["messages"].as_array().unwrap().last().unwrap();
     assert_eq!(
         last,
         &json!({"role": "assistant", "content": "Once upon a"})
     );
-    assert_eq!(asked["add_generation_prompt"], false);
+    assert_eq!(sent["add_generation_prompt"], false);
     let metric = r#"why="resume""#;
     eventually("it is counted", || async {
         (gateway.metric("drover_attempts_total", metric).await == 1.0).then_some(())
@@ -98,10 +104,10 @@ async fn reasoning_and_the_token_limit_go_along() {
     let response = Client::connect(gateway.addr).await.ask(&request).await;
     response.assert_complete_stream();
     assert_eq!(response.said(), "So time.");
-    let asked = asked_to_go_on(&backends);
-    let last = asked["messages"].as_array().unwrap().last().unwrap();
+    let sent = asked_to_go_on(&backends);
+    let last = sent["messages"].as_array().unwrap().last().unwrap();
     assert_eq!(last["reasoning_content"], "hm");
-    assert_eq!(asked["max_tokens"], 8);
+    assert_eq!(sent["max_tokens"], 8);
 }
 
 /// What cannot be continued ends with an error, as without `fleet.resume`.
@@ -125,11 +131,7 @@ async fn what_cannot_be_continued_is_cut(#[case] begin: Reply, #[case] more: Val
         .extend(more.as_object().unwrap().clone());
     let response = Client::connect(gateway.addr).await.ask(&chat(body)).await;
     response.assert_failed_stream();
-    let asked: usize = backends
-        .iter()
-        .map(|backend| backend.requests().len())
-        .sum();
-    assert_eq!(asked, 1);
+    assert_eq!(asked(&backends), 1);
 }
 
 /// Nobody is left to go on with it.
@@ -139,11 +141,7 @@ async fn a_second_death_is_told_as_the_first() {
     let response = Client::connect(gateway.addr).await.ask(&stream()).await;
     response.assert_failed_stream();
     assert_eq!(response.said(), "Once upon a");
-    let asked: usize = backends
-        .iter()
-        .map(|backend| backend.requests().len())
-        .sum();
-    assert_eq!(asked, 2);
+    assert_eq!(asked(&backends), 2);
 }
 
 /// Regression: the rest of an answer that was all said is empty, and was taken for an empty answer.
@@ -154,9 +152,5 @@ async fn an_answer_of_which_only_the_end_is_missing_ends() {
     let response = Client::connect(gateway.addr).await.ask(&stream()).await;
     response.assert_complete_stream();
     assert_eq!(response.said(), "Once upon a");
-    let asked: usize = backends
-        .iter()
-        .map(|backend| backend.requests().len())
-        .sum();
-    assert_eq!(asked, 2);
+    assert_eq!(asked(&backends), 2);
 }

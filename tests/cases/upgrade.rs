@@ -11,7 +11,6 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::support::script::{role, text};
 use crate::support::*;
 
 /// A directory that is closed to others.
@@ -62,12 +61,7 @@ fn load(addr: std::net::SocketAddr, stop: &Arc<AtomicBool>) -> JoinSet<usize> {
 #[tokio::test]
 async fn a_live_stream_survives_in_the_old_process_while_the_new_one_serves() {
     let gate = Gate::new();
-    let held = Reply::stream()
-        .event(&role())
-        .event(&text("a"))
-        .gate(&gate)
-        .event(&text("b"))
-        .ends("stop");
+    let held = Reply::held(&gate);
     let backend = Backend::start().await;
     let dir = private();
     let setup = upgradable(Setup::to(&[&backend]).slots(64), &dir);

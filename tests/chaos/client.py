@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 
@@ -17,14 +17,21 @@ class Answer:
 
     status: int = 0
     headers: dict | None = None
-    pieces: int = 0  # events with text
-    text: str = ""
+    said: list[str] = field(default_factory=list)  # the text of each event that has some
     error: str | None = None  # the error object's message
     finished: bool = False  # [DONE], or a whole answer with its finish reason
     clean: bool = False  # the body ended as HTTP wants it
     sent: float = 0.0
     first: float | None = None  # streams only
     ended: float = 0.0
+
+    @property
+    def pieces(self) -> int:
+        return len(self.said)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.said)
 
     @property
     def attempts(self) -> int:
@@ -88,8 +95,7 @@ def whole(answer: Answer, body: dict) -> None:
     if "error" in body:
         answer.error = body["error"]["message"]
     else:
-        answer.pieces = 1
-        answer.text = body["choices"][0]["message"]["content"]
+        answer.said.append(body["choices"][0]["message"]["content"])
         answer.finished = all(choice["finish_reason"] for choice in body["choices"])
 
 
@@ -102,6 +108,5 @@ def take(answer: Answer, event: bytes) -> None:
     if "error" in body:
         answer.error = body["error"]["message"]
     elif said := "".join(choice["delta"].get("content") or "" for choice in body["choices"]):
-        answer.text += said
-        answer.pieces += 1
+        answer.said.append(said)
         answer.first = answer.first or time.monotonic()

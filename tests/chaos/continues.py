@@ -3,35 +3,30 @@
 Resuming rests on this (`continue_final_message`), and no promise of the server's says so.
 """
 
-import json
-import urllib.request
+import client
 
 TOOL = {"type": "function", "function": {"name": "ls", "parameters": {"type": "object", "properties": {"path": {"type": "string"}}}}}
 QUESTION = [{"role": "user", "content": "Tell me a story about a fox."}]
 TOKENS = 40
 
 
-def pieces(url: str, body: dict) -> list[str]:
+async def pieces(url: str, body: dict) -> list[str]:
     """The texts of a streamed answer, a token each."""
-    data = json.dumps(body | {"stream": True, "temperature": 0}).encode()
-    request = urllib.request.Request(f"{url}/v1/chat/completions", data, {"Content-Type": "application/json"})
-    said = []
-    with urllib.request.urlopen(request, timeout=60) as response:
-        for line in response:
-            if line.startswith(b"data: {"):
-                said += [choice["delta"].get("content") or "" for choice in json.loads(line[6:])["choices"]]
-    return [text for text in said if text]
+    answer = await client.ask(url, body | {"stream": True, "temperature": 0})
+    if not answer.finished:
+        raise client.Broken(f"status {answer.status}, error {answer.error!r}, after {answer.pieces} pieces")
+    return answer.said
 
 
-def check(url: str) -> list[str]:
+async def check(url: str) -> list[str]:
     """Returns what went wrong."""
     wrong = []
     for body in ({}, {"tools": [TOOL]}):
-        whole = pieces(url, body | {"messages": QUESTION, "max_tokens": TOKENS})
+        whole = await pieces(url, body | {"messages": QUESTION, "max_tokens": TOKENS})
         for at in (5, 15, 30):
             begun = {"role": "assistant", "content": "".join(whole[:at])}
             goes_on = {"add_generation_prompt": False, "continue_final_message": True, "max_tokens": TOKENS - at}
-            rest = pieces(url, body | goes_on | {"messages": [*QUESTION, begun]})
+            rest = await pieces(url, body | goes_on | {"messages": [*QUESTION, begun]})
             if rest != whole[at:]:
                 wrong.append(f"after {at} tokens it goes on with {''.join(rest)!r} instead of {''.join(whole[at:])!r}")
     print(f"\nA server goes on with 6 beginnings of answers as by itself: {'no' if wrong else 'yes'}")

@@ -79,22 +79,25 @@ async def kill_and_restart(load: Load, backends: list, restart, kills: list[floa
         backends[position] = await restarted
 
 
-def resumed(admin: str) -> int:
-    """Streams that went on on another backend."""
+def samples(admin: str, name: str) -> list[tuple[str, float]]:
+    """Labels and value of the series of that name."""
     with urllib.request.urlopen(f"{admin}/metrics", timeout=5) as response:
         lines = response.read().decode().splitlines()
-    return sum(int(line.rpartition(" ")[2]) for line in lines if line.startswith('drover_attempts_total{why="resume"}'))
+    series = [line.removeprefix(name).rpartition(" ") for line in lines if line.startswith(f"{name}{{")]
+    return [(labels, float(value)) for labels, _, value in series]
+
+
+def resumed(admin: str) -> int:
+    """Streams that went on on another backend."""
+    return int(sum(value for labels, value in samples(admin, "drover_attempts_total") if 'why="resume"' in labels))
 
 
 def wait_back(admin: str, count: int, timeout_s: float) -> float | None:
     """Seconds until so many backends serve, as the gateway sees it."""
     started = time.monotonic()
     while time.monotonic() - started < timeout_s:
-        with urllib.request.urlopen(f"{admin}/metrics", timeout=5) as response:
-            lines = response.read().decode().splitlines()
-        states = [line for line in lines if line.startswith("drover_backend_state")]
-        ready = [line for line in states if 'state="ready"' in line or 'state="busy"' in line]
-        if sum(float(line.rpartition(" ")[2]) for line in ready) == count:
+        states = samples(admin, "drover_backend_state")
+        if sum(value for labels, value in states if 'state="ready"' in labels or 'state="busy"' in labels) == count:
             return time.monotonic() - started
         time.sleep(0.1)
     return None

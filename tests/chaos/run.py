@@ -49,9 +49,7 @@ def start_sim(binary: str, state: Path, name: str, address: str, started: list) 
     rules = state / "rules.json"
     rules.write_text(json.dumps(SIM_ANSWER))
     argv = [binary, "sim", "--listen", address, "--name", name, "--rules", str(rules), *SIM]
-    log = state / f"{name}.log"
-    pid = fleet.spawn(argv, log, {}, True)
-    process = fleet.Process(name, pid, fleet.start_time(pid) or "", f"http://{address}", str(log))
+    process = fleet.launch(state, name, argv, f"http://{address}")
     started.append(process)
     fleet.wait_healthy(process, f"{process.url}/health")
     return process
@@ -87,7 +85,7 @@ def on_llama(args) -> list[str]:
         servers = list(started)
         front, admin = gateway(args, state, servers, started)
         urls = [server.url for server in servers]
-        wrong = continues.check(servers[0].url)
+        wrong = asyncio.run(continues.check(servers[0].url))
         wrong += asyncio.run(client_gone.slots_idle(front.url, urls, {"model": fleet.MODEL}, times=10))
 
         def restart(dead):

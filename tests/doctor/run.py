@@ -25,9 +25,7 @@ CARELESS = SOUND | {"no_metrics", "no_slots", "single_slot", "no_alias", "no_too
 def careless(state: Path) -> fleet.Process:
     argv = [os.environ["LLAMA_SERVER"], "--host", "127.0.0.1", "--port", "0", "-m", os.environ["MODEL_SMOLLM2"]]
     argv += ["-t", "1", "-c", "2048", "-np", "1", "--no-slots"]
-    log = state / "careless.log"
-    pid = fleet.spawn(argv, log, {"OMP_WAIT_POLICY": "passive"}, dies_with_us=True)
-    return fleet.Process("careless", pid, fleet.start_time(pid) or "", "", str(log))
+    return fleet.launch(state, "careless", argv, env=fleet.LLAMA_ENV)
 
 
 def diagnose(binary: str, state: Path, url: str) -> tuple[int, dict]:

@@ -21,29 +21,26 @@ import llama_fleet as fleet  # noqa: E402
 
 def start_llama(state: Path, name: str, args: list[str], started: list[fleet.Process]) -> None:
     argv = [os.environ["LLAMA_SERVER"], "-t", "1", "-c", "2048", "--metrics", "--slots", *args]
-    log = state / f"{name}.log"
-    pid = fleet.spawn(argv, log, {"OMP_WAIT_POLICY": "passive"}, dies_with_us=True)
-    started.append(fleet.Process(name, pid, fleet.start_time(pid) or "", "", str(log)))
+    started.append(fleet.launch(state, name, argv, env=fleet.LLAMA_ENV))
 
 
 def start_gateway(binary: str, state: Path, pools: list[dict], started: list[fleet.Process]) -> tuple[str, str]:
     """The addresses for clients and for admins."""
-    config, log = state / "drover.yaml", state / "drover.log"
+    config = state / "drover.yaml"
     document = {"listen": ["127.0.0.1:0"], "admin": {"addr": "127.0.0.1:0"}, "fleet": {"pools": pools}}
     config.write_text(json.dumps(document))
-    pid = fleet.spawn([binary, "serve", "--config", str(config)], log, {}, dies_with_us=True)
-    gateway = fleet.Process("drover", pid, fleet.start_time(pid) or "", "", str(log))
+    gateway = fleet.launch(state, "drover", [binary, "serve", "--config", str(config)])
     started.append(gateway)
     found = None
 
     def bound() -> bool:
         nonlocal found
-        found = re.search(r'"listen":"([^"]+)","admin":"([^"]+)"', Path(log).read_text())
+        found = re.search(r'"listen":"([^"]+)","admin":"([^"]+)"', Path(gateway.log).read_text())
         return found is not None or not gateway.alive()
 
     fleet.wait_until(bound, fleet.START_TIMEOUT_S)
     if found is None:
-        raise fleet.Failure(f"no addresses in the log:\n{fleet.tail(str(log))}")
+        raise fleet.Failure(f"no addresses in the log:\n{fleet.tail(gateway.log)}")
     fleet.wait_healthy(gateway, f"http://{found[2]}/readyz")
     return f"http://{found[1]}", f"http://{found[2]}"
 

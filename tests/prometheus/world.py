@@ -116,9 +116,7 @@ class World:
             self._start_prometheus()
 
     def _spawn(self, name: str, argv: list[str], url: str, env: dict[str, str] | None = None) -> fleet.Process:
-        log = self.state / f"{name}.log"
-        pid = fleet.spawn(argv, log, env or {}, dies_with_us=True)
-        self.started.append(fleet.Process(name, pid, fleet.start_time(pid) or "", url, str(log)))
+        self.started.append(fleet.launch(self.state, name, argv, url, env=env))
         return self.started[-1]
 
     def _start_sims(self) -> None:

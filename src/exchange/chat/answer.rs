@@ -206,6 +206,12 @@ impl ChatConversion {
         self.stop(choice, if cut { Stop::Length } else { Stop::End }, out);
     }
 
+    /// What has been said stays, whatever comes of the next attempt.
+    pub(super) fn keep_told(&mut self) {
+        self.sink.keep();
+        self.kept = self.told;
+    }
+
     /// Whatever an attempt that failed has put into a whole answer goes. What a stream has said is
     /// said, and then there is no further attempt.
     pub(super) fn forget_attempt(&mut self) {

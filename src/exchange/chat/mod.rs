@@ -337,15 +337,13 @@ impl Conversion for ChatConversion {
         if let Trouble::Denied { .. } = trouble {
             let said = self.attempt.choices.first().map_or("", ChoiceState::said);
             let ask = self.ladder.ask(trouble, said)?;
-            self.sink.keep();
-            self.kept = self.told;
+            self.keep_told();
             return Some(ask);
         }
         if let (Trouble::Policy { .. }, Some(policy)) = (trouble, &mut self.policy) {
             let said = self.attempt.choices.first().map_or("", ChoiceState::said);
             let ask = policy.ask(trouble, said);
-            self.sink.keep();
-            self.kept = self.told;
+            self.keep_told();
             return Some(ask);
         }
         self.asks.use_up(trouble)?;
@@ -357,8 +355,7 @@ impl Conversion for ChatConversion {
         if let Trouble::Repeating { keep, .. } = trouble {
             self.sink.cut(0, *keep);
         }
-        self.sink.keep();
-        self.kept = self.told;
+        self.keep_told();
         Some(again.ask)
     }
 

@@ -72,8 +72,7 @@ impl ChatConversion {
             ..Ask::default()
         };
         self.ledger.record("resume", None, None);
-        self.sink.keep();
-        self.kept = self.told;
+        self.keep_told();
         Some(ask)
     }
 }

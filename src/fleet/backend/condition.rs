@@ -14,7 +14,8 @@ use crate::fleet::cancelled::Cancelled;
 use crate::fleet::comeback::Comeback;
 use crate::fleet::live::Live;
 use crate::fleet::state::{BackendState, Observation, Transition};
-use crate::fleet::treatment::{Events, HealthEvent};
+use crate::fleet::treatment::HealthEvent;
+use crate::fleet::untold::Untold;
 
 impl Backend {
     /// Its state, draining apart.
@@ -199,7 +200,7 @@ impl Backend {
         Closing(self.live.closed_if_silent_since.subscribe())
     }
 
-    pub(in crate::fleet) fn events(&self) -> &Events {
+    pub(in crate::fleet) fn events(&self) -> &Untold<HealthEvent> {
         &self.live.events
     }
 
