@@ -111,6 +111,8 @@ pub(super) fn serve(
         backends: samples(&watched),
         queues: queues(&watched),
     });
+    let counted = Arc::clone(&fleet);
+    Metrics::global().before_encoding(move |metrics| count(&counted, metrics));
     let sessions = Sessions::new(&config.limits);
     let watched = Arc::clone(&sessions);
     Metrics::global().watch_sessions(move || watched.len());
@@ -182,6 +184,19 @@ fn queues(fleet: &Fleet) -> Vec<QueueSample> {
     fleet.pools().iter().flat_map(of).collect()
 }
 
+/// Counts what has happened to the backends since the last scrape.
+fn count(fleet: &Fleet, metrics: &Metrics) {
+    for backend in fleet.backends() {
+        let name = Configured::name(backend.id().as_str());
+        for took in backend.take_idle_times() {
+            metrics.cancel_idle(name, took);
+        }
+        for event in backend.take_health_events() {
+            metrics.health_event(name, event);
+        }
+    }
+}
+
 /// The backends as the metrics show them.
 fn samples(fleet: &Fleet) -> Vec<BackendSample> {
     const STATES: &[&str] = &{
@@ -203,12 +218,6 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
     let text = |text: Option<&str>| text.unwrap_or_default().into();
     let sample = |backend: &Arc<Backend>| {
         let name = backend.id().as_str();
-        for took in backend.take_idle_times() {
-            Metrics::global().cancel_idle(Configured::name(name), took);
-        }
-        for event in backend.take_health_events() {
-            Metrics::global().health_event(Configured::name(name), event);
-        }
         let facts = backend.facts();
         BackendSample {
             backend: name.into(),

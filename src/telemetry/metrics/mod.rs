@@ -16,7 +16,9 @@ mod queue;
 mod requests;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
 use prometheus::{Encoder, Registry, TextEncoder};
 
@@ -38,10 +40,13 @@ pub use gen_ai::GenAiRequest;
 /// Content type of the Prometheus text exposition format, version 0.0.4.
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
 
+type Before = Box<dyn Fn(&Metrics) + Send + Sync>;
+
 /// All series of the process, in a registry of their own.
 pub struct Metrics {
     registry: Registry,
     fleet: FleetGauges,
+    before: ArcSwapOption<Before>,
     requests: Requests,
     attempts: Attempts,
     health: Health,
@@ -98,6 +103,7 @@ impl Metrics {
         process::of_system(&registry)?;
         Ok(Self {
             fleet,
+            before: ArcSwapOption::empty(),
             requests,
             attempts,
             health,
@@ -118,6 +124,12 @@ impl Metrics {
         self.fleet.watch(Box::new(snapshot));
     }
 
+    /// Sets what is done before series are told: counting what has happened and nobody has counted yet. Gauges
+    /// are no place for that: they are read in any order, and by others than a scrape. The last call wins.
+    pub fn before_encoding(&self, count: impl Fn(&Self) + Send + Sync + 'static) {
+        self.before.store(Some(Arc::new(Box::new(count))));
+    }
+
     /// The fleet as the gauges show it now.
     pub fn fleet_sample(&self) -> FleetSample {
         self.fleet.sample()
@@ -128,6 +140,9 @@ impl Metrics {
     /// # Errors
     /// When a collected family is inconsistent.
     pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        if let Some(count) = self.before.load().as_deref() {
+            count(self);
+        }
         let mut text = Vec::with_capacity(32 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
