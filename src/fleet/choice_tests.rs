@@ -92,7 +92,12 @@ fn who_could_not_be_chosen_is_told() {
     let pool = fleet.pool("p").unwrap();
     let (lease, decision) = choose(&pool, &["c".into()], &Wish::default());
     assert_eq!(lease.id().as_str(), "a");
-    let standing: Vec<_> = decision.candidates.iter().map(|c| c.standing).collect();
+    let standing: Vec<_> = decision
+        .candidates
+        .told()
+        .iter()
+        .map(|c| c.standing)
+        .collect();
     assert_eq!(
         standing,
         [Standing::Chosen, Standing::Unavailable, Standing::Tried]

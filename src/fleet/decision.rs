@@ -4,7 +4,8 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
-use super::backend::{Backend, BackendId};
+use super::backend::BackendId;
+use super::candidates::Candidates;
 use super::select::Reason;
 use crate::config::Priority;
 
@@ -26,7 +27,7 @@ pub struct Decision {
     /// What it waited for a free place, where it had to.
     pub waited: Option<Waited>,
     /// Every backend of the pool, in the order of the configuration.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Box<Candidates>,
 }
 
 /// A wait for a free place.
@@ -40,62 +41,6 @@ pub struct Waited {
     pub class: Priority,
     /// Longest time it would wait for the backend that has its cache, in seconds.
     pub for_cache: Option<f64>,
-}
-
-/// A backend as the selection saw it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Candidate {
-    /// Its name.
-    pub backend: BackendId,
-    /// What spoke against it, or for it.
-    pub standing: Standing,
-    /// Requests it was working on.
-    pub inflight: usize,
-    /// Requests it works on at the same time.
-    pub slots: Option<u32>,
-    /// Conversations of the last `warm_for` it holds, at most one a slot.
-    pub warm: usize,
-    /// In-flight requests for its share of the load; the lower the better.
-    pub load: f64,
-    /// Whether one request more is within 1.25 × the mean load.
-    pub within_bound: bool,
-    /// How much the prefix wants it; the higher the better.
-    pub affinity: Option<f64>,
-}
-
-impl Candidate {
-    /// One that could not be chosen.
-    pub(super) fn out(backend: &Backend, tried: bool) -> Self {
-        Self {
-            backend: backend.id().clone(),
-            standing: match tried {
-                true => Standing::Tried,
-                false => Standing::Unavailable,
-            },
-            inflight: backend.inflight(),
-            slots: backend.slots(),
-            warm: 0,
-            load: 0.0,
-            within_bound: false,
-            affinity: None,
-        }
-    }
-}
-
-/// Whether a backend could be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// It was.
-    Chosen,
-    /// It could have been.
-    Usable,
-    /// All its slots were taken.
-    Full,
-    /// It has failed this request.
-    Tried,
-    /// It is not ready, draining, or not resolved.
-    Unavailable,
 }
 
 impl Serialize for Reason {
@@ -183,7 +128,7 @@ mod tests {
             spare: None,
             predicted_cached_tokens: 70,
             waited: None,
-            candidates: Vec::new(),
+            candidates: Box::default(),
         }
     }
 

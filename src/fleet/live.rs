@@ -26,6 +26,8 @@ pub(super) struct Live {
     pub(super) addresses: Mutex<Addresses>,
     pub(super) peer: ArcSwapOption<HttpPeer>,
     pub(super) health: Mutex<HealthState>,
+    /// Whether that says ready: selections look here.
+    pub(super) ready: AtomicBool,
     pub(super) facts: ArcSwap<Facts>,
     pub(super) trouble: ArcSwapOption<String>,
     /// Whether the first check has finished.
@@ -57,6 +59,7 @@ impl Live {
             addresses: Mutex::default(),
             peer: ArcSwapOption::empty(),
             health: Mutex::new(HealthState::new(thresholds)),
+            ready: AtomicBool::new(false),
             facts: ArcSwap::default(),
             trouble: ArcSwapOption::empty(),
             checked: watch::Sender::new(false),

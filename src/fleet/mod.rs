@@ -8,6 +8,7 @@ mod admission;
 mod backend;
 mod breaker;
 mod cancelled;
+mod candidates;
 mod comeback;
 mod decision;
 mod discovery;
@@ -45,7 +46,8 @@ use tokio::sync::watch::Sender;
 
 pub use admission::{Admitted, Ask, Caller, Grant, Queue, Waiting};
 pub use backend::{Backend, BackendId, Closing, Failure, Unbegun};
-pub use decision::{Candidate, Decision, Explained, Explanations, Standing, Waited};
+pub use candidates::{Candidate, Candidates, Standing};
+pub use decision::{Decision, Explained, Explanations, Waited};
 pub use discovery::{Discovery, DiscoveryResult, Found, News};
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use health::HealthService;

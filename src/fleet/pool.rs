@@ -16,7 +16,7 @@ use super::state::BackendState;
 use super::warmth::Warmth;
 use super::wish::Wish;
 use crate::config::{self, Config, Preset};
-use pick::{Full, Picked};
+use pick::Full;
 
 /// A model of useful size loads in tens of seconds; clients that ask every few seconds lose little.
 const LOADING_RETRY: Duration = Duration::from_secs(5);
@@ -27,6 +27,8 @@ pub struct Pool {
     name: Arc<str>,
     models: Vec<Arc<str>>,
     backends: Vec<Arc<Backend>>,
+    /// Of the backends.
+    names: Arc<[BackendId]>,
     guard: Option<Preset>,
     down_retry: Duration,
     selection: config::Selection,
@@ -90,6 +92,7 @@ impl Pool {
                 warmth: vec![Warmth::default(); backends.len()],
             }),
             models: pool.models.iter().map(|m| m.as_str().into()).collect(),
+            names: backends.iter().map(|b| b.id().clone()).collect(),
             backends,
             guard: pool.guard,
             queue: queue.unwrap_or_else(|| Queue::new(pool.queue.clone())),
@@ -167,7 +170,7 @@ impl Pool {
     pub(super) fn choose(&self, asked: Asked<'_>) -> Result<(Lease, Decision), Unavailable> {
         let picked = self.pick(asked, Full::Joins);
         let picked = picked.map_err(|none| self.why(none, asked.except))?;
-        Ok(self.explained(picked, asked))
+        Ok(picked.explained(asked))
     }
 
     /// The same, but only on a backend with a free slot.
@@ -176,12 +179,7 @@ impl Pool {
     /// Why there is none.
     pub(super) fn choose_free(&self, asked: Asked<'_>) -> Result<(Lease, Decision), NoPlace> {
         let picked = self.pick(asked, Full::StaysOut)?;
-        Ok(self.explained(picked, asked))
-    }
-
-    fn explained(&self, picked: Picked, asked: Asked<'_>) -> (Lease, Decision) {
-        let decision = self.explain(&picked, asked);
-        (picked.lease, decision)
+        Ok(picked.explained(asked))
     }
 
     fn why(&self, none: NoPlace, exclude: &[BackendId]) -> Unavailable {
@@ -197,13 +195,12 @@ impl Pool {
         backend.available() && (!backend.ejected() || self.all_in())
     }
 
-    /// Whether so many are ejected that none is: what fails so many requests is not the backends, and
-    /// those left could not carry the load.
+    /// Whether so many are ejected that none is.
     fn all_in(&self) -> bool {
         let up = self.backends.iter().filter(|b| b.available());
         let count = |(up, out), b: &Arc<Backend>| (up + 1, out + usize::from(b.ejected()));
         let (up, ejected): (usize, usize) = up.fold((0, 0), count);
-        2 * ejected > up
+        too_many(ejected, up)
     }
 
     /// Backends with a free slot.
@@ -284,4 +281,10 @@ impl Pool {
             }
         }
     }
+}
+
+/// Of so many that are up so many are ejected that none is: what fails so many requests is not the
+/// backends, and those left could not carry the load.
+fn too_many(ejected: usize, up: usize) -> bool {
+    2 * ejected > up
 }

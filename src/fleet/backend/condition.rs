@@ -50,7 +50,8 @@ impl Backend {
 
     /// Whether it can take a request now.
     pub fn available(&self) -> bool {
-        self.state() == BackendState::Ready && !self.draining() && self.live.peer.load().is_some()
+        let ready = self.live.ready.load(Ordering::Acquire);
+        ready && !self.draining() && self.live.peer.load().is_some()
     }
 
     /// Whether it gets nothing because its requests failed, whatever its checks say.
@@ -137,6 +138,8 @@ impl Backend {
     ) -> Option<Transition> {
         let mut health = self.live.health.lock();
         let transition = health.observe(observation);
+        let ready = health.state() == BackendState::Ready;
+        self.live.ready.store(ready, Ordering::Release);
         match health.state() {
             BackendState::Ready => self.live.trouble.store(None),
             _ if why.is_empty() => {}

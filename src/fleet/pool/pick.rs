@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Asked, NoPlace, Pool};
+use super::{Asked, NoPlace, Pool, State, too_many};
 use crate::fleet::backend::{Backend, BackendId};
-use crate::fleet::decision::{Candidate, Decision, Standing};
+use crate::fleet::candidates::{Candidates, Out};
+use crate::fleet::decision::Decision;
 use crate::fleet::lease::{Lease, Place};
-use crate::fleet::select::{Bound, Need, Reason, View, choose};
+use crate::fleet::select::{Need, Reason, View, choose};
 use crate::fleet::warmth::Warmth;
 
 /// What becomes of a request when all slots are taken.
@@ -23,16 +25,65 @@ pub(super) enum Full {
 /// A selection with what it was based on.
 pub(super) struct Picked {
     pub(super) lease: Lease,
-    /// The backends that could take the request, and where in the pool they stand.
-    views: Vec<View>,
-    places: Vec<usize>,
-    /// Which of them.
-    chosen: usize,
+    candidates: Candidates,
     reason: Reason,
     /// One was to be left to the main conversation.
     spared: bool,
     /// Tokens the chosen one should find in its cache.
     predicted: u64,
+}
+
+/// A backend, before anything but its health counts.
+#[derive(Clone, Copy)]
+struct Seen {
+    available: bool,
+    /// It has failed this request.
+    tried: bool,
+    ejected: bool,
+    leaving: bool,
+}
+
+/// Which of a pool's backends may get a request.
+struct Open {
+    /// So many are ejected, or all that are left, that none is.
+    all_in: bool,
+    /// There is one that stays.
+    stays: bool,
+}
+
+impl Seen {
+    fn of(backend: &Backend, tried: &[BackendId]) -> Self {
+        Self {
+            available: backend.available(),
+            tried: tried.contains(backend.id()),
+            ejected: backend.ejected(),
+            leaving: backend.leaving(),
+        }
+    }
+
+    fn is_up(self) -> bool {
+        self.available && !self.tried
+    }
+}
+
+impl Open {
+    fn among(all: &[Seen]) -> Self {
+        let available = || all.iter().filter(|seen| seen.available);
+        let ejected = available().filter(|seen| seen.ejected).count();
+        // One that failed others is better than none.
+        let none_left = !all.iter().any(|seen| seen.is_up() && !seen.ejected);
+        let mut open = Self {
+            all_in: none_left || too_many(ejected, available().count()),
+            stays: false,
+        };
+        // A turn that began before a reload may still be here, and goes where it is welcome.
+        open.stays = all.iter().any(|seen| open.admits(*seen) && !seen.leaving);
+        open
+    }
+
+    fn admits(&self, seen: Seen) -> bool {
+        seen.is_up() && (self.all_in || !seen.ejected) && !(self.stays && seen.leaving)
+    }
 }
 
 impl Pool {
@@ -45,22 +96,8 @@ impl Pool {
         let now = Instant::now();
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let mut views: Vec<View> = Vec::with_capacity(self.backends.len());
-        let mut places: Vec<usize> = Vec::with_capacity(self.backends.len());
-        let up = |b: &Backend| !exclude.contains(b.id()) && b.available();
-        // One that failed others is better than none.
-        let none_left = !self.backends.iter().any(|b| up(b) && !b.ejected());
-        let all_in = none_left || self.all_in();
-        let usable = |b: &Backend| up(b) && (all_in || !b.ejected());
-        // A turn that began before a reload may still be here, and goes where it is welcome.
-        let stays = self.backends.iter().any(|b| usable(b) && !b.leaving());
-        for (at, backend) in self.backends.iter().enumerate() {
-            if !usable(backend) || (stays && backend.leaving()) {
-                continue;
-            }
-            views.push(self.view(backend, &mut state.warmth[at], now));
-            places.push(at);
-        }
+        let mut candidates = self.candidates(state, asked, now);
+        let Candidates { views, places, .. } = &candidates;
         let find = |id: &BackendId| places.iter().position(|at| self.backends[*at].id() == id);
         if full == Full::StaysOut && !views.is_empty() && !views.iter().any(View::is_free) {
             return Err(NoPlace::AllTaken);
@@ -78,7 +115,7 @@ impl Pool {
             spare,
             turn: state.turn,
         };
-        let Some((chosen, reason)) = choose(&views, need) else {
+        let Some((chosen, reason)) = choose(views, need) else {
             drop(guard);
             return Err(NoPlace::Unavailable(self.unavailable(exclude)));
         };
@@ -99,6 +136,7 @@ impl Pool {
             let slots = views[chosen].slots;
             state.warmth[at].place(conversation, wish.prefix, slots, now);
         }
+        candidates.chosen = chosen;
         Ok(Picked {
             lease: Lease::new(
                 Arc::clone(backend),
@@ -107,13 +145,39 @@ impl Pool {
                     false => Place::Slot,
                 },
             ),
-            views,
-            places,
-            chosen,
+            candidates,
             reason,
             spared: need.spare.is_some(),
             predicted,
         })
+    }
+
+    /// What is known of each backend now; nobody is chosen yet.
+    fn candidates(&self, state: &mut State, asked: Asked<'_>, now: Instant) -> Candidates {
+        let seen = self.backends.iter().map(|b| Seen::of(b, asked.except));
+        let seen: SmallVec<[Seen; 64]> = seen.collect();
+        let open = Open::among(&seen);
+        let mut all = Candidates {
+            names: Arc::clone(&self.names),
+            views: Vec::with_capacity(seen.len()),
+            places: Vec::with_capacity(seen.len()),
+            prefix: asked.wish.prefix.map(|prefix| prefix.hash),
+            ..Candidates::default()
+        };
+        for (at, (backend, seen)) in self.backends.iter().zip(seen).enumerate() {
+            if open.admits(seen) {
+                all.views
+                    .push(self.view(backend, &mut state.warmth[at], now));
+                all.places.push(at);
+            } else {
+                all.out.push(Out {
+                    tried: seen.tried,
+                    inflight: backend.inflight(),
+                    slots: backend.slots(),
+                });
+            }
+        }
+        all
     }
 
     fn view(&self, backend: &Backend, warmth: &mut Warmth, now: Instant) -> View {
@@ -128,52 +192,24 @@ impl Pool {
             warm: warmth.warm(self.selection.warm_for, slots, now),
         }
     }
+}
 
-    pub(super) fn explain(&self, picked: &Picked, asked: Asked<'_>) -> Decision {
-        let Asked {
-            except: exclude,
-            prefer,
-            wish,
-        } = asked;
-        let bound = Bound::of(&picked.views);
-        let mut seen = picked
-            .places
-            .iter()
-            .zip(&picked.views)
-            .enumerate()
-            .peekable();
-        let candidate = |(at, backend): (usize, &Arc<Backend>)| {
-            let Some((n, (_, view))) = seen.next_if(|(_, (place, _))| **place == at) else {
-                let tried = exclude.contains(backend.id());
-                return Candidate::out(backend, tried);
-            };
-            Candidate {
-                backend: backend.id().clone(),
-                standing: match () {
-                    () if n == picked.chosen => Standing::Chosen,
-                    () if view.is_free() => Standing::Usable,
-                    () => Standing::Full,
-                },
-                inflight: view.inflight,
-                slots: view.slots,
-                warm: view.warm,
-                load: view.load(),
-                within_bound: bound.allows(view),
-                affinity: wish.prefix.map(|prefix| view.affinity(prefix.hash)),
-            }
-        };
-        Decision {
-            candidates: self.backends.iter().enumerate().map(candidate).collect(),
-            chosen: picked.lease.id().clone(),
-            reason: picked.reason,
-            sticky: prefer.cloned(),
-            has_prefix: wish.prefix.is_some(),
-            spare: match (&wish.spare, picked.spared) {
+impl Picked {
+    /// The place, and why it is there.
+    pub(super) fn explained(self, asked: Asked<'_>) -> (Lease, Decision) {
+        let decision = Decision {
+            chosen: self.lease.id().clone(),
+            reason: self.reason,
+            sticky: asked.prefer.cloned(),
+            has_prefix: asked.wish.prefix.is_some(),
+            spare: match (&asked.wish.spare, self.spared) {
                 (Some(main), true) => Some(main.backend.clone()),
                 _ => None,
             },
-            predicted_cached_tokens: picked.predicted,
+            predicted_cached_tokens: self.predicted,
             waited: None,
-        }
+            candidates: Box::new(self.candidates),
+        };
+        (self.lease, decision)
     }
 }
