@@ -5,6 +5,7 @@ pub mod demo;
 pub mod doctor;
 pub mod serve;
 pub mod sim;
+pub mod top;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -35,6 +36,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Ask every backend about itself and name what is wrong or unwise; changes nothing
     Doctor(doctor::DoctorArgs),
+    /// Watch a running gateway in the terminal: fleet, turns, requests, guards
+    Top(top::TopArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }

@@ -45,6 +45,7 @@ mod sockets;
 mod stop;
 mod stream;
 mod timeouts;
+mod top;
 mod traces;
 mod upgrade;
 mod watchdog;
