@@ -98,11 +98,11 @@ class Through:
         pass
 
 
-def ask(url: str, body: dict) -> tuple[str, dict, float]:
-    """The text, the usage and the time to the first piece of one streamed answer."""
+def ask(url: str, body: dict, began: float) -> tuple[str, dict, float]:
+    """The text, the usage and the time since `began` to the first piece of one streamed answer."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=300)
-    began, first, text, usage, done = time.monotonic(), None, "", None, False
+    first, text, usage, done = None, "", None, False
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -156,10 +156,11 @@ class Load:
 
     def one(self, messages: list):
         """A turn, tried again by the client as agents do; none when it is lost."""
+        began = time.monotonic()  # tries that failed are part of the wait
         for attempt in range(RETRIES):
             url = self.target.take()
             try:
-                return ask(url, self.body(messages))
+                return ask(url, self.body(messages), began)
             except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
                 with self.lock:
                     self.run.errors += 1

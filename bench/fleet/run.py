@@ -54,7 +54,10 @@ class Servers:
             fleet.wait_listening(server)
         else:
             # As a mid-size model on one GPU: it reads 3,000 tokens a second.
+            # Evicted conversations stay in host memory, as with llama-server's default `--cache-ram 8192`: 8 GiB of such
+            # a model's KV cache, 128 KiB a token.
             sim = ["--slots", str(SLOTS[False]), "--prefill-tps", "3000", "--decode-tps", "60", "--load-time", "2s"]
+            sim += ["--cache-ram-tokens", "65536"]
             argv = [self.args.gateway, "sim", "--listen", address, "--name", f"sim{number}", "--alias", fleet.MODEL, *sim]
             server = fleet.launch(self.state, f"sim{number}", argv, f"http://{address}", dies_with_us=False)
             self.started.append(server)
