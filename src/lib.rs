@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod server;
 pub mod session;
 pub mod sim;
+pub mod spec;
 pub mod telemetry;
 pub mod top;
 pub mod turn;

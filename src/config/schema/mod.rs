@@ -13,6 +13,7 @@ mod operations;
 mod policy;
 mod queue;
 mod sampling;
+mod spec;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ pub use operations::{LogFormat, Otlp, PingoraSettings, Reload, Telemetry};
 pub use policy::Policy;
 pub use queue::{Priority, Queue};
 pub use sampling::{ModelProfile, Sampling};
+pub use spec::{RequestClass, Spec, SpecProfile, SpecRule, SpecType};
 
 /// The whole configuration. Every key is optional; unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

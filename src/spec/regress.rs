@@ -1,0 +1,349 @@
+//! What has changed between two profiles or builds, and what that is a sign of.
+
+use serde::Serialize;
+
+use super::book::Strata;
+use super::observe::{Aggregate, Drafts, Place, Stratum};
+use super::sequential::{Count, Interval, Sample, difference};
+use super::signature::{Finding, Signature};
+
+/// What can be compared. Means are of logarithms where the metric is a rate or a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Generated tokens a second.
+    DecodeRate,
+    /// Evaluated prompt tokens a second.
+    PrefillRate,
+    /// Tokens a verified draft brings.
+    AcceptLength,
+    /// Rolled back tokens for each generated one.
+    Rollback,
+    /// Part of the expected cache that was found.
+    CacheFound,
+}
+
+impl Metric {
+    const ALL: [Self; 5] = [
+        Self::DecodeRate,
+        Self::PrefillRate,
+        Self::AcceptLength,
+        Self::Rollback,
+        Self::CacheFound,
+    ];
+
+    fn of(self, all: &Aggregate) -> &Sample {
+        match self {
+            Self::DecodeRate => &all.decode,
+            Self::PrefillRate => &all.prefill,
+            Self::AcceptLength => &all.accept_length,
+            Self::Rollback => &all.rollback,
+            Self::CacheFound => &all.cache_found,
+        }
+    }
+
+    /// Whether differences are of logarithms, that is factors.
+    pub const fn is_factor(self) -> bool {
+        matches!(
+            self,
+            Self::DecodeRate | Self::PrefillRate | Self::AcceptLength
+        )
+    }
+}
+
+/// Strata there can be: classes times groups of busy slots. α is shared out over all of them, seen or
+/// not, so that the share does not depend on what comes.
+const STRATA: f64 = 24.0;
+
+/// One metric in one stratum, now against before.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// Which turns.
+    pub stratum: Stratum,
+    /// Of what.
+    pub metric: Metric,
+    /// Where the difference of the means is.
+    pub interval: Interval,
+    /// Mean before, and of how many.
+    pub before: (f64, u64),
+    /// Mean now, and of how many.
+    pub now: (f64, u64),
+}
+
+/// What is put up with before a change is a finding.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Chance of any false finding of one comparison, over all strata, metrics and looks.
+    pub alpha: f64,
+    /// Loss of decode speed, as a part of what it was.
+    pub decode: f64,
+    /// Loss of prefill speed.
+    pub prefill: f64,
+    /// Loss of accept length.
+    pub accept_length: f64,
+    /// Loss of the cache that was expected.
+    pub cache: f64,
+    /// More rolled back tokens for each generated one.
+    pub rollback: f64,
+    /// Higher rate of calls that cannot be used.
+    pub malformed: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            alpha: 0.05,
+            decode: 0.03,
+            prefill: 0.05,
+            accept_length: 0.1,
+            cache: 0.2,
+            rollback: 0.25,
+            malformed: 0.005,
+        }
+    }
+}
+
+impl Limits {
+    /// The share of one test.
+    fn share(&self) -> f64 {
+        // The rate of malformed calls is one more test in every stratum.
+        self.alpha / (STRATA * (Metric::ALL.len() + 1) as f64)
+    }
+}
+
+/// Two places on one backend, of which the first came later.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison<'a> {
+    /// What runs now.
+    pub now: (&'a Place, &'a Strata),
+    /// What ran before.
+    pub before: (&'a Place, &'a Strata),
+}
+
+/// Every metric in every stratum that both have.
+pub fn compare(pair: Comparison<'_>, limits: &Limits) -> Vec<Change> {
+    let both = pair.now.1.iter().filter_map(|(stratum, now)| {
+        let before = pair.before.1.get(stratum)?;
+        Some((*stratum, now, before))
+    });
+    both.flat_map(|(stratum, now, before)| {
+        Metric::ALL.map(|metric| {
+            let (now, before) = (metric.of(now), metric.of(before));
+            Change {
+                stratum,
+                metric,
+                interval: difference(now, before, limits.share()),
+                before: (before.mean(), before.n()),
+                now: (now.mean(), now.n()),
+            }
+        })
+    })
+    .collect()
+}
+
+/// What the changes are signs of.
+pub fn findings(pair: Comparison<'_>, limits: &Limits) -> Vec<Finding> {
+    let changes = compare(pair, limits);
+    let rebuilt = pair.now.0.build != pair.before.0.build;
+    let mut found: Vec<Finding> = changes
+        .iter()
+        .filter_map(|change| {
+            let signature = change.signature(limits, rebuilt)?;
+            let acceptance = drafts(pair, change.stratum).acceptance();
+            // A draft that is longer is rolled back more, and that alone is no harm.
+            let harmless = signature == Signature::RollbackSpike && acceptance > Some(0.35);
+            (!harmless).then(|| Finding::new(signature, pair.now.0, change.evidence()))
+        })
+        .collect();
+    found.extend(garbled(pair, limits));
+    found
+}
+
+fn drafts(pair: Comparison<'_>, stratum: Stratum) -> Drafts {
+    pair.now
+        .1
+        .get(&stratum)
+        .map(|all| all.drafts)
+        .unwrap_or_default()
+}
+
+/// Calls that cannot be used come with drafts that are nearly always, or nearly never, accepted: the
+/// verification is broken then, or the target model is.
+fn garbled(pair: Comparison<'_>, limits: &Limits) -> Vec<Finding> {
+    let (now, before) = (pair.now.1, pair.before.1);
+    let worse = now.iter().filter_map(|(stratum, now)| {
+        let (now, before): (_, Count) = (now, before.get(stratum)?.malformed());
+        let odd = now.drafts.acceptance().is_some_and(|a| !(0.1..=0.95).contains(&a));
+        let more = now.malformed().is_higher(before, limits.malformed, limits.share());
+        (odd && more).then(|| {
+            let (class, busy) = (stratum.class.as_str(), stratum.busy);
+            let evidence = format!(
+                "{class}, {busy} busy: {} of {} answers had a call that cannot be used, {} of {} before, with \
+                 {:.0} % of the drafted tokens accepted",
+                now.malformed().happened,
+                now.turns,
+                before.happened,
+                before.of,
+                now.drafts.acceptance().unwrap_or(0.0) * 100.0,
+            );
+            Finding::new(Signature::GarbledOutput, pair.now.0, evidence)
+        })
+    });
+    worse.collect()
+}
+
+impl Change {
+    fn signature(&self, limits: &Limits, rebuilt: bool) -> Option<Signature> {
+        let lost = |part: f64| self.interval.is_below((1.0 - part).ln());
+        match self.metric {
+            Metric::AcceptLength if lost(limits.accept_length) => {
+                Some(Signature::AcceptanceCollapse)
+            }
+            Metric::DecodeRate if rebuilt && lost(limits.decode) => {
+                Some(Signature::ThroughputCollapseAfterBuildChange)
+            }
+            Metric::PrefillRate if lost(limits.prefill) => Some(Signature::PrefillRegression),
+            Metric::CacheFound if self.interval.is_below(-limits.cache) => {
+                Some(Signature::CacheReprefill)
+            }
+            Metric::Rollback if self.interval.is_above(limits.rollback) => {
+                Some(Signature::RollbackSpike)
+            }
+            _ => None,
+        }
+    }
+
+    fn evidence(&self) -> String {
+        let (class, busy) = (self.stratum.class.as_str(), self.stratum.busy);
+        let Interval { low, high } = self.interval;
+        let (before, now) = (self.before, self.now);
+        let of = format!("{} turns before, {} now", before.1, now.1);
+        if !self.metric.is_factor() {
+            return format!(
+                "{class}, {busy} busy: {:.2} now, {:.2} before, a change of {low:+.2} to {high:+.2} ({of})",
+                now.0, before.0
+            );
+        }
+        let percent = |ln: f64| (ln.exp() - 1.0) * 100.0;
+        format!(
+            "{class}, {busy} busy: {:.1} now, {:.1} before, a change of {:+.1} % to {:+.1} % ({of})",
+            now.0.exp(),
+            before.0.exp(),
+            percent(low),
+            percent(high),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::book::Book;
+    use super::super::observe::Observation;
+    use super::super::observe::tests::{PROSE, answer, place};
+    use super::*;
+
+    /// Two hundred answers at each of two builds; `change` is done to those of the later one.
+    fn signs(change: impl Fn(u64, &mut Observation)) -> Vec<Signature> {
+        let mut book = Book::default();
+        let (old, new) = (place("b", "m", "b1"), place("b", "m", "b2"));
+        for (place, later) in [(&old, false), (&new, true)] {
+            for n in 0..200 {
+                let tps = 40.0 * (1.0 + 0.05 * f64::from((n % 9) as u8) - 0.2);
+                let mut seen = answer(place, PROSE, 100, tps);
+                seen.drafts = Drafts {
+                    drafted: 60 + n % 5,
+                    accepted: 40 + n % 3,
+                    steps: 15,
+                };
+                if later {
+                    change(n, &mut seen);
+                }
+                book.push(&seen);
+            }
+        }
+        let pair = Comparison {
+            now: (&new, book.at(&new).unwrap()),
+            before: (&old, book.at(&old).unwrap()),
+        };
+        findings(pair, &Limits::default())
+            .iter()
+            .map(|f| f.signature)
+            .collect()
+    }
+
+    #[test]
+    fn nothing_that_is_the_same_is_a_finding() {
+        assert_eq!(signs(|_, _| {}), []);
+    }
+
+    #[test]
+    fn each_change_has_its_sign() {
+        let timings = |seen: &mut Observation| seen.timings.unwrap();
+        let slower = |_, seen: &mut Observation| {
+            let mut now = timings(seen);
+            now.predicted_ms *= 1.3;
+            seen.timings = Some(now);
+        };
+        assert_eq!(
+            signs(slower),
+            [Signature::ThroughputCollapseAfterBuildChange]
+        );
+        let prefill = |_, seen: &mut Observation| {
+            let mut now = timings(seen);
+            now.prompt_ms *= 1.5;
+            seen.timings = Some(now);
+        };
+        assert_eq!(signs(prefill), [Signature::PrefillRegression]);
+        let reread = |n: u64, seen: &mut Observation| {
+            let mut now = timings(seen);
+            now.cache_n = 100 + n % 7;
+            seen.timings = Some(now);
+        };
+        assert_eq!(signs(reread), [Signature::CacheReprefill]);
+        // Fewer accepted tokens a step at the same speed; with long drafts they are rolled back too.
+        let collapse = |_, seen: &mut Observation| seen.drafts.accepted = 22;
+        assert_eq!(signs(collapse), [Signature::AcceptanceCollapse]);
+        let spike = |n, seen: &mut Observation| {
+            seen.drafts.drafted = 200 + n % 5;
+        };
+        assert_eq!(signs(spike), [Signature::RollbackSpike]);
+    }
+
+    #[test]
+    fn longer_drafts_that_are_accepted_are_no_spike() {
+        let longer = |n: u64, seen: &mut Observation| {
+            let drafts = &mut seen.drafts;
+            (drafts.drafted, drafts.accepted, drafts.steps) = (160 + n % 5, 80, 30);
+        };
+        assert_eq!(signs(longer), []);
+    }
+
+    #[test]
+    fn garbage_is_told_by_calls_and_acceptance_together() {
+        let malformed = |n: u64, seen: &mut Observation| seen.malformed = n.is_multiple_of(4);
+        assert_eq!(signs(malformed), [], "acceptance is as ever");
+        let garbled = |n: u64, seen: &mut Observation| {
+            malformed(n, seen);
+            seen.drafts.accepted = seen.drafts.drafted;
+        };
+        assert!(signs(garbled).contains(&Signature::GarbledOutput));
+    }
+
+    #[test]
+    fn evidence_is_in_words_for_people() {
+        let change = Change {
+            stratum: PROSE,
+            metric: Metric::DecodeRate,
+            interval: Interval {
+                low: -0.3,
+                high: -0.1,
+            },
+            before: (40f64.ln(), 100),
+            now: (32f64.ln(), 50),
+        };
+        assert_eq!(
+            change.evidence(),
+            "prose, 1 busy: 32.0 now, 40.0 before, a change of -25.9 % to -9.5 % (100 turns before, 50 now)"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! What a backend runs, as far as is known.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// The name of a profile that speculates in no way.
+pub const NONE: &str = "none";
+
+/// What a backend runs: what its configuration says, corrected by what it says itself. A server that
+/// was started with a draft profile and without its draft model speculates not at all and says so in
+/// `/slots` only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// It does not speculate.
+    Plain,
+    /// It speculates, by this profile where that is known.
+    Profile(Option<Arc<str>>),
+    /// Nobody has said.
+    Unknown,
+}
+
+impl Runs {
+    /// `configured` is the backend's `profile`, `active` what `/slots` says.
+    pub fn of(configured: Option<&Arc<str>>, active: Option<bool>) -> Self {
+        let named = configured.filter(|name| ***name != *NONE);
+        match (configured, active) {
+            (_, Some(false)) => Self::Plain,
+            (_, Some(true)) => Self::Profile(named.cloned()),
+            (None, None) => Self::Unknown,
+            (Some(_), None) => match named {
+                Some(name) => Self::Profile(Some(Arc::clone(name))),
+                None => Self::Plain,
+            },
+        }
+    }
+
+    /// Its name in headers, metrics and the admin API.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Plain => NONE,
+            Self::Profile(Some(name)) => name,
+            Self::Profile(None) | Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether drafts may be there to count.
+    pub fn speculates(&self) -> bool {
+        matches!(self, Self::Profile(_))
+    }
+
+    /// Whether anything is known.
+    pub fn is_known(&self) -> bool {
+        *self != Self::Unknown
+    }
+}
+
+/// Whether a backend does what `speculative.n_max: 0` asks: builds up to 2025 and some forks do, later
+/// ones read past it. Only trying tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Honours {
+    /// Not tried, or the attempt told nothing.
+    #[default]
+    Unknown,
+    /// It drafts without the field and does not with it.
+    Yes,
+    /// It drafts all the same.
+    No,
+}
+
+impl Honours {
+    /// From the drafted tokens of the same request without the field and with it.
+    pub fn of(without: u64, with: u64) -> Self {
+        match (without, with) {
+            (_, 1..) => Self::No,
+            (1.., 0) => Self::Yes,
+            (0, 0) => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_says_wins() {
+        let name: Arc<str> = "ngram-mod".into();
+        let none: Arc<str> = NONE.into();
+        let runs = |configured, active| Runs::of(configured, active).name().to_owned();
+        assert_eq!(runs(Some(&name), None), "ngram-mod");
+        assert_eq!(runs(Some(&name), Some(true)), "ngram-mod");
+        assert_eq!(runs(Some(&name), Some(false)), "none", "silently off");
+        assert_eq!(runs(Some(&none), Some(true)), "unknown", "it does though");
+        assert_eq!(runs(Some(&none), None), "none");
+        assert_eq!(runs(None, Some(false)), "none");
+        assert_eq!(runs(None, None), "unknown");
+        assert!(Runs::of(Some(&none), Some(true)).speculates());
+        assert!(!Runs::of(None, None).is_known());
+    }
+
+    #[test]
+    fn only_a_draft_that_went_away_proves_anything_good() {
+        assert_eq!(Honours::of(64, 0), Honours::Yes);
+        assert_eq!(Honours::of(64, 64), Honours::No);
+        assert_eq!(Honours::of(0, 8), Honours::No);
+        assert_eq!(Honours::of(0, 0), Honours::Unknown);
+    }
+}
