@@ -73,6 +73,10 @@ unit: setup ## Unit, golden and integration tests
 	DROVER_STREAMS=100000 $(CARGO) test --locked
 	$(CARGO) test --locked --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 
+.PHONY: test-statistics
+test-statistics: setup ## The tests of speculation against chance, in thousands of simulated comparisons
+	$(CARGO) test --locked --lib spec::simulation_tests -- --include-ignored
+
 .PHONY: test-streams
 test-streams: setup-test ## Random streams of the turn loop, read by the official Python SDKs
 	scripts/sdk-streams.sh
@@ -111,7 +115,7 @@ test-templates: setup-test build llama ## Agents' conversations, rendered by two
 		Qwen3.5-4B Mistral-Small-3.2-24B-Instruct-2506
 
 .PHONY: nightly
-nightly: test ## Long things: everything of `test`, then more cases of the property tests, repeated SDK runs, more chaos
+nightly: test test-statistics ## Long things: everything of `test`, then more cases of the property tests, repeated SDK runs, more chaos
 	$(CARGO) clippy --locked --profile quick --manifest-path $(COUNT) --target-dir $(TARGET)/bench --all-targets -- -D warnings
 	PROPTEST_CASES=20000 DROVER_STREAMS=200000 $(CARGO) test --locked --profile quick
 	DROVER_TEST_PROFILE=quick DROVER_STREAMS=20000 scripts/sdk-streams.sh
