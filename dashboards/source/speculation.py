@@ -93,7 +93,18 @@ SPEED = Row("Speed", [
     ),
 ])
 
+WISHES = Row("Wishes", [
+    Panel(
+        "Asked for", "Turns that ask for a profile or for none, by who asks: the client, the setting for tool turns, a rule.", "reqps",
+        [Query(f"sum by (cause) (rate(drover_spec_asked_total{{{POOL}}}{WINDOW}))", "{{cause}}")], "speculative.md",
+    ),
+    Panel(
+        "Not met", "Those of them that were served with another profile, by what was in the way.", "reqps",
+        [Query(f"sum by (reason) (rate(drover_spec_unavailable_total{{{POOL}}}{WINDOW}))", "{{reason}}")], "speculative.md",
+    ),
+])
+
 DASHBOARD = Dashboard(
     "drover-speculation", "Drover / Speculative decoding",
-    "How much of what was drafted held, and how fast it made the answers, by profile, build and backend.", [ACCEPTANCE, SPEED],
+    "How much of what was drafted held, and how fast it made the answers, by profile, build and backend.", [ACCEPTANCE, SPEED, WISHES],
 )

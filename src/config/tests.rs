@@ -497,3 +497,48 @@ fn mistakes_in_discovery(#[case] source: &str, #[case] path: &str, #[case] part:
         "{found:?}"
     );
 }
+
+#[test]
+fn speculative_settings_are_checked() {
+    let good = "spec: {profiles: {balanced: {type: ngram-mod, n_match: 16, n_min: 4, n_max: 32}}, rules: \
+                [{pools: [default], classes: [prose, tool_loop], profile: balanced}, {profile: 'ngram-mod,ngram-cache'}]}";
+    let config = parse(good, env(&[])).unwrap();
+    assert!(config.spec.has_profile("balanced") && config.spec.has_profile("draft-mtp"));
+    assert!(!config.spec.has_profile("balanced,ngram-mod") && !config.spec.has_profile(""));
+    for (bad, at) in [
+        ("rules: [{profile: fast}]", "spec.rules[0].profile"),
+        (
+            "rules: [{pools: [x], profile: off}]",
+            "spec.rules[0].pools[0]",
+        ),
+        ("profiles: {off: {type: none}}", "spec.profiles.off"),
+        (
+            "profiles: {a: {type: ngram-mod, p_min: 0.5}}",
+            "spec.profiles.a.p_min",
+        ),
+        (
+            "profiles: {a: {type: draft-simple, p_min: 1.5}}",
+            "spec.profiles.a.p_min",
+        ),
+        (
+            "profiles: {a: {type: draft-simple, n_match: 5}}",
+            "spec.profiles.a.n_match",
+        ),
+        (
+            "profiles: {a: {type: ngram-mod, n_min: 9, n_max: 8}}",
+            "spec.profiles.a.n_min",
+        ),
+        ("reprefill_rate: 0", "spec.reprefill_rate"),
+    ] {
+        let found = mistakes(&format!("spec: {{{bad}}}"), &[]);
+        assert!(found.len() == 1 && found[0].0 == at, "{bad}: {found:?}");
+    }
+    let pool = "fleet: {pools: [{name: p, models: [m], backends: [{url: 'http://127.0.0.1:1', profile: fast}]}]}";
+    let found = mistakes(pool, &[]);
+    assert!(
+        found.len() == 1 && found[0].0 == "fleet.pools[0].backends[0].profile",
+        "{found:?}"
+    );
+    let named = format!("spec: {{profiles: {{fast: {{type: ngram-mod}}}}}}\n{pool}");
+    assert!(parse(&named, env(&[])).is_ok());
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::json::{self, ObjectWriter, field};
-use super::llama::{self, Fault, stream_fault};
+use super::llama::{self, Fault, SPEC_N_MAX, Target, stream_fault};
 use super::openai::{StreamOptions, join_logprobs};
 use crate::turn::{Extra, TurnError, Usage};
 
@@ -77,13 +77,18 @@ impl Relay {
         }
     }
 
-    /// Body for a backend that calls the model `model`.
-    pub fn body(&self, model: Option<&str>) -> BytesMut {
+    /// Body for the backend of `target`.
+    pub fn body(&self, target: Target<'_>) -> BytesMut {
         let mut out = BytesMut::with_capacity(1024);
         let mut body = ObjectWriter::new(&mut out);
-        body.member("model", model.unwrap_or(&self.model));
+        body.member("model", target.model.unwrap_or(&self.model));
         for (name, value) in &self.fields {
-            body.raw(name, value);
+            if !(target.spec_off && name == SPEC_N_MAX) {
+                body.raw(name, value);
+            }
+        }
+        if target.spec_off {
+            body.member(SPEC_N_MAX, &0);
         }
         if self.kind == Kind::Completion {
             body.member("stream", &true);
@@ -296,7 +301,11 @@ mod tests {
         let body = br#"{"model":"m","prompt":"p","id_slot":1,"stream":false,"seed":1}"#;
         let relay = Relay::decode(Kind::Completion, body).unwrap();
         assert_eq!(
-            std::str::from_utf8(&relay.body(Some("real"))).unwrap(),
+            std::str::from_utf8(&relay.body(Target {
+                model: Some("real"),
+                ..Target::default()
+            }))
+            .unwrap(),
             r#"{"model":"real","prompt":"p","seed":1,"stream":true,"stream_options":{"include_usage":true}}"#
         );
     }

@@ -122,7 +122,12 @@ async fn serve<C: Connector, D: Downstream>(
     outcome: &mut Outcome,
 ) -> Result<Ended, Stopped> {
     let encoding = Instant::now();
-    let mut request = conversion.begin(target(lease), now.ask.as_ref());
+    let target = Target {
+        spec_off: exchange.wish.spec_off(),
+        timings_per_token: lease.runs().speculates(),
+        ..target(lease)
+    };
+    let mut request = conversion.begin(target, now.ask.as_ref());
     request.trace = exchange.trace.map(|t| t.headers(outcome.attempts.len()));
     client.learn(conversion);
     client.add_overhead(Stage::Encode, encoding.elapsed());

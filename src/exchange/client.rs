@@ -37,6 +37,8 @@ pub struct Head {
 pub struct Facts {
     /// Name of the backend.
     pub backend: Option<String>,
+    /// Speculative profile that it runs, where that is known.
+    pub profile: Option<String>,
     /// Attempts so far.
     pub attempts: u32,
     /// Own time so far.
@@ -98,8 +100,9 @@ impl<D: Downstream> Client<D> {
         self.facts.overhead
     }
 
-    pub(super) fn attempt_begins(&mut self, backend: &str) {
+    pub(super) fn attempt_begins(&mut self, backend: &str, profile: Option<String>) {
         self.facts.attempts += 1;
+        self.facts.profile = profile;
         self.facts.backend = Some(backend.to_owned());
     }
 

@@ -53,7 +53,7 @@ pub(super) async fn find<C, D: Downstream>(
     if let Some(waited) = decision.waited {
         Metrics::global().queue_wait(Configured::name(pool.name()), waited);
     }
-    client.attempt_begins(lease.id().as_str());
+    client.attempt_begins(lease.id().as_str(), profile(&lease));
     let has_cache = now.ask.is_some() || decision.predicted_cached_tokens > 0;
     (exchange.explain)(decision);
     if has_cache && let Some(rests_at) = lease.rests_at() {
@@ -64,6 +64,12 @@ pub(super) async fn find<C, D: Downstream>(
         }
     }
     Ok(lease)
+}
+
+/// What runs there, as far as that is known.
+fn profile(lease: &Lease) -> Option<String> {
+    let runs = lease.runs();
+    runs.is_known().then(|| runs.name().to_owned())
 }
 
 /// Wait; a client that leaves gives its place in the queue up at once.

@@ -75,7 +75,7 @@ impl Conversion for RelayConversion {
         self.completion = Completion::default();
         self.body.clear();
         self.done = false;
-        let body = self.relay.body(target.model).freeze();
+        let body = self.relay.body(target).freeze();
         UpstreamRequest {
             path: self.relay.path(),
             body,

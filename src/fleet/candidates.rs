@@ -20,15 +20,14 @@ pub struct Candidates {
     pub(super) chosen: usize,
     /// Hash of the prompt's stable prefix.
     pub(super) prefix: Option<u64>,
-    /// The rest of the pool, in its order.
-    pub(super) out: Vec<Out>,
+    /// The rest of the pool, in its order, and where in it they stand.
+    pub(super) out: Vec<(usize, Out)>,
 }
 
 /// A backend that could not be chosen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Out {
-    /// It has failed this request.
-    pub(super) tried: bool,
+    pub(super) standing: Standing,
     pub(super) inflight: usize,
     pub(super) slots: Option<u32>,
 }
@@ -68,6 +67,8 @@ pub enum Standing {
     Tried,
     /// It is not ready, draining, or not resolved.
     Unavailable,
+    /// It runs another speculative profile than is asked for.
+    OtherProfile,
 }
 
 impl Candidates {
@@ -75,12 +76,36 @@ impl Candidates {
     pub fn told(&self) -> Vec<Candidate> {
         let bound = Bound::of(&self.views);
         let mut seen = self.places.iter().zip(&self.views).enumerate().peekable();
-        let mut out = self.out.iter();
+        let mut out = self.out.iter().peekable();
         let tell = |(at, name): (usize, &BackendId)| match seen.next_if(|(_, (p, _))| **p == at) {
             Some((n, (_, view))) => Some(self.seen(name, n, view, &bound)),
-            None => out.next().map(|out| out.told(name)),
+            None => out
+                .next_if(|(p, _)| *p == at)
+                .map(|(_, out)| out.told(name)),
         };
         self.names.iter().enumerate().filter_map(tell).collect()
+    }
+
+    /// Leaves only those that `stay`, in their order.
+    pub(super) fn retain(&mut self, stay: &[bool]) {
+        let mut left = Vec::new();
+        let all = std::mem::take(&mut self.views).into_iter();
+        let all = all.zip(std::mem::take(&mut self.places)).zip(stay);
+        for ((view, place), stays) in all {
+            if *stays {
+                self.views.push(view);
+                self.places.push(place);
+                continue;
+            }
+            let out = Out {
+                standing: Standing::OtherProfile,
+                inflight: view.inflight,
+                slots: view.slots,
+            };
+            left.push((place, out));
+        }
+        self.out.append(&mut left);
+        self.out.sort_by_key(|(place, _)| *place);
     }
 
     fn seen(&self, name: &BackendId, n: usize, view: &View, bound: &Bound) -> Candidate {
@@ -105,10 +130,7 @@ impl Out {
     fn told(self, name: &BackendId) -> Candidate {
         Candidate {
             backend: name.clone(),
-            standing: match self.tried {
-                true => Standing::Tried,
-                false => Standing::Unavailable,
-            },
+            standing: self.standing,
             inflight: self.inflight,
             slots: self.slots,
             warm: 0,

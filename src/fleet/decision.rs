@@ -8,6 +8,7 @@ use super::backend::BackendId;
 use super::candidates::Candidates;
 use super::select::Reason;
 use crate::config::Priority;
+use crate::spec::Cause;
 
 /// One selection.
 #[derive(Clone, Debug, Serialize)]
@@ -26,8 +27,44 @@ pub struct Decision {
     pub predicted_cached_tokens: u64,
     /// What it waited for a free place, where it had to.
     pub waited: Option<Waited>,
+    /// What became of its wish for a speculative profile, where it had one.
+    pub spec: Option<Profiled>,
     /// Every backend of the pool, in the order of the configuration.
     pub candidates: Box<Candidates>,
+}
+
+/// A wish for a speculative profile.
+#[derive(Clone, Debug, Serialize)]
+pub struct Profiled {
+    /// `off`, or the name of a profile.
+    pub asked: Box<str>,
+    /// Who asks.
+    pub cause: Cause,
+    /// Why it was not met; none: it was.
+    pub unserved: Option<Unserved>,
+}
+
+/// Why a request runs with another profile than it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unserved {
+    /// No backend that could take it runs the profile.
+    NoBackend,
+    /// Those that run it have no free slot.
+    NoRoom,
+    /// Reading its prompt anew would take longer than `spec.reprefill_max`.
+    Reprefill,
+}
+
+impl Unserved {
+    /// Its name in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoBackend => "no_backend",
+            Self::NoRoom => "no_room",
+            Self::Reprefill => "reprefill",
+        }
+    }
 }
 
 /// A wait for a free place.
@@ -128,6 +165,7 @@ mod tests {
             spare: None,
             predicted_cached_tokens: 70,
             waited: None,
+            spec: None,
             candidates: Box::default(),
         }
     }

@@ -47,7 +47,7 @@ use tokio::sync::watch::Sender;
 pub use admission::{Admitted, Ask, Caller, Grant, Queue, Waiting};
 pub use backend::{Backend, BackendId, Closing, Failure, Unbegun};
 pub use candidates::{Candidate, Candidates, Standing};
-pub use decision::{Decision, Explained, Explanations, Waited};
+pub use decision::{Decision, Explained, Explanations, Profiled, Unserved, Waited};
 pub use discovery::{Discovery, DiscoveryResult, Found, News};
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use health::HealthService;
@@ -61,7 +61,7 @@ pub use template::Template;
 pub use treatment::HealthEvent;
 pub use warmth::Prefix;
 pub use watchdog::{Finding, Heal};
-pub use wish::{Known, Wish};
+pub use wish::{Known, SpecWish, Wish};
 
 use crate::config::Config;
 use health::Watched;

@@ -1,6 +1,7 @@
 //! The backends that serve the same model.
 
 mod pick;
+mod profile;
 
 use std::sync::Arc;
 use std::time::Duration;

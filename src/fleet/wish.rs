@@ -1,8 +1,11 @@
 //! What is known of a request that looks for a place.
 
+use std::time::Duration;
+
 use super::admission::Caller;
 use super::backend::BackendId;
 use super::warmth::{Prefix, Warmth};
+use crate::spec::{Asked, Choice};
 
 /// Of a request with its JSON, on average.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -23,6 +26,8 @@ pub struct Wish {
     pub spare: Option<Known>,
     /// For whom.
     pub caller: Caller,
+    /// What it wants of speculative decoding, where it wants anything.
+    pub spec: Option<SpecWish>,
     /// It takes no slot: neither does it wait for one.
     pub beside: bool,
 }
@@ -36,7 +41,24 @@ pub struct Known {
     pub conversation: u64,
 }
 
+/// What a request wants of speculative decoding.
+#[derive(Clone, Debug)]
+pub struct SpecWish {
+    /// What, and who says so.
+    pub choice: Choice,
+    /// Longest time of reading its prompt anew that is worth it; none: whatever it takes.
+    pub reprefill_max: Option<Duration>,
+    /// Prompt tokens a backend reads in a second where that is not known.
+    pub reprefill_rate: u32,
+}
+
 impl Wish {
+    /// Whether it is to run without speculation.
+    pub fn spec_off(&self) -> bool {
+        let spec = self.spec.as_ref();
+        spec.is_some_and(|wish| wish.choice.asked == Asked::Off)
+    }
+
     /// Who has the KV cache.
     pub fn preferred(&self) -> Option<&BackendId> {
         self.cache.as_ref().map(|cache| &cache.backend)

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::route;
+use crate::config::RequestClass;
 use crate::dialect::Dialect;
 use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
 use crate::fleet::{BackendId, Lease};
@@ -39,6 +40,8 @@ pub struct Context {
     pub(super) generates: Option<(Operation, Arc<str>)>,
     /// The session, where the request has one.
     pub(super) session: Option<SessionId>,
+    /// What kind of turn it is.
+    pub(super) class: Option<RequestClass>,
     /// The stay in it, of a turn.
     pub(super) visit: Option<Visit>,
     pub(super) native: Option<Native>,
@@ -88,6 +91,7 @@ impl Context {
             pool: None,
             generates: None,
             session: None,
+            class: None,
             visit: None,
             native: None,
             underway: None,

@@ -45,6 +45,9 @@ impl PingoraDownstream<'_> {
         if let Some(backend) = &head.facts.backend {
             header.insert_header("x-drover-backend", backend)?;
             header.insert_header("x-drover-attempts", head.facts.attempts)?;
+            if let Some(profile) = &head.facts.profile {
+                header.insert_header("x-drover-spec", profile)?;
+            }
         }
         if !head.facts.interventions.is_empty() {
             let kinds = head.facts.interventions.join(",");

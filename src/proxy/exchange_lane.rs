@@ -12,7 +12,7 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, admission, auth, errors, loops, policy, selection, sessions, shaping};
+use super::{Shared, admission, auth, errors, loops, policy, selection, sessions, shaping, spec};
 use crate::config::{Config, Preset};
 use crate::dialect::relay::{Kind as RelayKind, Relay};
 use crate::dialect::{Dialect, Meta};
@@ -130,7 +130,8 @@ fn prepare(
             ctx.generates = Some((Operation::Chat, pattern));
             sessions::begin(shared, config, session, ctx, &turn);
             let police = policy::begin(config, session, ctx, &pool, &mut turn, body.len())?;
-            let wish = selection::wish(config, &pool, ctx.visit.as_ref(), &turn);
+            let spec = spec::begin(config, session, ctx, &pool, &turn)?;
+            let wish = selection::wish(config, &pool, ctx.visit.as_ref(), &turn, spec);
             let (id, model) = (ctx.id.clone(), turn.model.clone());
             let meta = Meta {
                 id,
@@ -177,12 +178,14 @@ fn prepare(
             let (pool, pattern) = pool(shared, config, ctx, &relay.model, stream)?;
             ctx.generates = Some((operation(kind), pattern));
             sessions::relay(shared, config, session, ctx, &relay);
-            Ok((
-                pool,
-                Box::new(RelayConversion::new(relay)),
-                stream,
-                Wish::default(),
-            ))
+            let wish = Wish {
+                spec: match kind {
+                    RelayKind::Completion => spec::relayed(config, session, &pool)?,
+                    RelayKind::Embedding => None,
+                },
+                ..Wish::default()
+            };
+            Ok((pool, Box::new(RelayConversion::new(relay)), stream, wish))
         }
     }
 }

@@ -23,6 +23,7 @@ mod selection;
 mod sessions;
 mod shaping;
 mod shared;
+mod spec;
 
 use std::sync::Arc;
 

@@ -6,23 +6,30 @@ use super::Shared;
 use super::context::Context;
 use crate::config::Config;
 use crate::exchange::Outcome;
-use crate::fleet::{Decision, Known, Pool, Prefix, Wish};
+use crate::fleet::{Decision, Known, Pool, Prefix, SpecWish, Wish};
 use crate::session::{LineageId, Visit};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Configured;
 use crate::turn::Turn;
 
 /// What is known of `turn` before its first attempt.
-pub(super) fn wish(config: &Config, pool: &Pool, visit: Option<&Visit>, turn: &Turn) -> Wish {
+pub(super) fn wish(
+    config: &Config,
+    pool: &Pool,
+    visit: Option<&Visit>,
+    turn: &Turn,
+    spec: Option<SpecWish>,
+) -> Wish {
     // With one backend there is nothing to choose, but its cache is still predicted.
     let mut wish = visit.map(of_visit).unwrap_or_default();
     let stays = wish
         .preferred()
         .is_some_and(|backend| pool.would_stay(backend));
-    if !stays {
+    if !stays || spec.is_some() {
         let least = config.fleet.selection.min_prefix.as_u64();
         wish.prefix = Prefix::of(turn, least);
     }
+    wish.spec = spec;
     wish
 }
 
@@ -48,6 +55,9 @@ fn of_visit(visit: &Visit) -> Wish {
 /// A backend was selected.
 pub(super) fn decided(shared: &Shared, ctx: &Context, pool: &str, decision: Decision) {
     Metrics::global().selection(Configured::name(pool), decision.reason);
+    if let Some(wish) = &decision.spec {
+        Metrics::global().spec_wish(Configured::name(pool), wish);
+    }
     if let Some(underway) = &ctx.underway {
         underway.goes_to(decision.chosen.as_str());
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::runs::{Honours, NONE, Runs};
 use crate::config::{RequestClass, Spec, SpecRule};
 use crate::turn::TurnError;
@@ -52,7 +54,8 @@ impl Asked {
 }
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The client, by `x-drover-spec`: it gets what it asks for, whatever that costs.
     Header,

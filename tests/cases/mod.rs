@@ -42,6 +42,7 @@ mod sampling;
 mod selection;
 mod sessions;
 mod sockets;
+mod spec;
 mod stop;
 mod stream;
 mod timeouts;

@@ -17,6 +17,8 @@ pub(crate) enum Health {
     Ok,
     /// The same, with a window that no test fills.
     Roomy,
+    /// Like a server that speculates.
+    Speculates,
     /// Every path says that the model is loading.
     Loading,
 }
@@ -50,7 +52,7 @@ impl Check {
         let body = match self {
             Self::Health => json!({"status": "ok"}),
             Self::Props => props(health.window()),
-            Self::Slots => (0..4).map(|id| slot(id, health.window())).collect(),
+            Self::Slots => (0..4).map(|id| slot(id, health)).collect(),
             Self::ApplyTemplate => json!({"prompt": render(body)}),
         };
         Reply::json(200, &body)
@@ -62,7 +64,7 @@ impl Health {
     fn window(self) -> u64 {
         match self {
             Self::Roomy => 1 << 20,
-            Self::Ok | Self::Loading => N_CTX,
+            Self::Ok | Self::Loading | Self::Speculates => N_CTX,
         }
     }
 }
@@ -79,8 +81,9 @@ fn props(window: u64) -> Value {
     })
 }
 
-fn slot(id: u32, window: u64) -> Value {
-    json!({"id": id, "n_ctx": window, "speculative": false, "is_processing": false})
+fn slot(id: u32, health: Health) -> Value {
+    let speculative = health == Health::Speculates;
+    json!({"id": id, "n_ctx": health.window(), "speculative": speculative, "is_processing": false})
 }
 
 /// A template that takes any order of roles, in the manner of ChatML.

@@ -55,6 +55,8 @@ pub struct Config {
     pub fleet: Fleet,
     /// What is done about malformed and empty answers.
     pub guard: Guard,
+    /// Speculative decoding.
+    pub spec: Spec,
     /// What agents may do: rules on tool calls, sessions and requests. null: no rule is asked about anything.
     pub policy: Option<Policy>,
     /// When the configuration is loaded anew.
@@ -79,6 +81,7 @@ impl Default for Config {
             turn: TurnLimits::default(),
             fleet: Fleet::default(),
             guard: Guard::default(),
+            spec: Spec::default(),
             policy: None,
             reload: Reload::default(),
             telemetry: Telemetry::default(),

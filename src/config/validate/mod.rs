@@ -7,6 +7,7 @@ mod fleet;
 mod guard;
 mod listen;
 mod policy;
+mod spec;
 mod traces;
 
 use std::collections::{BTreeMap, HashMap};
@@ -56,6 +57,7 @@ impl<'a> Checker<'a> {
         self.guard(config);
         self.loops(config);
         self.policy(config);
+        self.spec(config);
         self.operations(config);
         self.traces(config);
     }

@@ -25,7 +25,30 @@ pub struct ChunkDecoder {
     usage: Option<Usage>,
     prompt: Option<WireProgress>,
     timings: Option<Box<RawValue>>,
+    drafted: Drafted,
     call_ids: CallIds,
+}
+
+/// Draft tokens so far.
+#[derive(Debug, Default)]
+struct Drafted {
+    count: u64,
+    steps: u64,
+}
+
+impl Drafted {
+    fn note(&mut self, timings: &RawValue) {
+        #[derive(Deserialize)]
+        struct Count {
+            draft_n: Option<u64>,
+        }
+        let told = serde_json::from_str::<Count>(timings.get()).ok();
+        let count = told.and_then(|told| told.draft_n).unwrap_or(0);
+        if count > self.count {
+            self.count = count;
+            self.steps += 1;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +153,7 @@ impl ChunkDecoder {
             usage: None,
             prompt: None,
             timings: None,
+            drafted: Drafted::default(),
             call_ids: CallIds {
                 seed: seed.to_owned(),
             },
@@ -155,6 +179,7 @@ impl ChunkDecoder {
             self.add_usage(&usage);
         }
         if let Some(timings) = chunk.timings {
+            self.drafted.note(timings);
             self.timings = Some(timings.to_owned());
         }
         if let Some(progress) = chunk.prompt_progress {
@@ -194,6 +219,12 @@ impl ChunkDecoder {
         self.timings
             .as_ref()
             .and_then(|raw| serde_json::from_str(raw.get()).ok())
+    }
+
+    /// How often the count of draft tokens has grown: in a stream with timings in every chunk each draft that was
+    /// verified is one (tried: equals `drafts_total` of the server's log, b11434).
+    pub fn verify_steps(&self) -> u64 {
+        self.drafted.steps
     }
 
     /// The newest timings as llama-server wrote them.

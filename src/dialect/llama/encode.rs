@@ -9,6 +9,9 @@ use super::items::{Item, TemplateRules, items};
 use crate::dialect::json::{self, ObjectWriter, write_array};
 use crate::turn::{Message, ToolChoice, Turn};
 
+/// Most tokens of a draft, as a request says it.
+pub const SPEC_N_MAX: &str = "speculative.n_max";
+
 /// What the encoding depends on besides the turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Target<'a> {
@@ -22,6 +25,9 @@ pub struct Target<'a> {
     pub rules: TemplateRules,
     /// Ask for timings in every chunk: a cancelled stream still has its usage then.
     pub timings_per_token: bool,
+    /// Ask for no speculation. llama-server up to 2025 and some forks honour it, others read past it
+    /// (`tools/server/server-task.cpp`, `params_from_json_cmpl`).
+    pub spec_off: bool,
 }
 
 /// How a turn is asked again: what is added to its end, and what the answer is held to.
@@ -64,6 +70,9 @@ pub fn chat_body(turn: &Turn, ask: Option<&Ask>, target: Target<'_>) -> BytesMut
     if target.timings_per_token {
         body.member("timings_per_token", &true);
     }
+    if target.spec_off {
+        body.member(SPEC_N_MAX, &0);
+    }
     body.end();
     out
 }
@@ -89,7 +98,8 @@ fn write_prompt(turn: &Turn, ask: Option<&Ask>, target: Target<'_>, body: &mut O
     let no_calls = ask.is_some_and(|ask| ask.no_calls);
     write_tools(turn, constrain.is_some(), no_calls, body);
     for (name, value) in &turn.extra {
-        if !ask.is_some_and(|ask| ask.replaces(name)) {
+        let is_ours = target.spec_off && name == SPEC_N_MAX;
+        if !is_ours && !ask.is_some_and(|ask| ask.replaces(name)) {
             body.raw(name, value);
         }
     }

@@ -14,7 +14,7 @@ mod tool;
 
 pub use count::{counted, text_body};
 pub use decode::{ChunkDecoder, Upstream};
-pub use encode::{Ask, Target, chat_body, count_body};
+pub use encode::{Ask, SPEC_N_MAX, Target, chat_body, count_body};
 pub use fault::{Fault, http_fault, stream_fault};
 pub use fields::{REMOTE_MEDIA, check, forward, is_forwardable, names_remote_media};
 pub use items::TemplateRules;

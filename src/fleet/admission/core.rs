@@ -158,6 +158,9 @@ impl Core {
     fn hold(&self, pool: &Pool, ask: &Ask, now: Duration) -> Option<Hold> {
         let home = ask.prefer.as_ref().filter(|id| !ask.except.contains(id))?;
         let backend = pool.usable(home).filter(|backend| !backend.is_free())?;
+        if !pool.keeps(backend, &ask.wish) {
+            return None;
+        }
         let holds = |entry: &&Entry<Waiter>| {
             let hold = entry.item.hold.as_ref();
             hold.is_some_and(|hold| hold.backend == *home)

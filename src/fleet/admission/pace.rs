@@ -35,11 +35,15 @@ impl Pace {
         }
     }
 
+    /// Seconds that reading `tokens` takes; at `usual` tokens a second where nothing was measured.
+    pub(in crate::fleet) fn reading(&self, tokens: u64, usual: f64) -> f64 {
+        tokens as f64 / self.reading.get().unwrap_or(usual).max(1.0)
+    }
+
     /// Longest sensible wait for one of its `slots` where it saves the reading of `tokens`, `before` others
     /// being first: as long as the readings it saves, and none where no slot is expected to be free by then.
     pub(super) fn worth_waiting(&self, tokens: u64, before: usize, slots: u32) -> Duration {
-        let speed = self.reading.get().unwrap_or(USUAL_READING).max(1.0);
-        let reading = READINGS * tokens as f64 / speed;
+        let reading = READINGS * self.reading(tokens, USUAL_READING);
         let wait =
             self.service.get().unwrap_or(0.0) * (before + 1) as f64 / f64::from(slots.max(1));
         match wait <= reading {

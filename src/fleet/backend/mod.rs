@@ -25,6 +25,7 @@ use crate::fleet::rendezvous;
 use crate::fleet::resolve::Addresses;
 use crate::fleet::state::Thresholds;
 use crate::fleet::target::{Site, Target};
+use crate::spec::Runs;
 pub use condition::{Closing, Unbegun};
 
 /// Identity of a backend: its name, unique in the fleet. (An address is not enough: presets of a
@@ -77,7 +78,7 @@ pub struct Backend {
     pool: Arc<str>,
     target: Target,
     model: Option<String>,
-    profile: Option<String>,
+    profile: Option<Arc<str>>,
     api_key: Option<Secret>,
     slots: SlotCount,
     n_ctx: Option<NonZeroU64>,
@@ -104,7 +105,7 @@ impl Backend {
             id,
             pool,
             model: backend.model.clone(),
-            profile: backend.profile.clone(),
+            profile: backend.profile.as_deref().map(Into::into),
             api_key: backend.api_key().cloned(),
             slots: backend.slots,
             n_ctx: backend.n_ctx,
@@ -162,6 +163,11 @@ impl Backend {
     /// Speculative profile it was started with, as configured.
     pub fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
+    }
+
+    /// What it runs: its profile, corrected by what it says itself.
+    pub fn runs(&self) -> Runs {
+        Runs::of(self.profile.as_ref(), self.live.facts.load().speculative)
     }
 
     /// The key it asks for, to be sent as `Authorization: Bearer …`.

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Asked, NoPlace, Pool, State, too_many};
 use crate::fleet::backend::{Backend, BackendId};
-use crate::fleet::candidates::{Candidates, Out};
-use crate::fleet::decision::Decision;
+use crate::fleet::candidates::{Candidates, Out, Standing};
+use crate::fleet::decision::{Decision, Profiled};
 use crate::fleet::lease::{Lease, Place};
 use crate::fleet::select::{Need, Reason, View, choose};
 use crate::fleet::warmth::Warmth;
@@ -26,6 +26,7 @@ pub(super) enum Full {
 pub(super) struct Picked {
     pub(super) lease: Lease,
     candidates: Candidates,
+    spec: Option<Profiled>,
     reason: Reason,
     /// One was to be left to the main conversation.
     spared: bool,
@@ -97,6 +98,7 @@ impl Pool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let mut candidates = self.candidates(state, asked, now);
+        let spec = self.by_profile(&mut candidates, &state.warmth, asked);
         let Candidates { views, places, .. } = &candidates;
         let find = |id: &BackendId| places.iter().position(|at| self.backends[*at].id() == id);
         if full == Full::StaysOut && !views.is_empty() && !views.iter().any(View::is_free) {
@@ -146,6 +148,7 @@ impl Pool {
                 },
             ),
             candidates,
+            spec,
             reason,
             spared: need.spare.is_some(),
             predicted,
@@ -170,11 +173,15 @@ impl Pool {
                     .push(self.view(backend, &mut state.warmth[at], now));
                 all.places.push(at);
             } else {
-                all.out.push(Out {
-                    tried: seen.tried,
+                let out = Out {
+                    standing: match seen.tried {
+                        true => Standing::Tried,
+                        false => Standing::Unavailable,
+                    },
                     inflight: backend.inflight(),
                     slots: backend.slots(),
-                });
+                };
+                all.out.push((at, out));
             }
         }
         all
@@ -208,6 +215,7 @@ impl Picked {
             },
             predicted_cached_tokens: self.predicted,
             waited: None,
+            spec: self.spec,
             candidates: Box::new(self.candidates),
         };
         (self.lease, decision)

@@ -63,6 +63,9 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         "cause" if metric == "drover_upstream_aborts_total" => {
             fixed(AbortCause::ALL, AbortCause::as_str)
         }
+        "cause" if metric == "drover_spec_asked_total" => {
+            Fixed(vec!["header", "tool_turn", "rule"])
+        }
         "cause" => Said("causes of a changed prompt, see [context.md](context.md)"),
         "result" if metric == "drover_config_reloads_total" => fixed(Reload::ALL, Reload::as_str),
         "result" if metric == "drover_discovery_total" => {
@@ -73,6 +76,9 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         "source" => Fixed(vec!["hdr", "meta", "fp"]),
         "reason" if metric == "drover_queue_rejections_total" => {
             Fixed(vec!["full", "share", "timeout"])
+        }
+        "reason" if metric == "drover_spec_unavailable_total" => {
+            Fixed(vec!["no_backend", "no_room", "reprefill"])
         }
         "reason" if metric == "drover_selections_total" => {
             Said("reasons of a choice, see [fleet.md](fleet.md)")

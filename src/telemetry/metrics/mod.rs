@@ -14,6 +14,7 @@ mod health;
 mod process;
 mod queue;
 mod requests;
+mod spec;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use health::Health;
 use process::Process;
 use queue::Queue;
 use requests::Requests;
+use spec::Spec;
 
 pub use docs::markdown;
 pub use gen_ai::GenAiRequest;
@@ -53,6 +55,7 @@ pub struct Metrics {
     discovery: Discovery,
     queue: Queue,
     generation: Generation,
+    spec: Spec,
     guards: Guards,
     process: Process,
     gen_ai: GenAi,
@@ -92,6 +95,7 @@ impl Metrics {
         let discovery = Discovery::declare(&to)?;
         let queue = Queue::declare(&to)?;
         let generation = Generation::declare(&to)?;
+        let spec = Spec::declare(&to)?;
         let guards = Guards::declare(&to)?;
         let process = Process::declare(&to)?;
         // From 0 on, so that the first of them is an increase.
@@ -110,6 +114,7 @@ impl Metrics {
             discovery,
             queue,
             generation,
+            spec,
             guards,
             process,
             gen_ai,

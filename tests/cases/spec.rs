@@ -1,0 +1,284 @@
+//! Speculative decoding by request: who serves it, what it is told, and what runs.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::support::script::{text, tool_call};
+use crate::support::*;
+
+const N_MAX: &str = "speculative.n_max";
+
+/// A gateway before a backend that speculates (`b0`) and one that does not (`b1`).
+struct House {
+    fast: Backend,
+    plain: Backend,
+}
+
+impl House {
+    async fn new() -> Self {
+        let house = Self {
+            fast: Backend::start().await,
+            plain: Backend::start().await,
+        };
+        house.fast.set_health(Health::Speculates);
+        house
+    }
+
+    fn setup(&self) -> Setup {
+        with_profile(Setup::to(&[&self.fast, &self.plain]))
+    }
+}
+
+/// The first backend was started with `ngram-mod`.
+fn with_profile(mut setup: Setup) -> Setup {
+    setup.config["fleet"]["pools"][0]["backends"][0]["profile"] = json!("ngram-mod");
+    setup
+}
+
+/// Starts, and waits until the gateway has seen what runs where.
+async fn start(setup: Setup, backends: usize) -> Gateway {
+    let gateway = setup.start().await;
+    eventually("what the slots say", || async {
+        let all = gateway.admin_get("/api/backends").await.json();
+        let all = all["backends"].as_array().unwrap().clone();
+        let known = all.iter().filter(|b| !b["speculative"].is_null()).count();
+        (known == backends).then_some(())
+    })
+    .await;
+    gateway
+}
+
+fn asks(path: &str, stream: bool, tools: bool) -> Request {
+    let schema =
+        json!({"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]});
+    let tool = match path {
+        "/v1/messages" => json!({"name": "ls", "input_schema": schema}),
+        "/v1/responses" => json!({"type": "function", "name": "ls", "parameters": schema}),
+        _ => json!({"type": "function", "function": {"name": "ls", "parameters": schema}}),
+    };
+    let mut body = json!({"model": "m", "max_tokens": 99, "stream": stream});
+    let prompt = if path == "/v1/responses" {
+        "input"
+    } else {
+        "messages"
+    };
+    body[prompt] = json!([{"role": "user", "content": "list"}]);
+    if tools {
+        body["tools"] = json!([tool]);
+    }
+    post(path, body.to_string())
+}
+
+/// The bodies that generate.
+fn bodies(backend: &Backend) -> Vec<Value> {
+    let requests = backend.requests();
+    let chats = requests
+        .iter()
+        .filter(|r| r.line.contains("completions HTTP"));
+    chats.map(|r| r.json()).collect()
+}
+
+#[rstest]
+#[tokio::test]
+async fn off_and_a_profile_go_to_who_runs_them(
+    #[values("/v1/chat/completions", "/v1/messages", "/v1/responses")] path: &str,
+    #[values(true, false)] streams: bool,
+) {
+    let house = House::new().await;
+    let gateway = start(house.setup(), 2).await;
+    for _ in 0..4 {
+        let off = gateway
+            .ask(&asks(path, streams, false).header("x-drover-spec", "off"))
+            .await;
+        assert_eq!(
+            (off.status, off.headers.get("x-drover-spec")),
+            (200, Some("none"))
+        );
+        assert_eq!(off.headers.get("x-drover-backend"), Some("b1"));
+        let profile = asks(path, streams, false).header("x-drover-spec", "ngram-mod");
+        let profile = gateway.ask(&profile).await;
+        assert_eq!(profile.headers.get("x-drover-spec"), Some("ngram-mod"));
+        assert_eq!(profile.headers.get("x-drover-backend"), Some("b0"));
+    }
+    for body in bodies(&house.plain) {
+        assert_eq!(body[N_MAX], 0);
+        assert!(
+            body.get("timings_per_token").is_none(),
+            "there is nothing to count"
+        );
+    }
+    for body in bodies(&house.fast) {
+        assert!(
+            body.get(N_MAX).is_none(),
+            "nothing is added otherwise: {body}"
+        );
+        assert_eq!(body["timings_per_token"], true);
+    }
+    gateway.idle().await;
+    let unavailable = gateway
+        .metric("drover_spec_unavailable_total", r#"pool="default""#)
+        .await;
+    assert_eq!(unavailable, 0.0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn without_such_a_backend_it_is_served_and_said(
+    #[values("/v1/chat/completions", "/v1/messages", "/v1/responses")] path: &str,
+) {
+    let fast = Backend::start().await;
+    fast.set_health(Health::Speculates);
+    let gateway = start(with_profile(Setup::to(&[&fast])), 1).await;
+    let answer = gateway
+        .ask(&asks(path, true, true).header("x-drover-spec", "off"))
+        .await;
+    assert_eq!(
+        (answer.status, answer.headers.get("x-drover-spec")),
+        (200, Some("ngram-mod"))
+    );
+    assert_eq!(bodies(&fast)[0][N_MAX], 0, "it may honour it");
+    let id = answer.headers.get("x-request-id").unwrap();
+    let told = gateway
+        .admin_get(&format!("/api/explain/{id}"))
+        .await
+        .json();
+    assert_eq!(
+        told["decisions"][0]["spec"],
+        json!({"asked": "off", "cause": "header", "unserved": "no_backend"})
+    );
+    gateway.idle().await;
+    let labels = r#"pool="default",reason="no_backend""#;
+    assert_eq!(
+        gateway
+            .metric("drover_spec_unavailable_total", labels)
+            .await,
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn a_backend_without_room_is_not_waited_for() {
+    let house = House::new().await;
+    let gate = Gate::new();
+    house.plain.then(Reply::held(&gate));
+    let gateway = start(house.setup().slots(1), 2).await;
+    let mut first = gateway.connect().await;
+    first
+        .send(&asks("/v1/chat/completions", true, false).header("x-drover-spec", "off"))
+        .await;
+    house.plain.request(0).await;
+    let second = asks("/v1/chat/completions", true, false).header("x-drover-spec", "off");
+    let second = gateway.ask(&second).await;
+    assert_eq!(second.headers.get("x-drover-spec"), Some("ngram-mod"));
+    let id = second.headers.get("x-request-id").unwrap();
+    let told = gateway
+        .admin_get(&format!("/api/explain/{id}"))
+        .await
+        .json();
+    assert_eq!(told["decisions"][0]["spec"]["unserved"], "no_room");
+    gate.open();
+}
+
+#[rstest]
+#[tokio::test]
+async fn every_attempt_of_a_tool_turn_says_it(
+    #[values("/v1/chat/completions", "/v1/messages", "/v1/responses")] path: &str,
+) {
+    let house = House::new().await;
+    let bad = Reply::stream()
+        .event(&tool_call(0, "c1", "ls", r#"{"wrong": 1}"#))
+        .ends("stop");
+    house
+        .plain
+        .then(bad)
+        .then(Reply::stream().event(&text("Hel")).reset());
+    let setup = house.setup().set("spec.disable_on_tool_turns", json!(true));
+    let gateway = start(setup.set("guard.preset", json!("standard")), 2).await;
+    // A bad call is asked for again; the second answer breaks off.
+    let _ = gateway.ask(&asks(path, true, true)).await;
+    let answer = gateway.ask(&asks(path, true, false)).await;
+    assert_eq!(answer.status, 200);
+    let with_tools = |body: &Value| !body["tools"].is_null();
+    let all = [bodies(&house.plain), bodies(&house.fast)].concat();
+    let (of_tools, others): (Vec<_>, Vec<_>) = all.iter().partition(|body| with_tools(body));
+    assert!(of_tools.len() >= 2, "{all:?}");
+    assert!(of_tools.iter().all(|body| body[N_MAX] == 0), "{of_tools:?}");
+    assert!(
+        others.iter().all(|body| body.get(N_MAX).is_none()),
+        "{others:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_failover_keeps_the_wish_and_tells_what_ran() {
+    let house = House::new().await;
+    house.plain.then(Reply::new().reset());
+    let gateway = start(house.setup(), 2).await;
+    let answer = asks("/v1/messages", true, false).header("x-drover-spec", "off");
+    let answer = gateway.ask(&answer).await;
+    assert_eq!(
+        (answer.status, answer.headers.get("x-drover-attempts")),
+        (200, Some("2"))
+    );
+    assert_eq!(answer.headers.get("x-drover-spec"), Some("ngram-mod"));
+    assert_eq!(bodies(&house.fast)[0][N_MAX], 0);
+}
+
+#[tokio::test]
+async fn rules_go_by_class_and_auto_leaves_them() {
+    let house = House::new().await;
+    let rules = json!([{"classes": ["prose"], "profile": "off"}]);
+    let gateway = start(house.setup().set("spec.rules", rules), 2).await;
+    let ask = async |said: &str| {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": said}]});
+        let request = post("/v1/chat/completions", body.to_string());
+        let answer = gateway.ask(&request).await;
+        answer.headers.get("x-drover-backend").unwrap().to_owned()
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("Tell me a story about the sea.").await, "b1");
+    }
+    let prose = bodies(&house.plain).len();
+    assert_eq!(prose, 3);
+    for _ in 0..4 {
+        ask("```rust\nfn main() {}\n```\nExplain this function in src/main.rs").await;
+    }
+    assert!(
+        bodies(&house.plain)
+            .iter()
+            .skip(prose)
+            .all(|body| body.get(N_MAX).is_none())
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_unknown_profile_is_refused_in_the_clients_words(
+    #[values("/v1/chat/completions", "/v1/messages", "/v1/responses")] path: &str,
+) {
+    let house = House::new().await;
+    let gateway = house.setup().start().await;
+    let answer = gateway
+        .ask(&asks(path, true, false).header("x-drover-spec", "fastest"))
+        .await;
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.error()["message"]
+            .as_str()
+            .unwrap()
+            .contains("fastest")
+    );
+    assert!(bodies(&house.fast).is_empty() && bodies(&house.plain).is_empty());
+}
+
+#[tokio::test]
+async fn a_text_completion_has_the_same_choice() {
+    let house = House::new().await;
+    let gateway = start(house.setup(), 2).await;
+    let body = json!({"model": "m", "prompt": "x", "speculative.n_max": 9}).to_string();
+    let _ = gateway
+        .ask(&post("/v1/completions", body).header("x-drover-spec", "off"))
+        .await;
+    let bodies = bodies(&house.plain);
+    assert_eq!((bodies.len(), &bodies[0][N_MAX]), (1, &json!(0)));
+}
