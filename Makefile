@@ -108,6 +108,7 @@ test-llama: setup-test build llama ## The official SDKs through the gateway on r
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 32 --at-once 8
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/doctor/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/fleet/run.py --gateway $(GATEWAY)
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/spec/run.py --gateway $(GATEWAY)
 
 .PHONY: test-templates
 test-templates: setup-test build llama ## Agents' conversations, rendered by two strict chat templates on a real llama-server

@@ -299,6 +299,20 @@ ALERTS = [
         drafts("0+800x90 72080+80x60"), drafts("0+800x200"), dashboard="drover-speculation", after="130m",
     ),
     Alert(
+        "DroverSpecFinding", "warning", "0m",
+        "sum by (instance, signature) (increase(drover_spec_findings_total[15m])) > 0",
+        "{{ $labels.instance }} has found: {{ $labels.signature }}",
+        "What runs on a backend now is worse than what ran there before, or does not run at all.",
+        [
+            "`/api/spec/findings`, or *Speculation* of the console: which backend, profile and build, with the numbers, the likely cause and what to do.",
+            "The log line `FINDING:` of that time tells the same.",
+            "`docs/speculative.md` says what each finding means.",
+        ],
+        one("drover_spec_findings_total", 'signature="acceptance_collapse"', "0x20 1x180"),
+        one("drover_spec_findings_total", 'signature="acceptance_collapse"', "0x200"),
+        dashboard="drover-speculation",
+    ),
+    Alert(
         "DroverDecodeSlow", "warning", "15m",
         "drover:decode_tokens_per_second:mean15m < on (instance, pool, backend, profile, build) "
         "(0.6 * avg_over_time(drover:decode_tokens_per_second:mean15m[1d] offset 1h)) "

@@ -93,6 +93,44 @@ SPEED = Row("Speed", [
     ),
 ])
 
+# What the backends ran is a label of these series themselves.
+def per_class(metric: str, more: str = "") -> str:
+    return f"sum by (profile, build, class) (rate({metric}{{{POOL}{more}}}{WINDOW}))"
+
+
+CLASSES = Row("By kind of request", [
+    Panel(
+        "Accept length", "Tokens that a verified draft brings, by profile, build and class of request.", "short",
+        [Query(f"{per_class('drover_spec_accept_length_sum')} / {per_class('drover_spec_accept_length_count')}", "{{profile}} {{build}} {{class}}")],
+        "speculative.md",
+    ),
+    Panel(
+        "Verified drafts", "How often a draft was verified, a second.", "short",
+        [Query(per_class("drover_spec_verify_steps_total"), "{{profile}} {{build}} {{class}}")], "speculative.md",
+    ),
+    Panel(
+        "Speed, by class", "Median tokens a second of one answer, as the backends time it.", "short",
+        [Query(
+            f"histogram_quantile(0.5, sum by (le, profile, build, class) (rate(drover_spec_decode_tokens_per_second_bucket{{{POOL}}}{WINDOW})))",
+            "{{profile}} {{build}} {{class}}",
+        )],
+        "speculative.md",
+    ),
+    Panel(
+        "Accepted, by class", "Share of drafted tokens that the model agreed with.", "percentunit",
+        [Query(
+            per_class("drover_spec_tokens_total", ', kind="accepted"') + " / " + per_class("drover_spec_tokens_total", ', kind="drafted"'),
+            "{{profile}} {{build}} {{class}}",
+        )],
+        "speculative.md", top=1,
+    ),
+    Panel(
+        "Findings", "Regressions found in the range shown; `/api/spec/findings` tells evidence, cause and remedy.", "short",
+        [Query("sum by (signature) (increase(drover_spec_findings_total[$__range]))", "{{signature}}")], "speculative.md",
+        thresholds=[(1, "orange")],
+    ),
+])
+
 WISHES = Row("Wishes", [
     Panel(
         "Asked for", "Turns that ask for a profile or for none, by who asks: the client, the setting for tool turns, a rule.", "reqps",
@@ -106,5 +144,5 @@ WISHES = Row("Wishes", [
 
 DASHBOARD = Dashboard(
     "drover-speculation", "Drover / Speculative decoding",
-    "How much of what was drafted held, and how fast it made the answers, by profile, build and backend.", [ACCEPTANCE, SPEED, WISHES],
+    "How much of what was drafted held, and how fast it made the answers, by profile, build and backend.", [ACCEPTANCE, SPEED, CLASSES, WISHES],
 )

@@ -53,6 +53,11 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint) -> Reply {
         ),
         Endpoint::Session(id) => session(state, &id),
         Endpoint::Explain(id) => explain(state, &id),
+        Endpoint::Spec => reply::json(StatusCode::OK, &json!({ "strata": state.spec.rows() })),
+        Endpoint::Findings => {
+            let findings = state.fleet.findings(&state.spec);
+            reply::json(StatusCode::OK, &json!({ "findings": findings }))
+        }
         Endpoint::SetDraining { id, draining } => set_draining(state, &id, draining),
         Endpoint::Reload => reload::serve(state.reload.as_ref()).await,
     }
@@ -81,6 +86,8 @@ fn index() -> Reply {
                 endpoint("GET", "/api/sessions?offset=0&limit=100", "sessions, the most recently used first"),
                 endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
+                endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load"),
+                endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, likely cause and remedy"),
                 endpoint("GET", "/api/log", "what is logged"),
                 endpoint("POST", "/api/log?level=debug", "log this from now on; without level, as configured"),
                 endpoint("POST", "/api/reload", "load the configuration anew and say what changed"),

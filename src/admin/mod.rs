@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::server::drain::Inflight;
 use crate::server::reload::Handle;
 use crate::session::Sessions;
+use crate::spec::Ledger;
 use crate::telemetry::feed::Feed;
 use crate::telemetry::{Metrics, Recent};
 
@@ -63,6 +64,8 @@ pub struct State {
     pub inflight: Arc<Inflight>,
     /// The last requests.
     pub requests: Arc<Recent>,
+    /// What came of turns, by what their backends ran.
+    pub spec: Arc<Ledger>,
     /// The series of `/metrics`.
     pub metrics: &'static Metrics,
 }

@@ -44,6 +44,10 @@ pub(super) enum Endpoint {
     Session(String),
     /// `GET /api/explain/{request_id}`: why a request went where it went.
     Explain(String),
+    /// `GET /api/spec`: what came of turns, by what their backends ran.
+    Spec,
+    /// `GET /api/spec/findings`: what is wrong with it.
+    Findings,
     /// `GET /api/log`: what is logged.
     Log,
     /// `POST /api/log?level=…`: log this, or as configured again.
@@ -107,6 +111,8 @@ impl Endpoint {
             ["api", "requests"] => Self::Requests(requests::query(query)),
             ["api", "requests", id] if !id.is_empty() => Self::Request((*id).to_owned()),
             ["api", "config"] => Self::Config,
+            ["api", "spec"] => Self::Spec,
+            ["api", "spec", "findings"] => Self::Findings,
             ["api", "log"] => Self::Log,
             ["api", "reload"] => Self::Reload,
             ["api", "backends"] => Self::Backends,

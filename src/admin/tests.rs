@@ -19,6 +19,9 @@ impl FleetView for TwoBackends {
     fn checked_once(&self) -> bool {
         self.checked
     }
+    fn findings(&self, _: &Ledger) -> Vec<crate::spec::Finding> {
+        Vec::new()
+    }
     fn explain(&self, _: &str) -> Option<crate::fleet::Explained> {
         None
     }
@@ -72,6 +75,7 @@ fn state(checked: bool, states: [&'static str; 2]) -> State {
         sessions: Sessions::new(&Config::default().limits),
         inflight: Inflight::new(),
         requests: Recent::new(10),
+        spec: Arc::default(),
         metrics: &METRICS,
     }
 }

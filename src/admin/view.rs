@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::config::KvLayout;
 use crate::fleet::{Backend, Explained, Fleet, Template};
+use crate::server::findings;
+use crate::spec::{Finding, Ledger};
 
 /// The fleet as the admin address sees it.
 pub trait FleetView: Send + Sync {
@@ -12,6 +14,9 @@ pub trait FleetView: Send + Sync {
 
     /// Whether the first health check of every backend has finished.
     fn checked_once(&self) -> bool;
+
+    /// What is wrong with speculative decoding now.
+    fn findings(&self, ledger: &Ledger) -> Vec<Finding>;
 
     /// Why the request went where it went, if it is one of the last.
     fn explain(&self, request: &str) -> Option<Explained>;
@@ -75,6 +80,10 @@ impl FleetView for Fleet {
 
     fn checked_once(&self) -> bool {
         Fleet::checked_once(self)
+    }
+
+    fn findings(&self, ledger: &Ledger) -> Vec<Finding> {
+        findings::all(ledger, self)
     }
 
     fn explain(&self, request: &str) -> Option<Explained> {

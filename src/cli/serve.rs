@@ -17,9 +17,11 @@ use crate::exchange::PingoraConnector;
 use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool};
 use crate::proxy::{Gateway, Shared};
 use crate::server::drain::Inflight;
+use crate::server::findings::Findings;
 use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
+use crate::spec::Ledger;
 use crate::telemetry::labels::Configured;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{self, BackendSample, FleetSample, Metrics, QueueSample, Recent};
@@ -121,20 +123,22 @@ pub(super) fn serve(
     server::run(config, sockets, |conf| {
         let inflight = Inflight::new();
         let current = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let spec = Arc::new(Ledger::default());
         let traces = config.telemetry.otlp.as_ref();
         let traces = traces
             .map(|otlp| Tracer::new(otlp, Metrics::global()))
             .transpose()?;
         let (tracer, exporter) = traces.unzip();
-        let shared = Shared::new(
-            Arc::clone(&current),
-            Arc::clone(&fleet),
-            Arc::clone(&inflight),
-            PingoraConnector::new(conf),
-            Arc::clone(&sessions),
-            Arc::clone(&requests),
+        let shared = Arc::new(Shared {
+            config: Arc::clone(&current),
+            fleet: Arc::clone(&fleet),
+            inflight: Arc::clone(&inflight),
+            connector: PingoraConnector::new(conf),
+            sessions: Arc::clone(&sessions),
+            requests: Arc::clone(&requests),
+            spec: Arc::clone(&spec),
             tracer,
-        );
+        });
         let reloader = source.map(|source| {
             let (config, fleet) = (Arc::clone(&current), Arc::clone(&fleet));
             Reloader::new(source, config, fleet, Metrics::global())
@@ -146,15 +150,18 @@ pub(super) fn serve(
             fleet: Arc::clone(&fleet) as _,
             sessions: Arc::clone(&sessions),
             requests,
+            spec: Arc::clone(&spec),
             inflight: Arc::clone(&inflight),
             metrics: Metrics::global(),
         };
         let token = config.admin.token().map(config::Secret::expose);
+        let findings = Findings::new(spec, Arc::clone(&fleet), Metrics::global());
+        let findings = background_service("findings", findings);
         let health = background_service("health", HealthService::new(fleet));
         let sweeper = Sweeper::new(sessions, config.limits.session_ttl);
         let sweeper = background_service("sessions", sweeper);
         let mut background: Vec<Box<dyn ServiceWithDependents>> =
-            vec![Box::new(health), Box::new(sweeper)];
+            vec![Box::new(health), Box::new(sweeper), Box::new(findings)];
         if let Some(exporter) = exporter {
             background.push(Box::new(background_service("traces", exporter)));
         }

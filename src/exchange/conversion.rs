@@ -72,6 +72,8 @@ pub struct Report {
     pub stop: Option<Stop>,
     /// Timings of the last attempt.
     pub timings: Option<Timings>,
+    /// Drafts that were verified in the last attempt, where they could be counted.
+    pub verify_steps: Option<u64>,
     /// Something was answered that no guard has seen, though the preset wants it.
     pub unguarded: bool,
     /// What the conversation should remember of its size, and of what was left out.

@@ -118,6 +118,8 @@ pub struct Outcome {
     pub attempts: Vec<Why>,
     /// Backend of the last attempt.
     pub backend: Option<Arc<Backend>>,
+    /// What that one ran when the attempt began.
+    pub ran: Option<Ran>,
     /// When the first content event arrived.
     pub first_token: Option<Instant>,
     /// Attempts given up by us, by cause.
@@ -132,7 +134,29 @@ impl Outcome {
     fn begin(&mut self, why: Why, lease: &Lease) {
         self.attempts.push(why);
         self.backend = Some(Arc::clone(lease));
+        self.ran = Some(Ran::of(lease));
         self.signs = Signs::default();
+    }
+}
+
+/// What a backend ran when an attempt began.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its speculative profile: `none`, `unknown`, or a name.
+    pub profile: Arc<str>,
+    /// Its build; none where it did not say.
+    pub build: Option<Arc<str>>,
+    /// Requests it had then, this one included.
+    pub busy: usize,
+}
+
+impl Ran {
+    fn of(lease: &Lease) -> Self {
+        Self {
+            profile: lease.runs().name().into(),
+            build: lease.facts().build.as_deref().map(Into::into),
+            busy: lease.inflight(),
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Context {
     pub(super) generates: Option<(Operation, Arc<str>)>,
     /// The session, where the request has one.
     pub(super) session: Option<SessionId>,
+    /// Prompt tokens that its first attempt should have found in a cache.
+    pub(super) predicted_cached: Option<u64>,
     /// What kind of turn it is.
     pub(super) class: Option<RequestClass>,
     /// The stay in it, of a turn.
@@ -91,6 +93,7 @@ impl Context {
             pool: None,
             generates: None,
             session: None,
+            predicted_cached: None,
             class: None,
             visit: None,
             native: None,

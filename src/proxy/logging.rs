@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Shared;
 use super::context::Context;
+use super::spec;
 use crate::exchange::End;
 use crate::guard::intervention;
 use crate::telemetry::feed::{Feed, now};
@@ -40,6 +41,7 @@ pub(super) fn finish(shared: &Shared, session: &Session, error: Option<&Error>, 
     exchange(ctx, &mut record);
     record.outcome = outcome(ctx, &record, error.is_some());
     count(ctx, &record);
+    spec::observe(shared, ctx, &record);
     tell(ctx, &record);
     trace(shared, ctx, &mut record);
     record.emit();

@@ -69,7 +69,7 @@ pub(super) fn decided(shared: &Shared, ctx: &Context, pool: &str, decision: Deci
 /// The turn came to its end; it was counted to `lineage` if its client has all of it.
 pub(super) fn answered(
     shared: &Shared,
-    ctx: &Context,
+    ctx: &mut Context,
     pool: &Pool,
     outcome: &Outcome,
     lineage: Option<LineageId>,
@@ -89,6 +89,7 @@ pub(super) fn answered(
     }
     let explanations = shared.fleet.explanations();
     let predicted = explanations.answered(&ctx.id, usage.prompt, usage.cached);
+    ctx.predicted_cached = predicted;
     if let Some(predicted) = predicted.filter(|_| ctx.visit.is_some()) {
         let pool = Configured::name(pool.name());
         Metrics::global().cache_prediction(pool, predicted, usage.cached);

@@ -9,12 +9,14 @@ use crate::exchange::PingoraConnector;
 use crate::fleet::Fleet;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
+use crate::spec::Ledger;
 use crate::telemetry::Recent;
 use crate::telemetry::trace::Tracer;
 
 /// See the module's documentation.
 pub struct Shared {
-    config: Arc<ArcSwap<Config>>,
+    /// As it is now.
+    pub config: Arc<ArcSwap<Config>>,
     /// The backends.
     pub fleet: Arc<Fleet>,
     /// Requests being served.
@@ -25,32 +27,13 @@ pub struct Shared {
     pub sessions: Arc<Sessions>,
     /// The last requests.
     pub requests: Arc<Recent>,
+    /// What came of turns, by what their backends ran.
+    pub spec: Arc<Ledger>,
     /// Takes turns that are traced; none where they are not.
     pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Shared {
-    /// Put the parts together.
-    pub fn new(
-        config: Arc<ArcSwap<Config>>,
-        fleet: Arc<Fleet>,
-        inflight: Arc<Inflight>,
-        connector: PingoraConnector,
-        sessions: Arc<Sessions>,
-        requests: Arc<Recent>,
-        tracer: Option<Arc<Tracer>>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            config,
-            fleet,
-            inflight,
-            connector,
-            sessions,
-            requests,
-            tracer,
-        })
-    }
-
     /// The configuration in force. A request takes it once and keeps it.
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()

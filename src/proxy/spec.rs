@@ -1,12 +1,20 @@
-//! What a turn wants of speculative decoding.
+//! What a turn wants of speculative decoding, and what came of it.
+
+use std::sync::Arc;
 
 use pingora_proxy::Session;
 
+use super::Shared;
 use super::context::Context;
 use crate::config::{Config, RequestClass};
+use crate::exchange::End;
 use crate::fleet::{Pool, SpecWish};
-use crate::spec::{Cause, Sources, resolve};
-use crate::turn::{Turn, TurnError};
+use crate::guard::intervention::Intervention;
+use crate::spec::{Cause, Drafts, Observation, Place, Sources, StopKind, Stratum, resolve};
+use crate::telemetry::Metrics;
+use crate::telemetry::access_log::Record;
+use crate::telemetry::labels::Outcome;
+use crate::turn::{Stop, Turn, TurnError};
 
 /// Says what a client wants: `off`, a profile, or `auto`.
 const HEADER: &str = "x-drover-spec";
@@ -61,4 +69,55 @@ fn wish(
         reprefill_rate: spec.reprefill_rate,
         choice,
     }))
+}
+
+/// What came of the turn, for comparisons between profiles and builds. Turns that their client has left, or that it
+/// asked wrongly, say nothing.
+pub(super) fn observe(shared: &Shared, ctx: &Context, record: &Record) {
+    let Some(seen) = observation(ctx, record) else {
+        return;
+    };
+    Metrics::global().spec_seen(&seen);
+    shared.spec.push(&seen);
+}
+
+fn observation(ctx: &Context, record: &Record) -> Option<Observation> {
+    let done = ctx.exchanged.as_ref()?;
+    let ran = done.ran.as_ref()?;
+    let stop = match (&done.end, record.outcome) {
+        (End::Complete, _) => match &ctx.report.stop {
+            Some(Stop::Length) => StopKind::Length,
+            Some(Stop::Sequence(_)) => StopKind::Sequence,
+            Some(Stop::End) | None => StopKind::End,
+        },
+        (End::Failed { .. }, Outcome::UpstreamError | Outcome::Timeout | Outcome::Cut) => {
+            StopKind::Failed
+        }
+        _ => return None,
+    };
+    let timings = ctx.report.timings;
+    let drafted = timings.and_then(|t| t.draft_n).unwrap_or(0);
+    let accepted = timings.and_then(|t| t.draft_n_accepted).unwrap_or(0);
+    let asked_again = |done: &Intervention| done.kind == "reask";
+    let place = Place {
+        pool: ctx.pool.clone()?,
+        backend: record.backend.as_deref()?.into(),
+        profile: Arc::clone(&ran.profile),
+        build: ran.build.clone().unwrap_or_else(|| "unknown".into()),
+    };
+    Some(Observation {
+        place,
+        stratum: Stratum::new(ctx.class?, ran.busy),
+        timings,
+        drafts: Drafts {
+            drafted,
+            accepted: accepted.min(drafted),
+            steps: ctx.report.verify_steps.unwrap_or(0),
+        },
+        ttft: record.ttft,
+        stop,
+        expected_cached: ctx.predicted_cached.filter(|_| done.attempts.len() == 1),
+        malformed: ctx.report.loops.bad || ctx.interventions.iter().any(asked_again),
+        looping: ctx.report.loops.interfered(),
+    })
 }

@@ -5,6 +5,7 @@
 
 mod bind;
 pub mod drain;
+pub mod findings;
 pub mod head;
 mod negotiate;
 pub mod reload;

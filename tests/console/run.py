@@ -28,7 +28,7 @@ from world import BACKENDS, World, world  # noqa: E402
 
 TOKEN = "console-token-7"
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 800}
-TABS = ["fleet", "live", "sessions", "config"]
+TABS = ["fleet", "live", "sessions", "spec", "config"]
 MARKUP = '<img src=x onerror="window.hacked=1">'
 expect.set_options(timeout=15_000)
 

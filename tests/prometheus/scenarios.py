@@ -36,6 +36,10 @@ def work(world: World, stream: bool, headers: dict | None = None) -> None:
 def other_dialects(world: World) -> None:
     post(world.url, "/v1/messages", {"model": "coder", "max_tokens": 60, "messages": [{"role": "user", "content": words(9)}]})
     post(world.url, "/v1/responses", {"model": "coder", "input": words(9), "stream": True})
+    # One that some backend may run, and one that none does.
+    for profile in ("off", "ngram-cache"):
+        body = {"model": "coder", "max_tokens": 60, "messages": [{"role": "user", "content": words(9)}]}
+        post(world.url, "/v1/chat/completions", body, {"x-drover-spec": profile})
     for pool in ("small", "flaky", "spare", "shared", "stuck"):
         post(world.url, "/v1/completions", {"model": pool, "prompt": words(9), "max_tokens": 8})
 

@@ -4,7 +4,7 @@ import { call, events, Refused, setToken } from "./api.js";
 import { h } from "./dom.js";
 import * as views from "./views.js";
 
-const TABS = ["fleet", "live", "sessions", "config"];
+const TABS = ["fleet", "live", "sessions", "spec", "config"];
 const KEPT = 100;
 const RETRY_MS = 2000;
 

@@ -159,6 +159,35 @@ export const request = {
   },
 };
 
+const figure = (value, digits = 1) => (value === null ? "" : value.toFixed(digits));
+
+export const spec = {
+  title: "Speculation",
+  load: async () => {
+    const [strata, found] = await Promise.all([call("/api/spec"), call("/api/spec/findings")]);
+    return { strata: strata.strata, findings: found.findings };
+  },
+  show(known, act, { strata, findings }) {
+    return [
+      h("h2", {}, "Findings"),
+      table([
+        ["finding", (f) => h("b", { class: "bad" }, f.signature)], ["backend", (f) => f.place.backend],
+        ["profile", (f) => f.place.profile], ["build", (f) => f.place.build],
+        ["evidence", (f) => f.evidence, "wide"], ["likely cause", (f) => f.cause, "wide"], ["what to do", (f) => f.remedy, "wide"],
+      ], findings, "Nothing has become worse."),
+      h("h2", {}, "By backend, profile, build and kind of request"),
+      h("p", { class: "soft" }, "Means of rates are geometric. Busy: requests on the backend when the turn began."),
+      table([
+        ["backend", (r) => r.backend], ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => r.class],
+        ["busy", (r) => (r.busy > 2 ? `${r.busy}+` : `${r.busy}`), "number"], ["turns", (r) => number(r.turns), "number"],
+        ["tokens/s", (r) => figure(r.decode_tokens_per_second), "number"], ["prompt tokens/s", (r) => figure(r.prefill_tokens_per_second), "number"],
+        ["accept length", (r) => figure(r.accept_length, 2), "number"], ["accepted", (r) => (r.acceptance === null ? "" : percent(r.acceptance)), "number"],
+        ["rolled back", (r) => number(r.drafts.drafted - r.drafts.accepted), "number"], ["asked again", (r) => number(r.malformed), "number"],
+      ], strata, "No turn has been answered yet."),
+    ];
+  },
+};
+
 export const config = {
   title: "Configuration",
   load: () => call("/api/config"),

@@ -60,6 +60,8 @@ pub struct ChatConversion {
     /// What was wrong with the one before.
     earlier: Option<Trouble>,
     asks: Asks,
+    /// The running attempt tells its timings in every chunk, and has one choice.
+    counts_steps: bool,
     /// None: a half-delivered answer stays half.
     said: Option<Said>,
     scratch: Vec<Upstream>,
@@ -88,6 +90,7 @@ impl ChatConversion {
             kept: Told::default(),
             trouble: None,
             earlier: None,
+            counts_steps: false,
             said: None,
             scratch: Vec::new(),
         }
@@ -140,6 +143,11 @@ impl ChatConversion {
         for kind in notes.unwrap_or_default() {
             self.ledger.record(kind, None, None);
         }
+    }
+
+    fn verify_steps(&self) -> Option<u64> {
+        let chunks = &self.attempt.chunks;
+        self.counts_steps.then(|| chunks.verify_steps())
     }
 
     fn new_attempt(&self, ask: Option<&Ask>) -> Attempt {
@@ -263,6 +271,7 @@ impl Conversion for ChatConversion {
         // A stop sequence cancels the stream before its usage report; timings in every chunk
         // keep the count true.
         let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
+        self.counts_steps = timings_per_token && self.turn.choices == 1;
         let target = Target {
             timings_per_token,
             ..target
@@ -426,6 +435,7 @@ impl Conversion for ChatConversion {
             attempts: self.accounting.attempts(self.attempt.chunks.usage()),
             stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
+            verify_steps: self.verify_steps(),
             unguarded: !self.attempt.choices.iter().all(ChoiceState::is_guarded),
             context: shaping.map(|s| s.remember(usage)).unwrap_or_default(),
             breaks: shaping.map(Shaping::breaks).unwrap_or_default(),

@@ -38,6 +38,13 @@ pub struct Effects {
     pub generated: u64,
 }
 
+impl Effects {
+    /// Whether loop protection stepped in.
+    pub fn interfered(&self) -> bool {
+        !self.denied.is_empty() || self.finalized || self.continued
+    }
+}
+
 /// To be kept in the monitor.
 #[derive(Clone, Debug)]
 pub struct Settled {

@@ -1,5 +1,7 @@
 //! The reference page of the metrics, written from what is declared.
 
+use crate::config::RequestClass;
+use crate::spec::Signature;
 use std::fmt::Write as _;
 
 use super::Metrics;
@@ -59,6 +61,9 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         "kind" if metric == "drover_interventions_total" => {
             Said("the kinds of interventions, see [guards.md](guards.md)")
         }
+        "kind" if metric == "drover_spec_tokens_total" => {
+            Fixed(vec!["generated", "drafted", "accepted", "rolled_back"])
+        }
         "kind" => fixed(TokenKind::ALL, TokenKind::as_str),
         "cause" if metric == "drover_upstream_aborts_total" => {
             fixed(AbortCause::ALL, AbortCause::as_str)
@@ -91,7 +96,11 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         "from" | "to" | "reason" => {
             Said("rungs and reasons of loop protection, see [loops.md](loops.md)")
         }
+        "class" if metric.starts_with("drover_spec_") => {
+            fixed(&RequestClass::ALL, RequestClass::as_str)
+        }
         "class" => Fixed(vec!["interactive", "batch"]),
+        "signature" => fixed(&Signature::ALL, Signature::as_str),
         "state" => fixed(&BackendState::ALL, BackendState::as_str),
         "pool" => Said("`fleet.pools[].name`, or empty"),
         "backend" => Said("`fleet.pools[].backends[].name`"),

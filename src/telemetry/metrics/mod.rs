@@ -17,10 +17,12 @@ mod requests;
 mod spec;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
+use parking_lot::Mutex;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::fleet_gauges::{self, FleetGauges, FleetSample};
@@ -56,6 +58,8 @@ pub struct Metrics {
     queue: Queue,
     generation: Generation,
     spec: Spec,
+    /// Builds that have series.
+    builds: Mutex<HashSet<String>>,
     guards: Guards,
     process: Process,
     gen_ai: GenAi,
@@ -101,6 +105,7 @@ impl Metrics {
         // From 0 on, so that the first of them is an increase.
         process.start_at_zero();
         queue.start_at_zero();
+        spec.start_at_zero();
         let sessions = process::sessions(&to)?;
         process::build_info(&to)?;
         let gen_ai = GenAi::declare(&to)?;
@@ -115,6 +120,7 @@ impl Metrics {
             queue,
             generation,
             spec,
+            builds: Mutex::default(),
             guards,
             process,
             gen_ai,
