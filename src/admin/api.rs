@@ -18,7 +18,8 @@ use crate::server::drain::Phase;
 use crate::session::SessionSummary;
 use crate::telemetry::metrics::TEXT_FORMAT;
 
-pub(super) async fn serve(state: &State, endpoint: Endpoint) -> Reply {
+/// `body` is empty but for [`Endpoint::Logs`].
+pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Reply {
     match endpoint {
         Endpoint::Index => index(),
         Endpoint::Console(file) => console::show(&file),
@@ -35,6 +36,7 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint) -> Reply {
         Endpoint::Requests(query) => requests::list(state, &query),
         Endpoint::Request(id) => requests::one(state, &id),
         Endpoint::Docs(page) => pages::show(&page),
+        Endpoint::Logs(backend) => read_log(state, &backend, body),
         Endpoint::Log => log::show(),
         Endpoint::SetLog(level) => log::set(level.as_deref()),
         Endpoint::Config => reply::json(StatusCode::OK, &**state.config.load()),
@@ -88,6 +90,7 @@ fn index() -> Reply {
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
                 endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load"),
                 endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, likely cause and remedy"),
+                endpoint("POST", "/api/logs?backend={id}", "lines of a backend's log (text, up to 1 MiB): telling ones become findings"),
                 endpoint("GET", "/api/log", "what is logged"),
                 endpoint("POST", "/api/log?level=debug", "log this from now on; without level, as configured"),
                 endpoint("POST", "/api/reload", "load the configuration anew and say what changed"),
@@ -207,6 +210,16 @@ fn explain(state: &State, request: &str) -> Reply {
             "no request of this id is remembered; the last `fleet.selection.explain_last` are",
         ),
     }
+}
+
+/// Llama-server writes what it is given: a line need not be text.
+fn read_log(state: &State, backend: &str, body: &[u8]) -> Reply {
+    let Some(place) = state.fleet.place(backend) else {
+        return no_backend();
+    };
+    let text = String::from_utf8_lossy(body);
+    let telling = state.spec.read_log(&place, text.lines());
+    reply::json(StatusCode::OK, &json!({ "telling": telling }))
 }
 
 fn no_backend() -> Reply {

@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod body;
 mod console;
 mod events;
 mod log;
@@ -86,15 +87,21 @@ impl Admin {
         Ok(Self { access, state })
     }
 
-    async fn respond(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
-        let mut reply = self.answer(method, path, headers).await;
+    async fn respond(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Reply {
+        let mut reply = self.answer(method, path, headers, body).await;
         if method == Method::HEAD {
             reply.body_mut().clear();
         }
         reply
     }
 
-    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
+    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Reply {
         let endpoint = Endpoint::find(method, path);
         if endpoint == Ok(Endpoint::Index) && console::is_wanted(headers) {
             return console::redirect();
@@ -105,7 +112,7 @@ impl Admin {
             return refused(refusal);
         }
         match endpoint {
-            Ok(endpoint) => api::serve(&self.state, endpoint).await,
+            Ok(endpoint) => api::serve(&self.state, endpoint, body).await,
             Err(NoRoute::NotFound) => reply::error(
                 StatusCode::NOT_FOUND,
                 "not_found",
@@ -145,19 +152,39 @@ impl Admin {
 
     /// Answers a request whose answer is known as a whole.
     async fn answer_whole(&self, http: &mut ServerSession) -> pingora_core::Result<()> {
+        let body = match self.takes_body(http.req_header()) {
+            true => match body::read(http).await? {
+                Ok(body) => body,
+                Err(refused) => return write(http, refused).await,
+            },
+            false => Vec::new(),
+        };
         let request = http.req_header();
-        let path = request
-            .uri
-            .path_and_query()
-            .map_or("", |path| path.as_str());
-        let reply = self.respond(&request.method, path, &request.headers).await;
-        let (head, body) = reply.into_parts();
-        http.write_response_header(Box::new(head.into())).await?;
-        if !body.is_empty() {
-            http.write_response_body(body.into(), true).await?;
-        }
-        Ok(())
+        let (method, path) = (&request.method, path_of(request));
+        let reply = self.respond(method, path, &request.headers, &body).await;
+        write(http, reply).await
     }
+
+    /// Whether the request brings something to be read, from somebody who may send it.
+    fn takes_body(&self, request: &RequestHeader) -> bool {
+        let logs = Endpoint::find(&request.method, path_of(request));
+        matches!(logs, Ok(Endpoint::Logs(_)))
+            && self.access.check(&request.method, &request.headers).is_ok()
+    }
+}
+
+fn path_of(request: &RequestHeader) -> &str {
+    let path = request.uri.path_and_query();
+    path.map_or("", |path| path.as_str())
+}
+
+async fn write(http: &mut ServerSession, reply: Reply) -> pingora_core::Result<()> {
+    let (head, body) = reply.into_parts();
+    http.write_response_header(Box::new(head.into())).await?;
+    if !body.is_empty() {
+        http.write_response_body(body.into(), true).await?;
+    }
+    Ok(())
 }
 
 /// Pingora's own trait for small servers wants whole answers, which a stream of events is not.

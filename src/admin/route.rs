@@ -48,6 +48,8 @@ pub(super) enum Endpoint {
     Spec,
     /// `GET /api/spec/findings`: what is wrong with it.
     Findings,
+    /// `POST /api/logs?backend=`: lines of a backend's log.
+    Logs(String),
     /// `GET /api/log`: what is logged.
     Log,
     /// `POST /api/log?level=…`: log this, or as configured again.
@@ -84,7 +86,10 @@ impl Endpoint {
                 _ => Err(NoRoute::Method("GET, HEAD, POST")),
             };
         }
-        let changes = matches!(endpoint, Self::Reload | Self::SetDraining { .. });
+        let changes = matches!(
+            endpoint,
+            Self::Reload | Self::Logs(_) | Self::SetDraining { .. }
+        );
         let allowed = match *method {
             Method::GET | Method::HEAD => !changes,
             Method::POST => changes,
@@ -113,6 +118,7 @@ impl Endpoint {
             ["api", "config"] => Self::Config,
             ["api", "spec"] => Self::Spec,
             ["api", "spec", "findings"] => Self::Findings,
+            ["api", "logs"] => Self::Logs(text(query, "backend").unwrap_or_default()),
             ["api", "log"] => Self::Log,
             ["api", "reload"] => Self::Reload,
             ["api", "backends"] => Self::Backends,

@@ -19,8 +19,17 @@ impl FleetView for TwoBackends {
     fn checked_once(&self) -> bool {
         self.checked
     }
-    fn findings(&self, _: &Ledger) -> Vec<crate::spec::Finding> {
-        Vec::new()
+    fn findings(&self, ledger: &Ledger) -> Vec<crate::spec::Finding> {
+        ledger.findings(&crate::spec::Limits::default())
+    }
+    fn place(&self, id: &str) -> Option<crate::spec::Place> {
+        let known = self.backends.lock().iter().any(|b| b.id == id);
+        known.then(|| crate::spec::Place {
+            pool: "default".into(),
+            backend: id.into(),
+            profile: "none".into(),
+            build: "b1".into(),
+        })
     }
     fn explain(&self, _: &str) -> Option<crate::fleet::Explained> {
         None
@@ -88,7 +97,7 @@ fn respond(admin: &Admin, method: &Method, path: &str, headers: &HeaderMap) -> R
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime
         .unwrap()
-        .block_on(admin.respond(method, path, headers))
+        .block_on(admin.respond(method, path, headers, b""))
 }
 
 fn ask(admin: &Admin, method: Method, path: &str) -> (StatusCode, Value) {
@@ -250,4 +259,38 @@ fn a_configuration_from_nowhere_cannot_be_loaded_anew() {
     assert_eq!(body["error"]["type"], "nothing_to_reload");
     let (status, _) = ask(&admin, Method::GET, "/api/reload");
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[test]
+fn lines_of_a_log_become_findings_of_their_backend() {
+    let admin = admin(true, ["ready", "ready"]);
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, "127.0.0.1:9090".parse().unwrap());
+    let log = b"all is well\nsrv decode: failed to find free space in the KV cache\n\xff\xfe\nGGML_ABORT: x\n";
+    let post = |path: &str| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let reply = admin.respond(&Method::POST, path, &headers, log);
+        let reply = runtime.unwrap().block_on(reply);
+        (
+            reply.status(),
+            serde_json::from_slice::<Value>(reply.body()).unwrap(),
+        )
+    };
+    let (status, body) = post("/api/logs?backend=gpu0");
+    assert_eq!(
+        (status, &body["telling"]),
+        (StatusCode::OK, &Value::from(2)),
+        "{body}"
+    );
+    assert_eq!(post("/api/logs?backend=nobody").0, StatusCode::NOT_FOUND);
+    assert_eq!(post("/api/logs").0, StatusCode::NOT_FOUND);
+    let (_, found) = ask(&admin, Method::GET, "/api/spec/findings");
+    let found = found["findings"].as_array().unwrap();
+    let lines: Vec<_> = found.iter().map(|f| f["line"].as_str().unwrap()).collect();
+    assert_eq!(lines, ["kv_cache_full", "aborted"]);
+    assert_eq!(found[0]["place"]["backend"], "gpu0");
+    assert_eq!(
+        ask(&admin, Method::GET, "/api/logs").0,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
 }

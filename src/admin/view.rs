@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::config::KvLayout;
 use crate::fleet::{Backend, Explained, Fleet, Template};
 use crate::server::findings;
-use crate::spec::{Finding, Ledger};
+use crate::spec::{Finding, Ledger, Place};
 
 /// The fleet as the admin address sees it.
 pub trait FleetView: Send + Sync {
@@ -17,6 +17,9 @@ pub trait FleetView: Send + Sync {
 
     /// What is wrong with speculative decoding now.
     fn findings(&self, ledger: &Ledger) -> Vec<Finding>;
+
+    /// What runs on the backend named `id`; none where there is no such backend.
+    fn place(&self, id: &str) -> Option<Place>;
 
     /// Why the request went where it went, if it is one of the last.
     fn explain(&self, request: &str) -> Option<Explained>;
@@ -84,6 +87,10 @@ impl FleetView for Fleet {
 
     fn findings(&self, ledger: &Ledger) -> Vec<Finding> {
         findings::all(ledger, self)
+    }
+
+    fn place(&self, id: &str) -> Option<Place> {
+        findings::place_of(self, id)
     }
 
     fn explain(&self, request: &str) -> Option<Explained> {

@@ -11,19 +11,22 @@ use pingora_core::services::background::BackgroundService;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::fleet::{Backend, BackendState, Fleet};
-use crate::spec::{Finding, Ledger, Limits, NONE, Place, Signature};
+use crate::spec::{Finding, Ledger, Limits, LogSignature, NONE, Place, Signature};
 use crate::telemetry::Metrics;
 use crate::telemetry::feed::{Feed, now};
 
 /// Time between two looks. The tests stay within their error rate however often that is.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// What makes two findings the same.
+type Told = (Signature, Place, Option<LogSignature>);
+
 /// See the module's documentation.
 pub struct Findings {
     ledger: Arc<Ledger>,
     fleet: Arc<Fleet>,
     metrics: &'static Metrics,
-    told: Mutex<HashSet<(Signature, Place)>>,
+    told: Mutex<HashSet<Told>>,
 }
 
 impl Findings {
@@ -39,18 +42,13 @@ impl Findings {
 
     fn look(&self) {
         let found = all(&self.ledger, &self.fleet);
-        let mut told = self.told.lock();
+        let now: HashSet<Told> = found.iter().map(told).collect();
         // What is over may come again.
-        told.retain(|known| {
-            found
-                .iter()
-                .any(|f| (f.signature, &f.place) == (known.0, &known.1))
-        });
-        for finding in found {
-            if told.insert((finding.signature, finding.place.clone())) {
-                self.tell(&finding);
-            }
-        }
+        let before = std::mem::replace(&mut *self.told.lock(), now);
+        let new = found
+            .iter()
+            .filter(|finding| !before.contains(&told(finding)));
+        new.for_each(|finding| self.tell(finding));
     }
 
     fn tell(&self, finding: &Finding) {
@@ -122,6 +120,10 @@ fn wedged(backend: &Backend) -> Option<Finding> {
     })
 }
 
+fn told(finding: &Finding) -> Told {
+    (finding.signature, finding.place.clone(), finding.line)
+}
+
 fn place(backend: &Backend, profile: &str) -> Place {
     let build = backend.facts().build.clone();
     Place {
@@ -130,4 +132,10 @@ fn place(backend: &Backend, profile: &str) -> Place {
         profile: profile.into(),
         build: build.as_deref().unwrap_or("unknown").into(),
     }
+}
+
+/// What runs on the backend called `name`, for lines of its log.
+pub fn place_of(fleet: &Fleet, name: &str) -> Option<Place> {
+    let backend = fleet.backend(name)?;
+    Some(place(&backend, backend.runs().name()))
 }

@@ -6,14 +6,18 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::book::{Book, Key};
-use super::observe::{Aggregate, Drafts, Observation};
+use super::log::Lines;
+use super::observe::{Aggregate, Drafts, Observation, Place};
 use super::regress::{Comparison, Limits, findings};
 use super::sequential::Sample;
 use super::signature::Finding;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Book>);
+pub struct Ledger {
+    book: Mutex<Book>,
+    lines: Mutex<Lines>,
+}
 
 /// What came of the turns of one stratum at one place. Means of rates, times and lengths are geometric.
 #[derive(Clone, Debug, Serialize)]
@@ -50,14 +54,21 @@ pub struct Row {
 impl Ledger {
     /// Take in one observation.
     pub fn push(&self, seen: &Observation) {
-        self.0.lock().push(seen);
+        self.book.lock().push(seen);
     }
 
-    /// What is worse on a backend since another profile or build runs there than with the one before.
+    /// Take in lines of the log of the backend at `place`; how many of them are telling ones.
+    pub fn read_log<'a>(&self, place: &Place, log: impl Iterator<Item = &'a str>) -> usize {
+        let mut lines = self.lines.lock();
+        log.filter(|line| lines.push(place, line)).count()
+    }
+
+    /// What is worse on a backend since another profile or build runs there than with the one before, and what
+    /// its log has told.
     pub fn findings(&self, limits: &Limits) -> Vec<Finding> {
-        let book = self.0.lock();
+        let book = self.book.lock();
         let mut looked_at = HashSet::new();
-        let mut found = Vec::new();
+        let mut found: Vec<Finding> = self.lines.lock().findings().collect();
         for place in book.places() {
             if !looked_at.insert((&place.pool, &place.backend)) {
                 continue;
@@ -78,7 +89,7 @@ impl Ledger {
 
     /// Everything, in order.
     pub fn rows(&self) -> Vec<Row> {
-        let book = self.0.lock();
+        let book = self.book.lock();
         let mut rows: Vec<Row> = book.rows().map(|(key, all)| Row::of(key, all)).collect();
         rows.sort_by(|a, b| a.key.cmp(&b.key));
         rows

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::log::LogSignature;
 use super::observe::Place;
 
 /// The named findings.
@@ -127,6 +128,9 @@ pub struct Finding {
     pub cause: &'static str,
     /// What to do.
     pub remedy: &'static str,
+    /// The kind of line, of one in a backend's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<LogSignature>,
 }
 
 impl Finding {
@@ -138,127 +142,25 @@ impl Finding {
             evidence,
             cause: signature.cause(),
             remedy: signature.remedy(),
+            line: None,
         }
     }
-}
 
-/// What a line of llama-server's log tells (b11434 and before; wording as in its source).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogSignature {
-    /// Positions of a sequence have a hole: recurrent or hybrid memory after a rollback of drafts.
-    NonConsecutivePosition,
-    /// No cell of the KV cache is free.
-    KvCacheFull,
-    /// The window slid on: the cached prompt is shifted, and wrong for some caches.
-    ContextShift,
-    /// A whole prompt is read anew.
-    FullReprocessing,
-    /// A checkpoint was thrown away to make room.
-    CheckpointLost,
-    /// The configured speculation could not be set up.
-    SpecInitFailed,
-    /// The hash pool of ngram-mod is full and starts anew.
-    NgramPoolReset,
-    /// The model's tool call could not be read.
-    UnreadableCall,
-    /// The process has aborted.
-    Aborted,
-}
-
-/// Part of a line, and what it tells. More than one part: all of them.
-const LINES: &[(&[&str], LogSignature)] = &[
-    (
-        &["non-consecutive token position"],
-        LogSignature::NonConsecutivePosition,
-    ),
-    (
-        &["failed to find free space in the KV cache"],
-        LogSignature::KvCacheFull,
-    ),
-    (
-        &["failed to find a memory slot for batch"],
-        LogSignature::KvCacheFull,
-    ),
-    (&["slot context shift"], LogSignature::ContextShift),
-    (
-        &["forcing full prompt re-processing"],
-        LogSignature::FullReprocessing,
-    ),
-    (
-        &["erasing old context checkpoint"],
-        LogSignature::CheckpointLost,
-    ),
-    (
-        &["failed to initialize speculative decoding context"],
-        LogSignature::SpecInitFailed,
-    ),
-    (
-        &["ngram_mod occupancy", "exceeds threshold"],
-        LogSignature::NgramPoolReset,
-    ),
-    (
-        &["unparsed peg-native output"],
-        LogSignature::UnreadableCall,
-    ),
-    (&["GGML_ABORT"], LogSignature::Aborted),
-    (&["map.idx_last_check > cur_len"], LogSignature::Aborted),
-];
-
-/// What `line` tells; none for nearly all lines.
-pub fn log_signature(line: &str) -> Option<LogSignature> {
-    let told = LINES
-        .iter()
-        .find(|(parts, _)| parts.iter().all(|part| line.contains(part)));
-    told.map(|(_, signature)| *signature)
+    /// A telling line, seen so often; `line` is the last one.
+    pub fn of_log(place: &Place, signature: LogSignature, line: &str, count: u64) -> Self {
+        let evidence = format!("{} times, the last: {line}", count);
+        Self {
+            cause: signature.cause(),
+            remedy: signature.remedy(),
+            line: Some(signature),
+            ..Self::new(Signature::LogSignature, place, evidence)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Lines as they were seen, or as the source writes them.
-    #[test]
-    fn telling_lines_are_told_and_others_are_not() {
-        let told = [
-            (
-                "find_slot: non-consecutive token position 12 after 9 for sequence 0",
-                LogSignature::NonConsecutivePosition,
-            ),
-            (
-                "0.08.516.240 W srv        decode: failed to find free space in the KV cache, retrying with smaller batch size, off = 0, n_batch = 256, ret = 1",
-                LogSignature::KvCacheFull,
-            ),
-            (
-                "0.06.702.260 W slot   operator(): id  0 | task 0 | slot context shift, n_keep = 0, n_left = 511, n_discard = 255",
-                LogSignature::ContextShift,
-            ),
-            (
-                "0.05.889.676 I slot   operator(): id  0 | task 29 | forcing full prompt re-processing due to lack of cache data",
-                LogSignature::FullReprocessing,
-            ),
-            (
-                "E srv load_model: failed to initialize speculative decoding context: draft-simple requires a draft context",
-                LogSignature::SpecInitFailed,
-            ),
-            (
-                "common/ngram-map.cpp:242: common_ngram_map_draft: map.idx_last_check > cur_len: 509 > 256",
-                LogSignature::Aborted,
-            ),
-        ];
-        for (line, signature) in told {
-            assert_eq!(log_signature(line), Some(signature), "{line}");
-        }
-        for line in [
-            "",
-            "0.04.657.580 I slot print_timing: id  1 | task 4 | draft acceptance = 0.56250 (   54 accepted /    96 generated), mean len = 28.00",
-            "0.06.646.753 I slot   operator(): id  0 | task 64 | restored context checkpoint (pos_min = 0)",
-            "need to evaluate at least 1 token for each active slot",
-            "ngram_mod occupancy 0.10",
-        ] {
-            assert_eq!(log_signature(line), None, "{line}");
-        }
-    }
 
     #[test]
     fn names_are_those_of_the_json() {

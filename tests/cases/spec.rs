@@ -1,5 +1,6 @@
 //! Speculative decoding by request: who serves it, what it is told, and what runs.
 
+use drover::sim::{self, SimConfig};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -281,4 +282,116 @@ async fn a_text_completion_has_the_same_choice() {
         .await;
     let bodies = bodies(&house.plain);
     assert_eq!((bodies.len(), &bodies[0][N_MAX]), (1, &json!(0)));
+}
+
+/// Findings of these kinds, once there are any.
+async fn findings(gateway: &Gateway, signature: &str) -> Vec<Value> {
+    eventually(&format!("a finding {signature}"), || async {
+        let all = gateway.admin_get("/api/spec/findings").await.json();
+        let all = all["findings"].as_array().unwrap().clone();
+        let found: Vec<_> = all
+            .into_iter()
+            .filter(|f| f["signature"] == signature)
+            .collect();
+        (!found.is_empty()).then_some(found)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_profile_that_is_silently_off_is_found_and_told_once() {
+    let backend = Backend::start().await;
+    let gateway = start(with_profile(Setup::to(&[&backend])), 1).await;
+    let found = findings(&gateway, "spec_silently_off").await;
+    assert_eq!(
+        (found.len(), &found[0]["place"]["backend"]),
+        (1, &json!("b0"))
+    );
+    let labels = r#"signature="spec_silently_off""#;
+    eventually("the count of it", || async {
+        let count = gateway.metric("drover_spec_findings_total", labels).await;
+        (count == 1.0).then_some(())
+    })
+    .await;
+    let logged = gateway.log();
+    assert!(
+        logged
+            .iter()
+            .any(|line| line.contains("FINDING: spec_silently_off"))
+    );
+}
+
+/// A backend comes back with another build, whose drafts are hardly ever accepted.
+#[tokio::test]
+async fn a_build_that_accepts_less_is_named_with_its_evidence() {
+    let config = SimConfig {
+        name: "gpu0".to_owned(),
+        speculation: "draft-mtp".parse().unwrap(),
+        total_slots: 4,
+        ..SimConfig::default()
+    };
+    let sim = sim::bind(config, "127.0.0.1:0").await.unwrap();
+    let mut setup = Setup::urls(&[sim.url()]);
+    setup.config["fleet"]["pools"][0]["backends"][0]["profile"] = json!("draft-mtp");
+    let gateway = start(setup, 1).await;
+    let turns = async |count: usize| {
+        for n in 0..count {
+            let body = json!({"model": "m", "max_tokens": 64, "messages": [
+                {"role": "user", "content": format!("Tell me a story, number {n}, about the sea.")}]});
+            let answer = gateway
+                .ask(&post("/v1/chat/completions", body.to_string()))
+                .await;
+            assert_eq!(answer.status, 200);
+        }
+    };
+    turns(80).await;
+    let rows = gateway.admin_get("/api/spec").await.json();
+    let row = &rows["strata"][0];
+    assert_eq!(
+        (&row["profile"], &row["class"], &row["turns"]),
+        (&json!("draft-mtp"), &json!("prose"), &json!(80))
+    );
+    assert!(row["accept_length"].as_f64().unwrap() > 1.3, "{row}");
+    let none = gateway.admin_get("/api/spec/findings").await.json();
+    assert_eq!(none["findings"], json!([]));
+    let change = json!({"accept_rate": 0.02, "build_info": "b99999-bad"}).to_string();
+    let changed = Client::connect(sim.address())
+        .await
+        .ask(&post("/sim/state", change))
+        .await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    eventually("the other build", || async {
+        let all = gateway.admin_get("/api/backends").await.json();
+        (all["backends"][0]["build"] == "b99999-bad").then_some(())
+    })
+    .await;
+    turns(80).await;
+    let found = findings(&gateway, "acceptance_collapse").await;
+    assert_eq!(found[0]["place"]["build"], "b99999-bad");
+    let evidence = found[0]["evidence"].as_str().unwrap();
+    assert!(
+        evidence.contains("prose") && evidence.contains('%'),
+        "{evidence}"
+    );
+    assert!(!found[0]["remedy"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_log_that_is_sent_in_is_read_and_bounded() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let line = "srv decode: failed to find free space in the KV cache, retrying\n";
+    let mut admin = Client::connect(gateway.admin).await;
+    let host = gateway.admin.to_string();
+    let send = |body: String| post("/api/logs?backend=b0", body).host(&host);
+    let told = admin.ask(&send(line.repeat(3))).await;
+    assert_eq!((told.status, &told.json()["telling"]), (200, &json!(3)));
+    let again = admin.ask(&send("nothing".to_owned())).await;
+    assert_eq!(again.json()["telling"], 0, "the connection goes on");
+    let found = findings(&gateway, "log_signature").await;
+    assert_eq!(found[0]["line"], "kv_cache_full");
+    let mut other = Client::connect(gateway.admin).await;
+    let long = other.ask(&send("x".repeat(2 << 20))).await;
+    assert_eq!(long.status, 413);
+    assert_eq!(gateway.admin_get("/livez").await.status, 200);
 }

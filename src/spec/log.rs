@@ -1,0 +1,251 @@
+//! Telling lines of a backend's log.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use super::observe::Place;
+use super::signature::Finding;
+
+/// What a line of llama-server's log tells (b11434 and before; wording as in its source).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogSignature {
+    /// Positions of a sequence have a hole: recurrent or hybrid memory after a rollback of drafts.
+    NonConsecutivePosition,
+    /// No cell of the KV cache is free.
+    KvCacheFull,
+    /// The window slid on: the cached prompt is shifted, and wrong for some caches.
+    ContextShift,
+    /// A whole prompt is read anew.
+    FullReprocessing,
+    /// A checkpoint was thrown away to make room.
+    CheckpointLost,
+    /// The configured speculation could not be set up.
+    SpecInitFailed,
+    /// The hash pool of ngram-mod is full and starts anew.
+    NgramPoolReset,
+    /// The model's tool call could not be read.
+    UnreadableCall,
+    /// The process has aborted.
+    Aborted,
+}
+
+impl LogSignature {
+    /// What is the likely cause.
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::NonConsecutivePosition => {
+                "recurrent or hybrid memory after a rollback of drafts, or a bug of that build"
+            }
+            Self::KvCacheFull => {
+                "with `--kv-unified` all slots share one cache, and together they are over it"
+            }
+            Self::ContextShift => {
+                "`--context-shift` is on and a conversation has outgrown its slot"
+            }
+            Self::FullReprocessing => {
+                "sliding-window or recurrent memory without a checkpoint at the point where the prompt goes on"
+            }
+            Self::CheckpointLost => "more checkpoints than `--ctx-checkpoints` are wanted",
+            Self::SpecInitFailed => "a draft type without its model, or a model that does not fit",
+            Self::NgramPoolReset => "all slots share one pool of n-grams, and it is full",
+            Self::UnreadableCall => {
+                "the model's template or its sampling does not fit its tool calls"
+            }
+            Self::Aborted => "an assertion of the server does not hold",
+        }
+    }
+
+    /// What to do about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::NonConsecutivePosition => {
+                "run this model without speculation, or on another build"
+            }
+            Self::KvCacheFull => "a larger `-c`, fewer slots, or no `--kv-unified`",
+            Self::ContextShift => {
+                "no `--context-shift`: the gateway keeps conversations within the window"
+            }
+            Self::FullReprocessing => "raise `--ctx-checkpoints` and `--cache-ram`",
+            Self::CheckpointLost => "raise `--ctx-checkpoints`",
+            Self::SpecInitFailed => "give it `--spec-draft-model`, or another type",
+            Self::NgramPoolReset => "fewer slots to a server, or another type",
+            Self::UnreadableCall => "see interventions by model; update the server",
+            Self::Aborted => "keep the log and its core; go back to the build before",
+        }
+    }
+}
+
+/// Part of a line, and what it tells. More than one part: all of them.
+const LINES: &[(&[&str], LogSignature)] = &[
+    (
+        &["non-consecutive token position"],
+        LogSignature::NonConsecutivePosition,
+    ),
+    (
+        &["failed to find free space in the KV cache"],
+        LogSignature::KvCacheFull,
+    ),
+    (
+        &["failed to find a memory slot for batch"],
+        LogSignature::KvCacheFull,
+    ),
+    (&["slot context shift"], LogSignature::ContextShift),
+    (
+        &["forcing full prompt re-processing"],
+        LogSignature::FullReprocessing,
+    ),
+    (
+        &["erasing old context checkpoint"],
+        LogSignature::CheckpointLost,
+    ),
+    (
+        &["failed to initialize speculative decoding context"],
+        LogSignature::SpecInitFailed,
+    ),
+    (
+        &["ngram_mod occupancy", "exceeds threshold"],
+        LogSignature::NgramPoolReset,
+    ),
+    (
+        &["unparsed peg-native output"],
+        LogSignature::UnreadableCall,
+    ),
+    (&["GGML_ABORT"], LogSignature::Aborted),
+    (&["map.idx_last_check > cur_len"], LogSignature::Aborted),
+];
+
+/// What `line` tells; none for nearly all lines.
+pub fn log_signature(line: &str) -> Option<LogSignature> {
+    let told = LINES
+        .iter()
+        .find(|(parts, _)| parts.iter().all(|part| line.contains(part)));
+    told.map(|(_, signature)| *signature)
+}
+
+/// Kinds of lines remembered, over all backends; the one seen longest ago goes first.
+const MOST: usize = 256;
+/// Bytes of a line that are kept.
+const MOST_LINE: usize = 300;
+
+/// The telling lines of all backends.
+#[derive(Debug, Default)]
+pub(super) struct Lines(VecDeque<Line>);
+
+#[derive(Debug)]
+struct Line {
+    place: Place,
+    signature: LogSignature,
+    last: Box<str>,
+    count: u64,
+}
+
+impl Lines {
+    /// Takes a line in. Whether it is a telling one.
+    pub(super) fn push(&mut self, place: &Place, line: &str) -> bool {
+        let Some(signature) = log_signature(line) else {
+            return false;
+        };
+        let same = |known: &Line| (&known.place, known.signature) == (place, signature);
+        let known = self
+            .0
+            .iter()
+            .position(same)
+            .and_then(|at| self.0.remove(at));
+        if known.is_none() && self.0.len() >= MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back(Line {
+            place: place.clone(),
+            signature,
+            last: shown(line).into(),
+            count: known.map_or(0, |known| known.count).saturating_add(1),
+        });
+        true
+    }
+
+    pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
+        let finding = |l: &Line| Finding::of_log(&l.place, l.signature, &l.last, l.count);
+        self.0.iter().map(finding)
+    }
+}
+
+/// The beginning of the line, as far as it may be shown anywhere.
+fn shown(line: &str) -> String {
+    let plain = line.trim().chars().filter(|c| !c.is_control());
+    let mut text: String = plain.take(MOST_LINE).collect();
+    text.shrink_to_fit();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::observe::tests::place;
+    use super::*;
+
+    /// Lines as they were seen, or as the source writes them.
+    #[test]
+    fn telling_lines_are_told_and_others_are_not() {
+        let told = [
+            (
+                "find_slot: non-consecutive token position 12 after 9 for sequence 0",
+                LogSignature::NonConsecutivePosition,
+            ),
+            (
+                "0.08.516.240 W srv        decode: failed to find free space in the KV cache, retrying with smaller batch size, off = 0, n_batch = 256, ret = 1",
+                LogSignature::KvCacheFull,
+            ),
+            (
+                "0.06.702.260 W slot   operator(): id  0 | task 0 | slot context shift, n_keep = 0, n_left = 511, n_discard = 255",
+                LogSignature::ContextShift,
+            ),
+            (
+                "0.05.889.676 I slot   operator(): id  0 | task 29 | forcing full prompt re-processing due to lack of cache data",
+                LogSignature::FullReprocessing,
+            ),
+            (
+                "E srv load_model: failed to initialize speculative decoding context: draft-simple requires a draft context",
+                LogSignature::SpecInitFailed,
+            ),
+            (
+                "common/ngram-map.cpp:242: common_ngram_map_draft: map.idx_last_check > cur_len: 509 > 256",
+                LogSignature::Aborted,
+            ),
+        ];
+        for (line, signature) in told {
+            assert_eq!(log_signature(line), Some(signature), "{line}");
+        }
+        for line in [
+            "",
+            "0.04.657.580 I slot print_timing: id  1 | task 4 | draft acceptance = 0.56250 (   54 accepted /    96 generated), mean len = 28.00",
+            "0.06.646.753 I slot   operator(): id  0 | task 64 | restored context checkpoint (pos_min = 0)",
+            "need to evaluate at least 1 token for each active slot",
+            "ngram_mod occupancy 0.10",
+        ] {
+            assert_eq!(log_signature(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_are_counted_by_kind_and_bounded() {
+        let mut lines = Lines::default();
+        let place_a = place("a", "none", "b1");
+        let full = "failed to find free space in the KV cache\u{1b}[31m, retrying";
+        assert!(lines.push(&place_a, full) && lines.push(&place_a, full));
+        assert!(!lines.push(&place_a, "all is well"));
+        let found: Vec<_> = lines.findings().collect();
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0]
+                .evidence
+                .starts_with("2 times, the last: failed to find")
+        );
+        assert!(!found[0].evidence.contains('\u{1b}'));
+        assert_eq!(found[0].line, Some(LogSignature::KvCacheFull));
+        for n in 0..2 * MOST {
+            lines.push(&place(&n.to_string(), "none", "b1"), full);
+        }
+        assert_eq!(lines.findings().count(), MOST);
+    }
+}
