@@ -1,5 +1,6 @@
 """Conversations of coding agents: every turn sends all that was said before, and a little more."""
 
+import collections
 import http.client
 import itertools
 import json
@@ -61,6 +62,11 @@ class Run:
         """Their mean: a median says nothing where half of the prompts were found."""
         return statistics.fmean(self.firsts())
 
+    def busiest(self, servers: int) -> float:
+        """Turns of the busiest server, for the mean of all; not known of routers that do not tell who answered."""
+        counts = collections.Counter(turn.backend for turn in self.turns)
+        return max(counts.values()) * servers / len(self.turns) if len(counts) > 1 else float("nan")
+
     def first_p99(self) -> float:
         return self.firsts()[int(0.99 * (len(self.firsts()) - 1))]
 
@@ -98,14 +104,15 @@ class Through:
         pass
 
 
-def ask(url: str, body: dict, began: float) -> tuple[str, dict, float]:
-    """The text, the usage and the time since `began` to the first piece of one streamed answer."""
+def ask(url: str, body: dict, began: float) -> tuple[str, dict, float, str]:
+    """The text, the usage, the time since `began` to the first piece of one streamed answer, and who gave it."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=300)
     first, text, usage, done = None, "", None, False
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
+        backend = response.headers.get("x-drover-backend", url)
         if response.status != 200:
             raise ConnectionError(f"status {response.status}: {response.read(300)!r}")
         for line in response:
@@ -124,7 +131,7 @@ def ask(url: str, body: dict, began: float) -> tuple[str, dict, float]:
             raise ConnectionError("the stream was cut")
     finally:
         connection.close()
-    return text, usage, (first or time.monotonic()) - began
+    return text, usage, (first or time.monotonic()) - began, backend
 
 
 class Load:
@@ -188,10 +195,10 @@ class Load:
             answer = self.one(messages)
             if answer is None:
                 return
-            reply, usage, first = answer
+            reply, usage, first, backend = answer
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
             with self.lock:
-                self.run.turns.append(Turn(usage["prompt_tokens"], cached, said, first))
+                self.run.turns.append(Turn(usage["prompt_tokens"], cached, said, first, backend))
                 self.done += 1
                 is_half = self.done == plan.sessions * plan.turns // 2
             if is_half:
