@@ -13,17 +13,22 @@ use pingora_http::ResponseHeader;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::State;
 use super::view::BackendView;
 use crate::server::drain::Phase;
-use crate::telemetry::feed::Feed;
+use crate::telemetry::feed::{Feed, News};
 
 /// Readers at the same time.
 pub(super) const MOST_READERS: usize = 32;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// News of so long are sent together: a busy gateway has thousands a second, and each writing costs as much as all of
+/// them at once.
+const GATHER: Duration = Duration::from_millis(50);
+/// Bytes of news after which they are sent, whatever else there is.
+const MOST_AT_ONCE: usize = 256 << 10;
 /// A reader that takes nothing for so long has gone.
 const WRITE: Duration = Duration::from_secs(10);
 /// Turns shown of those under way.
@@ -97,13 +102,19 @@ async fn send_all(state: &State, http: &mut ServerSession, mut shutdown: Shutdow
     loop {
         let text = tokio::select! {
             _ = shutdown.changed() => return,
-            told = news.recv() => match told {
-                Ok(news) => event(news.kind, &news.json),
-                Err(RecvError::Lagged(missed)) => {
-                    event("missed", &json!({ "events": missed }).to_string())
+            told = news.recv() => {
+                let mut text = String::new();
+                if !push(&mut text, told) {
+                    return;
                 }
-                Err(RecvError::Closed) => return,
-            },
+                sleep(GATHER).await;
+                while text.len() < MOST_AT_ONCE && !news.is_empty() {
+                    if !push(&mut text, news.recv().await) {
+                        return;
+                    }
+                }
+                text
+            }
             _ = ticks.tick() => state_of(state, feed, &mut fleet),
         };
         let sent = http.write_response_body(Bytes::from(text), false);
@@ -111,6 +122,18 @@ async fn send_all(state: &State, http: &mut ServerSession, mut shutdown: Shutdow
             return;
         }
     }
+}
+
+/// Appends a piece of news. Whether there can be more.
+fn push(text: &mut String, told: Result<News, RecvError>) -> bool {
+    match told {
+        Ok(news) => text.push_str(&event(news.kind, &news.json)),
+        Err(RecvError::Lagged(missed)) => {
+            text.push_str(&event("missed", &json!({ "events": missed }).to_string()));
+        }
+        Err(RecvError::Closed) => return false,
+    }
+    true
 }
 
 /// `live`, and `fleet` if it is not what was sent `before`.

@@ -103,15 +103,16 @@ impl Text {
         if self.is_given_back() {
             return RequestClass::Repetitive;
         }
-        let reasons = REASONS.iter().any(|phrase| self.has_phrase(phrase));
         let code_words = self.words().filter(|word| CODE.contains(word)).count();
         if self.has_code_lines() || self.names_file() || code_words >= 2 {
             return RequestClass::Code;
         }
-        match (reasons, code_words) {
-            (true, _) => RequestClass::Reasoning,
-            (false, 1) if !self.is_long() => RequestClass::Code,
-            (false, _) => RequestClass::Prose,
+        if REASONS.iter().any(|phrase| self.has_phrase(phrase)) {
+            RequestClass::Reasoning
+        } else if code_words == 1 && !self.is_long() {
+            RequestClass::Code
+        } else {
+            RequestClass::Prose
         }
     }
 
