@@ -345,11 +345,15 @@ async fn a_build_that_accepts_less_is_named_with_its_evidence() {
         }
     };
     turns(80).await;
+    gateway.idle().await;
     let rows = gateway.admin_get("/api/spec").await.json();
-    let row = &rows["strata"][0];
+    let rows = rows["strata"].as_array().unwrap();
+    // A turn that begins while the last one's place is not given back yet counts as one of two.
+    let row = rows.iter().max_by_key(|row| row["turns"].as_u64()).unwrap();
+    let count: u64 = rows.iter().filter_map(|row| row["turns"].as_u64()).sum();
     assert_eq!(
-        (&row["profile"], &row["class"], &row["turns"]),
-        (&json!("draft-mtp"), &json!("prose"), &json!(80))
+        (&row["profile"], &row["class"], count),
+        (&json!("draft-mtp"), &json!("prose"), 80)
     );
     assert!(row["accept_length"].as_f64().unwrap() > 1.3, "{row}");
     let none = gateway.admin_get("/api/spec/findings").await.json();
