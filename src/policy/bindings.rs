@@ -97,6 +97,9 @@ impl<'a> Bindings<'a> {
 
     /// Why an evaluation failed, so that it can be mended.
     pub(super) fn explain(&self, error: &str) -> String {
+        if let Some(fault) = self.call.and_then(|call| call.fault) {
+            return fault.to_owned();
+        }
         if self.call.is_some_and(Call::has_unknown_paths) {
             return "what the command writes cannot be told before it runs".to_owned();
         }
@@ -109,6 +112,10 @@ impl<'a> Bindings<'a> {
 
     fn tool(&self, field: &str) -> Option<CowVal<'_, '_>> {
         let call = self.call?;
+        let told = matches!(field, "name" | "class" | "mutates" | "edits");
+        if call.fault.is_some() && !told {
+            return None;
+        }
         Some(match field {
             "name" => text(call.name),
             "class" => text(call.class.as_str()),

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::shell::{self, Effect, Script};
 use super::tools::{Class, Tools};
-use super::{patch, path};
+use super::{arguments, patch, path};
+use crate::turn::folded_name;
 
 /// Arguments that hold a command line, by the names agents give them.
 pub(super) const COMMAND_KEYS: &[&str] = &["command", "cmd", "script", "chars", "commands"];
@@ -40,6 +41,52 @@ pub(super) const PATH_KEYS: &[&str] = &[
     "uri",
 ];
 
+/// [`PATH_KEYS`] and lists of such, however they are spelt.
+const PATH_NAMES: &[&str] = &[
+    "filepath",
+    "path",
+    "notebookpath",
+    "targetfile",
+    "absolutepath",
+    "relativepath",
+    "relativeworkspacepath",
+    "file",
+    "filename",
+    "dirpath",
+    "directorypath",
+    "oldpath",
+    "newpath",
+    "oldfilepath",
+    "newfilepath",
+    "outputpath",
+    "source",
+    "destination",
+    "uri",
+    "paths",
+    "files",
+    "filepaths",
+];
+
+/// Editors whose argument `command` may say `view`.
+const VIEWERS: &[&str] = &["strreplaceeditor", "strreplacebasededittool", "editor"];
+
+/// Texts in a shell's arguments that are no part of a command.
+const REMARKS: &[&str] = &[
+    "description",
+    "justification",
+    "explanation",
+    "reason",
+    "purpose",
+    "title",
+    "session_id",
+    "shell_id",
+    "bash_id",
+    "id",
+];
+
+/// Stands for a command line that cannot be read: none that a shell accepts.
+const UNREADABLE: &str = "(";
+
 /// Arguments that hold a patch.
 pub(super) const PATCH_KEYS: &[&str] = &["input", "patch", "patchText", "patch_text", "diff"];
 
@@ -64,6 +111,8 @@ pub struct Call<'a> {
     pub input: Value,
     /// The command line of a shell's call; empty for others.
     pub command: String,
+    /// Why nobody can tell what its arguments say.
+    pub(super) fault: Option<arguments::Fault>,
     reach: OnceCell<Reach>,
     root: Option<&'a str>,
 }
@@ -79,10 +128,11 @@ struct Reach {
 impl<'a> Call<'a> {
     /// A call of `name` with `arguments`; paths are told from `root`, where that is known.
     pub fn new(tools: &Tools, name: &'a str, arguments: &str, root: Option<&'a str>) -> Self {
-        let input: Value = serde_json::from_str(arguments).unwrap_or(Value::Null);
+        let (input, fault) = arguments::read(arguments);
         let class = tools.class(name);
         let command = match class {
-            Class::Shell => command(&input).unwrap_or_default(),
+            Class::Shell if fault.is_some() => UNREADABLE.to_owned(),
+            Class::Shell => command(&input),
             _ => String::new(),
         };
         Self {
@@ -90,6 +140,7 @@ impl<'a> Call<'a> {
             class,
             input,
             command,
+            fault,
             reach: OnceCell::new(),
             root,
         }
@@ -109,7 +160,15 @@ impl<'a> Call<'a> {
         self.at_root(cwd)
     }
 
+    /// A path as tools read it. What only the client's machine can tell (`~`, a drive) stays as it is:
+    /// no absolute path can be compared with it.
     fn at_root(&self, path: &str) -> String {
+        let path = path.trim();
+        let path = path.strip_prefix("file://").unwrap_or(path);
+        let drive = path.as_bytes().get(1) == Some(&b':');
+        if path.starts_with('~') || drive || path.contains("..\\") {
+            return path::normalize(path);
+        }
         match self.root {
             Some(root) => path::resolve(root, path),
             None => path::normalize(path),
@@ -137,18 +196,30 @@ impl<'a> Call<'a> {
         let effects = shell::effects(&self.script());
         let cwd = self.cwd();
         let paths = effects.paths.iter().map(|path| path::resolve(&cwd, path));
+        let mut paths: Vec<String> = paths.collect();
+        for path in effects
+            .mentions
+            .iter()
+            .map(|path| path::resolve(&cwd, path))
+        {
+            let ours = self
+                .root
+                .is_none_or(|root| path::within(&path, root) == Some(true));
+            if (ours || path.starts_with("/etc/")) && !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
         Reach {
             effect: effects.effect,
-            paths: paths.collect(),
+            paths,
             unknown: effects.unknown_paths,
         }
     }
 
     fn file_paths(&self) -> Vec<String> {
-        let named = PATH_KEYS
-            .iter()
-            .filter_map(|key| self.input.get(key)?.as_str());
-        let mut paths: Vec<String> = named.map(|path| self.at_root(path)).collect();
+        let mut named = Vec::new();
+        named_paths(&self.input, false, &mut named);
+        let mut paths: Vec<String> = named.into_iter().map(|path| self.at_root(path)).collect();
         if self.class == Class::Write {
             let patches = PATCH_KEYS
                 .iter()
@@ -219,26 +290,79 @@ impl Reach {
             unknown: false,
         };
         let views = call.class == Class::Write
+            && VIEWERS.contains(&folded_name(call.name).as_str())
             && call.input.get("command").and_then(Value::as_str) == Some("view");
         if views { &LOOKING } else { self }
     }
 }
 
-/// The command line in a shell's arguments: a text, a list of words, or `["bash", "-lc", line]`.
-fn command(input: &Value) -> Option<String> {
-    let value = COMMAND_KEYS.iter().find_map(|key| input.get(key))?;
+/// Every text under a key that names a path, wherever it stands; `named`: `value` is under one.
+fn named_paths<'v>(value: &'v Value, named: bool, found: &mut Vec<&'v str>) {
     match value {
-        Value::String(line) => Some(line.clone()),
-        Value::Array(words) => {
-            let words: Option<Vec<String>> = words
-                .iter()
-                .map(|word| Some(shell::quote(word.as_str()?)))
-                .collect();
-            Some(words?.join(" "))
+        Value::String(path) if named => found.push(path),
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| named_paths(item, named, found)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let names = PATH_NAMES.contains(&folded_name(key).as_str());
+                named_paths(value, names, found);
+            }
         }
-        // Codex' `local_shell`: `{"action": {"command": […]}}` arrives flattened; anything else is
-        // no command line, and said to be one that cannot be read.
-        _ => Some("(".to_owned()),
+        _ => {}
+    }
+}
+
+/// The command line in a shell's arguments. What two clients may find under different keys is all of
+/// it; texts under keys nobody knows cannot be read.
+fn command(input: &Value) -> String {
+    let Some(fields) = input.as_object() else {
+        return UNREADABLE.to_owned();
+    };
+    let mut lines: Vec<String> = Vec::new();
+    let mut other = false;
+    for (key, value) in fields {
+        let is = |known: &&str| key.eq_ignore_ascii_case(known);
+        if COMMAND_KEYS.iter().any(is) {
+            let line = command_line(value, key.eq_ignore_ascii_case("commands"));
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        } else if !CWD_KEYS.iter().chain(REMARKS).any(is) {
+            other |= matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_));
+        }
+    }
+    if lines.is_empty() && other || lines.iter().any(|line| line.contains('\0')) {
+        return UNREADABLE.to_owned();
+    }
+    match lines.len() {
+        1 => lines.swap_remove(0),
+        _ => lines.join("\n"),
+    }
+}
+
+/// A text, a list of words, `["bash", "-lc", line]`; with `each`, a list of lines.
+fn command_line(value: &Value, each: bool) -> String {
+    let words = match value {
+        Value::String(line) => return line.clone(),
+        Value::Array(words) => words.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
+        _ => None,
+    };
+    match words {
+        None => UNREADABLE.to_owned(),
+        Some(lines) if each => lines.join("\n"),
+        // No program has white space in its name: this client joins the words.
+        Some(words)
+            if words
+                .first()
+                .is_some_and(|word| word.contains(char::is_whitespace)) =>
+        {
+            words.join(" ")
+        }
+        Some(words) => {
+            let words: Vec<String> = words.into_iter().map(shell::quote).collect();
+            words.join(" ")
+        }
     }
 }
 

@@ -32,9 +32,16 @@ pub(super) struct Expr {
     pub session: BTreeSet<String>,
     /// Classes that `tool.class` is compared with.
     pub classes: BTreeSet<String>,
+    /// The only classes it can hold for, where it says so itself.
+    only: Option<BTreeSet<String>>,
 }
 
 impl Expr {
+    /// Whether it can hold for calls of this class; most rules are about one class.
+    pub(super) fn concerns(&self, class: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(class))
+    }
+
     /// Compile `source`. `session` are the names that may follow `session.`, besides the known ones.
     ///
     /// # Errors
@@ -71,10 +78,12 @@ impl Expr {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let only = only_for(program.expression());
         Ok(Self {
             program,
             session,
             classes,
+            only,
         })
     }
 
@@ -117,6 +126,39 @@ impl Expr {
             other => Err(Undecided(format!("it says {other:?}, which is no text"))),
         }
     }
+}
+
+/// Classes without which `node` is false: `tool.class == "shell" && …`, `(… || …) && …`.
+fn only_for(node: &IdedExpr) -> Option<BTreeSet<String>> {
+    let Node::Call(call) = &node.expr else {
+        return None;
+    };
+    let [one, other] = call.args.as_slice() else {
+        return None;
+    };
+    match call.func_name.as_str() {
+        "_==_" => {
+            let class = class_of(one, other).or_else(|| class_of(other, one))?;
+            Some(BTreeSet::from([class.to_owned()]))
+        }
+        "_&&_" => match (only_for(one), only_for(other)) {
+            (Some(one), Some(other)) => Some(one.intersection(&other).cloned().collect()),
+            (one, other) => one.or(other),
+        },
+        "_||_" => Some(&only_for(one)? | &only_for(other)?),
+        _ => None,
+    }
+}
+
+/// The text that `tool.class` is compared with.
+fn class_of<'n>(field: &IdedExpr, text: &'n IdedExpr) -> Option<&'n str> {
+    let (Node::Select(select), Node::Literal(LiteralValue::String(text))) =
+        (&field.expr, &text.expr)
+    else {
+        return None;
+    };
+    let is_tool = matches!(&select.operand.expr, Node::Ident(root) if root == "tool");
+    (is_tool && select.field == "class").then(|| text.inner())
 }
 
 struct Check<'a> {
@@ -246,21 +288,9 @@ impl Check<'_> {
 
     /// `tool.class == "shell"`: what the expression is about.
     fn class(&mut self, sides: &[IdedExpr]) {
-        let is_class = |side: &IdedExpr| match &side.expr {
-            Node::Select(select) => {
-                select.field == "class"
-                    && matches!(&select.operand.expr, Node::Ident(root) if root == "tool")
-            }
-            _ => false,
-        };
         if let [one, other] = sides {
-            for (class, literal) in [(one, other), (other, one)] {
-                if let (true, Node::Literal(LiteralValue::String(text))) =
-                    (is_class(class), &literal.expr)
-                {
-                    self.classes.insert(text.inner().to_owned());
-                }
-            }
+            let class = class_of(one, other).or_else(|| class_of(other, one));
+            self.classes.extend(class.map(str::to_owned));
         }
     }
 }

@@ -178,6 +178,10 @@ impl TurnPolicy {
             return Verdict::Block(blocked);
         }
         for (rule, mode) in self.engine.at(&self.active, Stage::ToolCall) {
+            let when = rule.when.as_ref();
+            if when.is_some_and(|when| !when.concerns(call.class.as_str())) {
+                continue;
+            }
             let verdict = match self.applies(rule, &bindings) {
                 Ok(false) => continue,
                 Ok(true) => self.act(rule, &call, arguments, &bindings),

@@ -4,6 +4,7 @@
 //! [`Engine`] is a policy compiled; a [`TurnPolicy`] is the part of it in force for one turn. Nothing
 //! here runs where no policy is configured.
 
+mod arguments;
 mod bindings;
 mod builtin;
 mod call;

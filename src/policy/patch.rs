@@ -2,23 +2,48 @@
 
 /// Lines that name a file in the patches of `apply_patch`.
 const HEADERS: &[&str] = &[
-    "*** Add File: ",
-    "*** Update File: ",
-    "*** Delete File: ",
-    "*** Move to: ",
+    "*** Add File:",
+    "*** Update File:",
+    "*** Delete File:",
+    "*** Move to:",
 ];
 
-/// The files a patch names, each once: in the form of `apply_patch`, or a unified diff.
+/// Lines that name a file in the diffs of git.
+const MOVES: &[&str] = &["rename from ", "rename to ", "copy from ", "copy to "];
+
+/// The files a patch names, each once: in the form of `apply_patch`, or a unified diff. Headers that
+/// only a lenient parser takes for such count as well.
 pub fn files(patch: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for line in patch.lines() {
-        if let Some(file) = named(line)
-            && !found.iter().any(|known| known == file)
-        {
-            found.push(file.to_owned());
+        let lenient = || {
+            HEADERS
+                .iter()
+                .find_map(|header| line.trim_start().strip_prefix(header))
+        };
+        let moved = || MOVES.iter().find_map(|header| line.strip_prefix(header));
+        let Some(file) = named(line).or_else(lenient).or_else(moved) else {
+            continue;
+        };
+        let file = unquoted(file.trim());
+        if !file.is_empty() && !found.contains(&file) {
+            found.push(file);
         }
     }
     found
+}
+
+/// git writes unusual names in quotes, with C's escapes.
+fn unquoted(name: &str) -> String {
+    let inside = name
+        .strip_prefix('"')
+        .and_then(|name| name.strip_suffix('"'));
+    let Some(inside) = inside else {
+        return name.to_owned();
+    };
+    let name = super::shell::unescape(inside).unwrap_or_else(|| inside.to_owned());
+    let plain = name.strip_prefix("a/").or_else(|| name.strip_prefix("b/"));
+    plain.map_or(name.clone(), str::to_owned)
 }
 
 /// `patch` with every file name replaced by what `new` says.

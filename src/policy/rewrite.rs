@@ -78,10 +78,13 @@ fn command_line(
     root: &str,
     new: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<(String, serde_json::Value), String> {
-    let key = super::call::COMMAND_KEYS
+    let mut keys = super::call::COMMAND_KEYS
         .iter()
-        .find(|key| call.input.get(**key).is_some())
-        .ok_or("it has no command line")?;
+        .filter(|key| call.input.get(**key).is_some());
+    let key = keys.next().ok_or("it has no command line")?;
+    if keys.next().is_some() || *key == "commands" {
+        return Err("it has more than one command line".to_owned());
+    }
     let line = &call.command;
     let script = call.script();
     let mut places: Vec<(Range<usize>, String)> = Vec::new();

@@ -412,6 +412,89 @@ fn secrets_stay_out_of_changes_and_of_the_record() {
     assert!(!judged.decisions[0].old.as_deref().unwrap().contains(&key));
 }
 
+/// Run by hand: `cargo test --profile quick --lib cost_of_a_verdict -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints figures of this machine"]
+fn cost_of_a_verdict() {
+    let patterns = [
+        "git push --force",
+        "git reset --hard",
+        "terraform apply",
+        "kubectl delete",
+        "docker rm",
+        "npm publish",
+        "git commit",
+    ];
+    let rules: Vec<_> = patterns
+        .iter()
+        .enumerate()
+        .map(|(n, pattern)| {
+            json!({"id": format!("r{n}"),
+        "on": "tool_call", "then": {"block": {"reason": "no"}},
+        "when": format!("tool.class == 'shell' && shell.runs(tool.command, ['{pattern}'])")})
+        })
+        .collect();
+    let mut ids: Vec<String> = (0..patterns.len()).map(|n| format!("r{n}")).collect();
+    ids.extend(
+        [
+            "worktree.enforce",
+            "commit.no_secrets",
+            "commit.message_format",
+        ]
+        .map(str::to_owned),
+    );
+    let source = json!({"rules": rules, "profiles": {"p": ids}});
+    let engine = Arc::new(engine(&source.to_string()).unwrap());
+    let mut session = SessionPolicy::default();
+    done(
+        &mut session,
+        &engine,
+        "Bash",
+        json!({"command": "git worktree add w"}),
+        "fine",
+    );
+    let policy = policy(&engine, "p", &session);
+    let calls = [
+        ("Read", json!({"file_path": "/r/w/src/main.rs"})),
+        (
+            "Bash",
+            json!({"command": "cargo test --lib policy | tail -5"}),
+        ),
+        (
+            "Bash",
+            json!({"command": "cd w && git add -A && git status"}),
+        ),
+        (
+            "Bash",
+            json!({"command": "for f in a b; do grep -n \"$f\" src; done"}),
+        ),
+        (
+            "Edit",
+            json!({"file_path": "/r/w/a", "old_string": "a".repeat(500), "new_string": "b".repeat(500)}),
+        ),
+    ];
+    for (name, input) in calls {
+        let arguments = input.to_string();
+        let mut times = Vec::new();
+        for n in 0..20_000 {
+            // Every call is a new one: no line is remembered from the call before.
+            let fresh = arguments
+                .replace("src", &format!("src{n}"))
+                .replace("policy", &format!("policy{n}"));
+            let begun = tokio::time::Instant::now();
+            std::hint::black_box(policy.tool_call(name, &fresh));
+            times.push(begun.elapsed());
+        }
+        times.sort();
+        println!(
+            "{name} {}: median {:?}, 99 % {:?}",
+            &arguments[..arguments.len().min(60)],
+            times[10_000],
+            times[19_800]
+        );
+    }
+}
+
 /// The goal is 10 µs for ten rules at the median, optimised; this only sees that it is no worse by
 /// orders of magnitude, on a loaded machine and without optimisation.
 #[test]

@@ -32,6 +32,7 @@ mod observe;
 mod older_paths;
 mod pings;
 mod policy;
+mod policy_corpus;
 mod regression;
 mod relay;
 mod reload;

@@ -26,17 +26,15 @@ pub struct Effects {
     pub effect: Effect,
     /// What it writes, seen from where it runs: files, or the directory a command works in.
     pub paths: Vec<String>,
+    /// Paths that come up in commands nobody knows: it may change them.
+    pub mentions: Vec<String>,
     /// It writes to places nobody knows.
     pub unknown_paths: bool,
 }
 
 /// What `script` changes.
 pub fn effects(script: &Script) -> Effects {
-    let mut all = Effects {
-        effect: Effect::Read,
-        paths: Vec::new(),
-        unknown_paths: false,
-    };
+    let mut all = Effects::none();
     for command in &script.commands {
         of_command(command, &mut all);
     }
@@ -55,6 +53,22 @@ fn of_command(command: &Command, all: &mut Effects) {
             all.write(&command.cwd, file);
         }
     }
+}
+
+/// Files that `command` makes, as far as they are known.
+pub(super) fn made(command: &Command) -> Vec<String> {
+    let makes = matches!(
+        command.program().as_deref(),
+        Some("tee" | "cp" | "mv" | "ln" | "install" | "dd" | "rsync")
+    );
+    let mut all = Effects::none();
+    if makes {
+        of_program(command, &mut all);
+    }
+    for file in &command.writes {
+        all.write(&command.cwd, file);
+    }
+    all.paths
 }
 
 fn of_program(command: &Command, all: &mut Effects) {
@@ -77,7 +91,19 @@ fn of_program(command: &Command, all: &mut Effects) {
             all.files(command, &["-maxdepth"], 0, 1);
         }
         "find" => {}
-        "sort" if !has(words, "-o") => {}
+        "sort" => {
+            if let Some(file) = value(words, Some("-o"), "--output") {
+                all.raise(Effect::Edit);
+                all.write(&command.cwd, &file);
+            }
+        }
+        "uniq" | "xxd" if positionals(words, &["-f", "-s", "-w", "-l", "-c", "-g"]).len() > 1 => {
+            all.files(command, &["-f", "-s", "-w", "-l", "-c", "-g"], 1, 1);
+        }
+        "yq" if has(words, "-i") || has(words, "--inplace") => {
+            all.place(command.cwd.clone());
+            all.mentioned(command);
+        }
         "sed"
             if has(words, "-i")
                 || words
@@ -120,12 +146,24 @@ fn of_program(command: &Command, all: &mut Effects) {
         "apply_patch" | "applypatch" => all.patch(command),
         name if READS.contains(&name) => {}
         name if is_check(name, words) => all.raise(Effect::Check),
-        _ if command.code.as_deref().is_some_and(is_harmless) => {}
-        _ => all.place(command.cwd.clone()),
+        _ if command.code.as_deref().is_some_and(is_harmless) && !in_place(&name, words) => {}
+        _ => {
+            all.place(command.cwd.clone());
+            all.mentioned(command);
+        }
     }
 }
 
 impl Effects {
+    fn none() -> Self {
+        Self {
+            effect: Effect::Read,
+            paths: Vec::new(),
+            mentions: Vec::new(),
+            unknown_paths: false,
+        }
+    }
+
     fn raise(&mut self, effect: Effect) {
         self.effect = self.effect.max(effect);
     }
@@ -150,6 +188,32 @@ impl Effects {
         match cwd {
             Cwd::At(dir) => self.add(dir),
             Cwd::Unknown => self.unknown_paths = true,
+        }
+    }
+
+    /// The paths in its arguments, its code and what it reads.
+    fn mentioned(&mut self, command: &Command) {
+        let stdin = match &command.stdin {
+            super::Stdin::Text(text) => text.as_str(),
+            _ => "",
+        };
+        let words = command.words.iter().skip(1).map(|word| word.text.as_str());
+        let apart = |c: char| c.is_whitespace() || "'\"`=:,;()<>[]{}|&".contains(c);
+        for token in words.chain([stdin]).flat_map(|text| text.split(apart)) {
+            // An option's value may stick to its letter: `-C/r`.
+            let glued = token.starts_with('-').then(|| token.get(2..)).flatten();
+            let path = glued.filter(|rest| rest.starts_with('/')).unwrap_or(token);
+            let absolute = path.starts_with('/') && !path.starts_with("//");
+            let seen = match &command.cwd {
+                _ if absolute => path::normalize(path),
+                Cwd::At(dir) if path == ".." || (path.contains('/') && !path.starts_with('/')) => {
+                    path::resolve(dir, path)
+                }
+                _ => continue,
+            };
+            if !self.mentions.contains(&seen) {
+                self.mentions.push(seen);
+            }
         }
     }
 
@@ -181,7 +245,7 @@ impl Effects {
             return self.place(command.cwd.clone());
         };
         match target {
-            Some(target) => self.write(&command.cwd, target),
+            Some(ref target) => self.write(&command.cwd, target),
             None => self.write(&command.cwd, last),
         }
         if moves {
@@ -232,6 +296,13 @@ fn of_git(command: &Command, all: &mut Effects) {
         "remote" => matches!(second, "" | "-v" | "show" | "get-url"),
         "stash" => matches!(second, "list" | "show"),
         "worktree" => second == "list",
+        "log" | "show" | "diff" | "archive" | "shortlog" | "diff-tree"
+            if value(rest, None, "--output").is_some() || name == "archive" && has(rest, "-o") =>
+        {
+            false
+        }
+        "symbolic-ref" => positionals(rest, &["-m"]).len() < 2 && !has(rest, "-d"),
+        "reflog" => !matches!(second, "expire" | "delete"),
         "config" => ["--get", "--list", "-l", "--get-all", "get", "list"].contains(&second),
         name => GIT_READS.contains(&name),
     };
@@ -239,7 +310,8 @@ fn of_git(command: &Command, all: &mut Effects) {
         return;
     }
     if !GIT_RECORDS.contains(&name) {
-        return all.place(git::cwd(command));
+        all.place(git::cwd(command));
+        return all.mentioned(command);
     }
     all.raise(Effect::Repository);
     // Worktrees, remotes and references belong to the repository, wherever one stands in it.
@@ -298,6 +370,16 @@ fn writes_in_sed(script: &str) -> bool {
         || script.starts_with("w ")
         || script.contains(";w ")
         || script.contains("/w ")
+}
+
+/// `perl -pi -e …` writes the files it reads.
+fn in_place(name: &str, words: &[Word]) -> bool {
+    let edits = |word: &Word| {
+        let cluster = word.text.strip_prefix('-').unwrap_or_default();
+        let flags = cluster.split('.').next().unwrap_or_default();
+        !flags.starts_with(['-', 'M', 'r']) && flags.contains('i')
+    };
+    (name.starts_with("perl") || name.starts_with("ruby")) && words[1..].iter().any(edits)
 }
 
 /// Code that only computes and prints.

@@ -1,9 +1,11 @@
 //! What a command really runs: wrappers looked through, nested scripts read.
 
-use super::git;
 use super::options::{has, positionals, value};
+use super::vars::{self, Meaning};
 use super::word::{Word, program};
 use super::{Command, Cwd, Script, Stdin, parse_into};
+use super::{effect, git};
+use crate::policy::path;
 
 /// Programs that run the command that follows, with their options that take a value, and how many
 /// words of their own come first.
@@ -99,6 +101,15 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
         script.commands.push(command);
         return;
     };
+    // `git-push` is `git push` by another name.
+    if let Some(sub) = name.strip_prefix("git-").filter(|sub| !sub.is_empty()) {
+        let words = [Word::fixed("git"), Word::fixed(sub)];
+        command.words.splice(..1, words);
+        return expand(command, depth, script);
+    }
+    if name == "exec" && command.words.len() == 1 && command.stdin != Stdin::Given {
+        return script.unknown("what it reads is replaced");
+    }
     if let Some((_, valued, own)) = WRAPPERS.iter().find(|(wrapper, ..)| *wrapper == name) {
         return inner(command, positionals_from(valued, *own), depth, script);
     }
@@ -122,8 +133,23 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
                 "-i",
                 "--max-args",
             ];
+            fill_in(&mut command);
             inner(command, positionals_from(valued, 0), depth, script);
         }
+        "hash" if has(&command.words, "-p") => {
+            script.unknown("it gives a command another name");
+        }
+        "gh" if command
+            .words
+            .get(1)
+            .is_some_and(|word| word.text == "alias") =>
+        {
+            script.unknown("it gives a command another name");
+        }
+        "rg" if value(&command.words, None, "--pre").is_some() => {
+            script.unknown("it runs a program for each file");
+        }
+        "fd" | "fdfind" => find(command, depth, script),
         "parallel" => script.unknown("it makes up commands for `parallel`"),
         "eval" => joined(&command, 1, depth, script),
         "watch" => {
@@ -135,7 +161,8 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
         }
         "flock" | "script" | "su" => scripted(command, depth, script),
         "trap" => {
-            let body = command.words.get(1).cloned();
+            let at = positionals(&command.words, &[]).first().copied();
+            let body = at.and_then(|at| command.words.get(at)).cloned();
             nested(body.as_ref(), &command, depth, script);
         }
         "." | "source" => sourced(command, script),
@@ -149,9 +176,9 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
             if name == "git"
                 && let Some(line) = git::script(&command.words)
             {
-                let line = line.clone();
                 nested(Some(&line), &command, depth, script);
             }
+            inner_shell(&command, depth, script);
             script.commands.push(command);
         }
     }
@@ -196,13 +223,44 @@ fn inner(mut command: Command, start: impl Fn(&[Word]) -> usize, depth: u32, scr
     expand(command, depth + 1, script);
 }
 
+/// A program nobody knows that is given a shell with a line to run, or an interpreter with code.
+fn inner_shell(command: &Command, depth: u32, script: &mut Script) {
+    if super::query::only_reads(command) || depth > super::MAX_DEPTH {
+        return;
+    }
+    for at in 1..command.words.len().saturating_sub(1) {
+        let Some(name) = command.words[at].known().map(program) else {
+            continue;
+        };
+        let runs = SHELLS.contains(&name.as_str()) || interpreter(&name).is_some();
+        let with_options = command.words[at + 1].is_option();
+        if runs && with_options {
+            let inner = Command {
+                words: command.words[at..].to_vec(),
+                writes: Vec::new(),
+                ..command.clone()
+            };
+            return expand(inner, depth + 1, script);
+        }
+    }
+}
+
+/// Words of `xargs` that what it reads is put into are not known.
+fn fill_in(command: &mut Command) {
+    let place = value(&command.words, Some("-I"), "--replace");
+    let place = place.map_or_else(|| "{}".to_owned(), |place| place.text);
+    let filled = |word: &&mut Word| !place.is_empty() && word.text.contains(&place);
+    // The option itself names the place too; it is taken away with the wrapper.
+    let words = command.words.iter_mut().skip(1);
+    words.filter(filled).for_each(|word| word.fixed = false);
+}
+
 fn env(mut command: Command, depth: u32, script: &mut Script) {
-    let split = value(&command.words, Some("-S"), "--split-string").cloned();
-    if let Some(line) = split {
+    if let Some(line) = value(&command.words, Some("-S"), "--split-string") {
         return nested(Some(&line), &command, depth, script);
     }
     if let Some(dir) = value(&command.words, Some("-C"), "--chdir") {
-        command.cwd = git::enter(&command.cwd, dir);
+        command.cwd = git::enter(&command.cwd, &dir);
     }
     let start = |words: &[Word]| {
         let mut at = positionals_from(&["-u", "-C", "--unset", "--chdir"], 0)(words);
@@ -211,15 +269,36 @@ fn env(mut command: Command, depth: u32, script: &mut Script) {
         }
         at
     };
-    let decisive = |word: &Word| {
-        word.text.starts_with("PATH=")
-            || word.text.starts_with("BASH_ENV=")
-            || word.text.starts_with("GIT_CONFIG")
-    };
-    if command.words.iter().any(decisive) {
-        script.unknown("it sets a variable that changes what is run");
+    let own = start(&command.words).min(command.words.len());
+    for word in &command.words[1..own.max(1)] {
+        let Some((name, text)) = word.text.split_once('=') else {
+            continue;
+        };
+        let set = Word {
+            text: text.to_owned(),
+            fixed: word.fixed,
+            span: None,
+        };
+        assigned(name, Some(&set), &command.cwd, depth, script);
     }
     inner(command, start, depth, script);
+}
+
+/// A variable is set for what runs after.
+pub(super) fn assigned(
+    name: &str,
+    value: Option<&Word>,
+    cwd: &Cwd,
+    depth: u32,
+    script: &mut Script,
+) {
+    match (vars::meaning(name, value), value.map(Word::known)) {
+        (Meaning::None, _) | (Meaning::Script, None) => {}
+        (Meaning::Script, Some(Some(line))) => {
+            parse_into(line, cwd.clone(), depth + 1, script);
+        }
+        _ => script.unknown("it sets a variable that changes what is run"),
+    }
 }
 
 /// The words from `at` on are one script.
@@ -245,7 +324,7 @@ fn nested(line: Option<&Word>, command: &Command, depth: u32, script: &mut Scrip
 
 /// `flock FILE -c LINE`, `script -c LINE`, `su -c LINE`; or `flock FILE COMMAND`.
 fn scripted(command: Command, depth: u32, script: &mut Script) {
-    if let Some(line) = value(&command.words, Some("-c"), "--command").cloned() {
+    if let Some(line) = value(&command.words, Some("-c"), "--command") {
         return nested(Some(&line), &command, depth, script);
     }
     if command.program().as_deref() == Some("flock") {
@@ -265,13 +344,24 @@ fn shell(command: Command, depth: u32, script: &mut Script) {
             break;
         }
         let cluster = text.starts_with('-') && !text.starts_with("--");
+        if let Some(line) = text.strip_prefix("--command=") {
+            return nested(Some(&Word::fixed(line)), &command, depth, script);
+        }
+        if cluster && text.contains('s') && !text.contains('c') {
+            // The words that follow are arguments to what is read.
+            at = command.words.len();
+            break;
+        }
+        if matches!(text, "--rcfile" | "--init-file") {
+            return script.unknown("it reads a script at its start");
+        }
         if (cluster && text.contains('c')) || text == "--command" {
             let line = command.words[at + 1..]
                 .iter()
                 .find(|word| !word.is_option());
             return nested(line, &command, depth, script);
         }
-        let valued = matches!(text, "-O" | "+O" | "-o" | "+o" | "--rcfile" | "--init-file");
+        let valued = matches!(text, "-O" | "+O" | "-o" | "+o");
         at += if valued { 2 } else { 1 };
     }
     let file = command
@@ -279,7 +369,7 @@ fn shell(command: Command, depth: u32, script: &mut Script) {
         .get(at)
         .filter(|word| word.text != "-" && word.text != "--");
     match file {
-        Some(word) if !word.fixed || word.text.starts_with("/dev/") => {
+        Some(word) if !word.fixed || is_stream(&word.text) => {
             script.unknown("it runs text that is made while it runs");
         }
         Some(_) => script.commands.push(command),
@@ -291,16 +381,25 @@ fn shell(command: Command, depth: u32, script: &mut Script) {
     }
 }
 
+/// Files that are what a process is given, not what stands on the disk.
+fn is_stream(path: &str) -> bool {
+    path.starts_with("/dev/") || path.starts_with("/proc/")
+}
+
 fn sourced(command: Command, script: &mut Script) {
     let known = command.words.get(1).and_then(Word::known);
     match known {
-        Some(file) if !file.starts_with("/dev/") => script.commands.push(command),
+        Some(file) if !is_stream(file) => script.commands.push(command),
         _ => script.unknown("it runs text that is made while it runs"),
     }
 }
 
 fn find(command: Command, depth: u32, script: &mut Script) {
-    let runs = |word: &Word| matches!(word.text.as_str(), "-exec" | "-execdir" | "-ok" | "-okdir");
+    let fd = command.program().is_some_and(|name| name.starts_with("fd"));
+    let runs = |word: &Word| match fd {
+        true => matches!(word.text.as_str(), "-x" | "-X" | "--exec" | "--exec-batch"),
+        false => matches!(word.text.as_str(), "-exec" | "-execdir" | "-ok" | "-okdir"),
+    };
     let mut rest = command.words.as_slice();
     while let Some(at) = rest.iter().position(runs) {
         let after = &rest[at + 1..];
@@ -341,7 +440,21 @@ fn code(command: &mut Command, flags: &[&str]) {
                 && word.is_option()
                 && word.text.ends_with(&flag[1..])
         };
-        if flags.contains(&word.text.as_str()) || flags.iter().any(cluster) {
+        let glued = |flag: &&str| {
+            let rest = word
+                .text
+                .strip_prefix(*flag)
+                .filter(|rest| !rest.is_empty());
+            rest.filter(|rest| flag.len() == 2 && rest.contains(|c: char| !c.is_ascii_alphabetic()))
+        };
+        if let Some(rest) = flags.iter().find_map(|flag| glued(flag)) {
+            from_words = true;
+            code.push_str(rest);
+            code.push('\n');
+            if !word.fixed {
+                code.push_str(MADE);
+            }
+        } else if flags.contains(&word.text.as_str()) || flags.iter().any(cluster) {
             from_words = true;
             if let Some(next) = words.get(at + 1) {
                 code.push_str(&next.text);
@@ -372,33 +485,35 @@ pub(super) const MADE: &str = "\u{0}";
 
 /// A line that writes a script and runs it runs what nobody has read.
 pub(super) fn spot_own_scripts(script: &mut Script) {
-    let written: Vec<&str> = script
-        .commands
-        .iter()
-        .flat_map(|command| {
-            let tee = command.program().as_deref() == Some("tee");
-            let files = if tee { &command.words[1..] } else { &[] };
-            command.writes.iter().chain(files)
-        })
-        .filter_map(Word::known)
-        .map(|path| path.strip_prefix("./").unwrap_or(path))
-        .collect();
-    if written.is_empty() {
-        return;
+    let mut written: Vec<String> = Vec::new();
+    let mut runs_it = false;
+    for command in &script.commands {
+        runs_it |= !written.is_empty() && runs_one_of(command, &written);
+        written.extend(effect::made(command));
     }
-    let runs_it = script.commands.iter().any(|command| {
-        let name = command
-            .words
-            .first()
-            .and_then(Word::known)
-            .unwrap_or_default();
-        let is = |path: &str| written.contains(&path.strip_prefix("./").unwrap_or(path));
-        let interprets = SHELLS.contains(&program(name).as_str())
-            || matches!(name, "." | "source")
-            || interpreter(&program(name)).is_some();
-        is(name) || (interprets && command.words[1..].iter().filter_map(Word::known).any(is))
-    });
+    // A group's output is noted with its first command, which may come after those that run it.
+    let runs_it = runs_it
+        || (!written.is_empty() && script.commands.iter().any(|c| runs_one_of(c, &written)));
     if runs_it {
         script.unknown("it writes a script and runs it");
     }
+}
+
+fn runs_one_of(command: &Command, written: &[String]) -> bool {
+    let Some(first) = command.words.first().and_then(Word::known) else {
+        return false;
+    };
+    let is = |word: &str| {
+        let seen = match (&command.cwd, word.starts_with('/')) {
+            (Cwd::At(dir), false) => path::resolve(dir, word),
+            _ => path::normalize(word),
+        };
+        written.contains(&seen)
+    };
+    let name = program(first);
+    let interprets = SHELLS.contains(&name.as_str())
+        || matches!(first, "." | "source")
+        || interpreter(&name).is_some();
+    let by_path = first.contains('/') && is(first);
+    by_path || (interprets && command.words[1..].iter().filter_map(Word::known).any(is))
 }

@@ -13,6 +13,7 @@ mod programs;
 mod query;
 mod quick;
 mod tree;
+mod vars;
 mod word;
 
 use std::cell::RefCell;
@@ -22,6 +23,11 @@ use std::sync::Arc;
 pub use effect::{Effect, Effects, effects};
 pub use query::{Unknown, arg, flags, only, path_arg, runs};
 pub use word::{Word, program, quote};
+
+/// What C's escapes in `text` stand for; none when one is not known.
+pub(super) fn unescape(text: &str) -> Option<String> {
+    word::ansi(text)
+}
 
 /// Longest command line that is parsed, in bytes.
 const MAX_LINE: usize = 256 << 10;
@@ -133,6 +139,11 @@ pub fn parsed(line: &str) -> Arc<Script> {
 pub fn parse(line: &str) -> Script {
     let mut script = Script::default();
     parse_into(line, Cwd::At(".".to_owned()), 0, &mut script);
+    if line.contains("\\\n") {
+        // The grammar ends a word where its line goes on; a shell does not.
+        let joined = line.replace("\\\n", "");
+        parse_into(&joined, Cwd::At(".".to_owned()), 1, &mut script);
+    }
     expand::spot_own_scripts(&mut script);
     script
 }

@@ -27,11 +27,36 @@ pub(super) fn positionals(words: &[Word], valued: &[&str]) -> Vec<usize> {
     found
 }
 
-/// The value of an option: `-o X`, `-oX`, `--long X`, `--long=X`.
-pub(super) fn value<'a>(words: &'a [Word], short: Option<&str>, long: &str) -> Option<&'a Word> {
-    let is = |word: &Word| word.text == long || short.is_some_and(|short| word.text == short);
-    let at = words.iter().position(is)?;
-    words.get(at + 1)
+/// The value of an option: `-o X`, `-oX`, `-vo X`, `--long X`, `--long=X`.
+pub(super) fn value(words: &[Word], short: Option<&str>, long: &str) -> Option<Word> {
+    let letter = short.and_then(|short| short.strip_prefix('-'));
+    words.iter().enumerate().skip(1).find_map(|(at, word)| {
+        let text = word.text.as_str();
+        if text == long {
+            return words.get(at + 1).cloned();
+        }
+        let glued = match text.strip_prefix(long) {
+            Some(rest) => rest.strip_prefix('=')?,
+            None => {
+                let cluster = text
+                    .strip_prefix('-')
+                    .filter(|text| !text.starts_with('-'))?;
+                let (flags, rest) = cluster.split_once(letter?)?;
+                if !flags.bytes().all(|b| b.is_ascii_alphabetic()) {
+                    return None;
+                }
+                rest
+            }
+        };
+        if glued.is_empty() && !text.ends_with('=') {
+            return words.get(at + 1).cloned();
+        }
+        Some(Word {
+            text: glued.to_owned(),
+            fixed: word.fixed,
+            span: None,
+        })
+    })
 }
 
 /// Whether one of the words is this option, also inside a cluster (`-xvf` has `-x`).

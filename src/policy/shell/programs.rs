@@ -261,6 +261,8 @@ pub(super) const GIT_RECORDS: &[&str] = &[
     "update-ref",
     "init",
     "commit-tree",
+    "symbolic-ref",
+    "reflog",
     "write-tree",
     "prune",
     "pack-refs",

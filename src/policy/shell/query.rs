@@ -3,7 +3,7 @@
 use super::expand::MADE;
 use super::options::has;
 use super::word::{Word, program};
-use super::{Command, Script, git};
+use super::{Command, Script, Stdin, git};
 
 /// It cannot be told; why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,6 @@ const READERS: &[&str] = &[
     "ack",
     "cat",
     "ls",
-    "sed",
     "head",
     "tail",
     "less",
@@ -76,9 +75,14 @@ const READERS: &[&str] = &[
     "tree",
     "apply_patch",
     "bat",
-    "awk",
-    "gawk",
 ];
+
+/// Whether the arguments of `command` are data to it.
+pub(super) fn only_reads(command: &Command) -> bool {
+    command
+        .program()
+        .is_some_and(|name| READERS.contains(&name.as_str()))
+}
 
 /// Whether the line runs one of `patterns`: `git commit`, `cargo test`, `git push --force`. Options of
 /// the program may stand anywhere; options in a pattern must be there.
@@ -228,6 +232,9 @@ fn of_command(command: &Command, pattern: &[&str]) -> Answer {
         answer => return answer,
     }
     let name = command.program().unwrap_or_default();
+    if let "sed" | "gsed" | "awk" | "gawk" | "mawk" | "nawk" = name.as_str() {
+        return of_filter(command, &name, pattern);
+    }
     if READERS.contains(&name.as_str()) || pattern.first() == Some(&name.as_str()) {
         return Answer::No;
     }
@@ -277,7 +284,75 @@ fn directly(command: &Command, pattern: &[&str]) -> Answer {
 }
 
 fn has_flag(command: &Command, flag: &str) -> bool {
-    has(&command.words, flag)
+    let words = &command.words;
+    if has(words, flag) {
+        return true;
+    }
+    // The usual readers of options take any beginning of a long one.
+    let short_for = |word: &Word| {
+        let text = word.text.split('=').next().unwrap_or_default();
+        text.len() > 3 && !WHOLE.contains(&text) && text.starts_with("--") && flag.starts_with(text)
+    };
+    if words.iter().skip(1).any(short_for) {
+        return true;
+    }
+    // `git push origin +main` is forced, and so is a mirror.
+    let forces = matches!(flag, "-f" | "--force") && command.program().as_deref() == Some("git");
+    let rest = &words[git::command_at(words)..];
+    let pushes = rest.first().is_some_and(|word| word.text == "push");
+    forces
+        && pushes
+        && rest
+            .iter()
+            .any(|word| word.text.starts_with('+') || word.text == "--mirror")
+}
+
+/// Options that are no beginning of another one.
+const WHOLE: &[&str] = &[
+    "--force",
+    "--all",
+    "--no-verify",
+    "--delete",
+    "--dry-run",
+    "--hard",
+];
+
+/// sed and awk run programs where their scripts say so.
+fn of_filter(command: &Command, name: &str, pattern: &[&str]) -> Answer {
+    let words = command.words.iter().skip(1);
+    let runs = |word: &&Word| match name {
+        "sed" | "gsed" => runs_in_sed(&word.text),
+        _ => {
+            let text = word.text.replace("||", "");
+            word.text.contains('{') && (text.contains('|') || text.contains("system"))
+        }
+    };
+    let mut answer = Answer::No;
+    for word in words.filter(runs) {
+        if mentions(&word.text, pattern) {
+            return Answer::Yes;
+        }
+        answer = Answer::Unknown("it runs programs from other code");
+    }
+    answer
+}
+
+/// `1e command`, or `s/…/…/e`.
+fn runs_in_sed(script: &str) -> bool {
+    script.split([';', '\n']).any(|part| {
+        let part = part.trim_start_matches(|c: char| c.is_ascii_digit() || " ,$!{".contains(c));
+        let part = match part.strip_prefix('/').and_then(|part| part.split_once('/')) {
+            Some((_, rest)) => rest.trim_start(),
+            None => part,
+        };
+        let flags = |part: &str| {
+            let delimiter = part.strip_prefix('s')?.chars().next()?;
+            let mut pieces = part.splitn(4, delimiter).skip(3);
+            let flags = pieces.next()?;
+            (!delimiter.is_alphanumeric()).then(|| flags.trim_end_matches('}').contains('e'))
+        };
+        part == "e" || part.starts_with("e ") || flags(part) == Some(true)
+    })
 }
 
 /// Whether `words` begin with `wanted`, options left out. With `loose`, a word after an option may be
@@ -341,11 +416,33 @@ fn hidden(command: &Command, pattern: &[&str]) -> Answer {
             }
         }
         let is_line = word.text.contains(char::is_whitespace);
-        if is_line && mentions(&word.text, pattern) {
+        if is_line && says(&word.text, pattern) {
             return Answer::Yes;
         }
     }
-    Answer::No
+    match &command.stdin {
+        Stdin::Text(text) if says(text, pattern) => Answer::Yes,
+        Stdin::Unknown if feeds_a_shell(words) => Answer::Unknown("it pipes text into a shell"),
+        _ => Answer::No,
+    }
+}
+
+/// Whether `line` is one, or has one in it, that runs `pattern`.
+fn says(line: &str, pattern: &[&str]) -> bool {
+    mentions(line, pattern)
+        || (line.contains(['\'', '"', '\\', '$']) && {
+            let script = super::parsed(line);
+            let direct = |command: &Command| directly(command, pattern) == Answer::Yes;
+            script.commands.iter().any(direct)
+        })
+}
+
+/// Programs that run what they read as command lines, here or elsewhere.
+fn feeds_a_shell(words: &[Word]) -> bool {
+    let mut names = words.iter().filter_map(Word::known).map(program);
+    let first = names.next().unwrap_or_default();
+    matches!(first.as_str(), "ssh" | "at" | "batch" | "crontab")
+        || names.any(|name| matches!(name.as_str(), "sh" | "bash" | "zsh" | "dash" | "ash"))
 }
 
 /// Whether the words of `pattern` come up in `text`, one after the other.
@@ -372,6 +469,9 @@ const SPAWNS: &[&str] = &[
     "pty",
     "`",
     "qx",
+    "%x",
+    "passthru",
+    "proc_open",
     "Open3",
     "eval",
     "getattr",

@@ -65,15 +65,18 @@ impl Walk<'_> {
             "pipeline" => self.pipeline(node, stdin),
             "subshell" | "command_substitution" | "process_substitution" => {
                 let cwd = self.cwd.clone();
-                self.sequence(node, stdin);
+                // `>(…)` reads what is written to it.
+                let fed = self.text(node).starts_with(">(");
+                self.sequence(node, if fed { &Stdin::Unknown } else { stdin });
                 self.cwd = cwd;
             }
             "if_statement"
             | "while_statement"
             | "for_statement"
             | "c_style_for_statement"
-            | "case_statement"
-            | "function_definition" => self.branching(node, stdin),
+            | "case_statement" => self.branching(node, stdin),
+            // Whoever calls it may give it anything to read.
+            "function_definition" => self.branching(node, &Stdin::Unknown),
             "variable_assignment" | "declaration_command" => {
                 self.assignment(node);
                 self.sequence(node, stdin);
@@ -141,6 +144,8 @@ impl Walk<'_> {
                 }
                 "file_redirect" | "herestring_redirect" => self.sequence(*child, stdin),
                 "heredoc_redirect" => self.behind_heredoc(*child),
+                // The last command of a list is the one redirected, where the list has led.
+                "list" => self.node(*child, &input),
                 _ => {
                     let first = self.script.commands.len();
                     self.node(*child, &input);
@@ -177,6 +182,7 @@ impl Walk<'_> {
                 match operator {
                     "<" if target.known() == Some("/dev/stdin") => {}
                     "<" => *input = Stdin::Unknown,
+                    "<&" if target.known() != Some("-") => *input = Stdin::Unknown,
                     ">" | ">>" | "&>" | "&>>" | ">|" | "<>" => writes.push(target),
                     // `2>&1`, `<&3`; a word that is no number is a file.
                     ">&" if !is_descriptor(&target) => writes.push(target),
@@ -299,20 +305,23 @@ impl Walk<'_> {
 
     /// Variables that change what later words mean to the shell or to git.
     fn assignment(&mut self, node: Node<'_>) {
-        let text = self.text(node);
-        let mut names = text
-            .split_whitespace()
-            .filter_map(|word| word.split_once('='));
-        let decisive = |name: &str| {
-            matches!(
-                name.trim_end_matches('+'),
-                "PATH" | "BASH_ENV" | "ENV" | "IFS" | "PROMPT_COMMAND" | "GIT_ALIAS" | "SHELLOPTS"
-            ) || name.starts_with("GIT_CONFIG")
-        };
-        if names.any(|(name, _)| decisive(name)) {
-            self.script
-                .unknown("it sets a variable that changes what is run");
+        let mut cursor = node.walk();
+        if node.kind() == "declaration_command" {
+            for child in node.named_children(&mut cursor) {
+                if child.kind() == "variable_assignment" {
+                    self.assignment(child);
+                }
+            }
+            return;
         }
+        let Some(name) = node.child_by_field_name("name") else {
+            return;
+        };
+        let name = self.text(name).to_owned();
+        let value = node
+            .child_by_field_name("value")
+            .map(|value| self.word(value));
+        expand::assigned(&name, value.as_ref(), &self.cwd, self.depth, self.script);
     }
 
     /// A word, unquoted.
