@@ -447,7 +447,7 @@ fn code(command: &mut Command, flags: &[&str]) {
                 .filter(|rest| !rest.is_empty());
             rest.filter(|rest| flag.len() == 2 && rest.contains(|c: char| !c.is_ascii_alphabetic()))
         };
-        if let Some(rest) = flags.iter().find_map(|flag| glued(flag)) {
+        if let Some(rest) = flags.iter().find_map(glued) {
             from_words = true;
             code.push_str(rest);
             code.push('\n');
