@@ -33,6 +33,7 @@ mod older_paths;
 mod pings;
 mod policy;
 mod policy_corpus;
+mod policy_earlier;
 mod regression;
 mod relay;
 mod reload;
