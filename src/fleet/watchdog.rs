@@ -166,6 +166,12 @@ impl Watchdog {
         self.now.map(|case| case.finding)
     }
 
+    /// Whether something is being done about it.
+    pub(super) fn is_healing(&self) -> bool {
+        self.now
+            .is_some_and(|case| case.step.is_some() && case.finding.needs_healing())
+    }
+
     /// It was started anew, or does not answer: what was seen says nothing any more.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
@@ -293,12 +299,27 @@ mod tests {
         );
         let verdict = dog.look(&busy(1, 8), start + secs(801), &patience());
         assert_eq!(verdict.over, Some(secs(741)));
+        assert!(!dog.is_healing());
         let told = watch(&mut dog, start, 802..872, |_| busy(1, 8));
         assert_eq!(
             told,
             [(862, Some(Finding::Stuck), Some(Heal::Close))],
             "from the beginning, counted from its last progress"
         );
+    }
+
+    /// Regression: only who was silent at the first closing was closed, and who came after that waited for its deadline.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_while_it_is_treated_is_closed_as_well() {
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        watch(&mut dog, start, 0..58, |_| busy(1, 7));
+        assert!(!dog.is_healing());
+        for at in [60, 80, 400] {
+            watch(&mut dog, start, at..at + 2, |_| busy(1, 7));
+            assert!(dog.is_healing(), "{at}");
+        }
+        watch(&mut dog, start, 402..404, |_| busy(2, 0));
+        assert!(!dog.is_healing());
     }
 
     #[tokio::test(start_paused = true)]
