@@ -27,9 +27,9 @@ pub use schema::{
     Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Discovery, DnsSource,
     FileSource, Fleet, ForceTools, Guard, Health, KeySource, KubernetesSource, KvLayout, Limits,
     Listener, LogFormat, Loops, MaySelect, ModelProfile, Otlp, Passthrough, PingoraSettings,
-    Policy, Pool, Preset, Priority, Queue, Reload, RequestClass, Sampling, Selection, SlotCount,
-    Spec, SpecProfile, SpecRule, SpecType, SrvSource, Telemetry, Template, Timeouts, Tls,
-    ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
+    Policy, Pool, Preset, Priority, Queue, Reload, RequestClass, RouterSource, Sampling, Selection,
+    SlotCount, Spec, SpecProfile, SpecRule, SpecType, SrvSource, Telemetry, Template, Timeouts,
+    Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;
