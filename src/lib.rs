@@ -14,6 +14,7 @@ pub mod server;
 pub mod session;
 pub mod sim;
 pub mod spec;
+pub mod store;
 pub mod telemetry;
 pub mod top;
 pub mod turn;

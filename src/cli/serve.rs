@@ -22,6 +22,7 @@ use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
 use crate::spec::Ledger;
+use crate::store::{self, StoreError};
 use crate::telemetry::labels::Configured;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{self, BackendSample, FleetSample, Metrics, QueueSample, Recent};
@@ -88,6 +89,8 @@ pub(super) enum StartError {
     Admin(#[from] admin::OpenToAll),
     #[error("telemetry.otlp.endpoint: {0}")]
     Traces(#[from] url::ParseError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Serves `config` on `sockets`, with `extra` services beside the gateway's own. Where there is a
@@ -137,6 +140,7 @@ pub(super) fn serve(
             sessions: Arc::clone(&sessions),
             requests: Arc::clone(&requests),
             spec: Arc::clone(&spec),
+            store: store::open(&config.store)?,
             tracer,
         });
         let reloader = source.map(|source| {

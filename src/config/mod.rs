@@ -28,7 +28,7 @@ pub use schema::{
     FileSource, Fleet, ForceTools, Guard, Health, KeySource, KubernetesSource, KvLayout, Limits,
     Listener, LogFormat, Loops, MaySelect, ModelProfile, Otlp, Passthrough, PingoraSettings,
     Policy, Pool, Preset, Priority, Queue, Reload, RequestClass, Sampling, Selection, SlotCount,
-    Spec, SpecProfile, SpecRule, SpecType, SrvSource, Telemetry, Template, Timeouts, Tls,
+    Spec, SpecProfile, SpecRule, SpecType, SrvSource, Store, Telemetry, Template, Timeouts, Tls,
     ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};

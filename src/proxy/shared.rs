@@ -10,6 +10,7 @@ use crate::fleet::Fleet;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
 use crate::spec::Ledger;
+use crate::store::Store;
 use crate::telemetry::Recent;
 use crate::telemetry::trace::Tracer;
 
@@ -29,6 +30,8 @@ pub struct Shared {
     pub requests: Arc<Recent>,
     /// What came of turns, by what their backends ran.
     pub spec: Arc<Ledger>,
+    /// What outlives requests.
+    pub store: Arc<dyn Store>,
     /// Takes turns that are traced; none where they are not.
     pub tracer: Option<Arc<Tracer>>,
 }
