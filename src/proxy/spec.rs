@@ -86,7 +86,7 @@ pub(super) fn observe(shared: &Shared, ctx: &Context, record: &Record) {
 
 /// The side of a rollout that the request is on. One that asks for a profile gets that, and takes no part.
 pub(super) fn side(shared: &Shared, ctx: &mut Context, pool: &Pool, wish: &mut Wish) {
-    if wish.spec.is_some() {
+    if wish.spec.is_some() || !shared.rollouts.moves(pool.name()) {
         return;
     }
     let session = ctx.session.map(|id| id.to_string());

@@ -31,18 +31,18 @@ impl Around {
             let ready = of.iter().filter(|b| b.available());
             ready.map(|b| b.slots().unwrap_or(1)).sum()
         };
-        let name = |b: &&Arc<Backend>| b.id().to_string();
+        let name = |b: &Arc<Backend>| b.id().to_string();
         Self {
             capacity: Capacity {
                 candidate: ready(&candidates),
                 all: ready(&all.iter().collect::<Vec<_>>()),
             },
             fairness: fairness(plan, &all, &candidates),
-            candidates: candidates.iter().map(|b| name(b)).collect(),
+            candidates: candidates.iter().copied().map(name).collect(),
             silent: all
                 .iter()
                 .filter(|b| is_silent(b, plan))
-                .map(|b| name(&b))
+                .map(name)
                 .collect(),
         }
     }

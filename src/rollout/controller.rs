@@ -97,8 +97,10 @@ impl Controller {
                 memory.setting = None;
             }
             let events = keeper.look(&*rollouts.store, &look).await;
-            rollouts.publish(entry, &keeper, look.now_ms);
-            rollouts.tell(entry, &keeper, &events);
+            if !events.is_empty() {
+                rollouts.publish(entry, &keeper, look.now_ms);
+                rollouts.tell(entry, &keeper, &events);
+            }
             self.set_profiles(entry, &mut keeper, memory).await;
         } else {
             memory.setting = None;

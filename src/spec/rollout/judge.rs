@@ -5,16 +5,14 @@
 //! mistakes.
 
 use std::collections::BTreeSet;
-use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use super::side::{Drift, Side, Since};
-use crate::config::{
-    Classes, NeverWorse, Points, Relative, RequestClass, RollbackSignature, Rollout,
-};
-use crate::spec::sequential::{BURN_IN, Count, Interval, Sample, difference};
-use crate::spec::{Aggregate, Limits, Stratum};
+use super::side::{Drift, Latest, Side};
+use super::stratum::{At, never_worse, of_block};
+use crate::config::{Classes, RequestClass, RollbackSignature, Rollout};
+use crate::spec::sequential::{BURN_IN, Interval, difference};
+use crate::spec::{Aggregate, Stratum};
 
 /// Strata there can be: classes times groups of busy slots.
 const STRATA: f64 = (RequestClass::ALL.len() * 4) as f64;
@@ -94,7 +92,10 @@ impl<'a> Judge<'a> {
             never.malformed_rate.is_some(),
             never.loop_rate.is_some(),
         ];
-        let of_step = in_stratum.iter().filter(|asked| **asked).count();
+        // Speed and time are asked of all turns, and of the latest ones.
+        let twice = [never.decode_tps.is_some(), never.ttft.is_some()];
+        let asked = in_stratum.iter().chain(&twice);
+        let of_step = asked.filter(|asked| **asked).count();
         let signatures = plan.rollback_when.signatures.len();
         let steps = plan.steps.len().max(1) as f64;
         let everywhere = f64::from(u8::from(plan.rollback_when.error_rate.is_some()));
@@ -134,6 +135,8 @@ impl<'a> Judge<'a> {
         let mut found = Vec::new();
         if let Some(than) = control.strata.get(&stratum) {
             found.extend(never_worse(&self.plan.never_worse, &at, now, than));
+            let latest = candidate.latest(stratum);
+            found.extend(latest.and_then(|latest| self.late(&at, latest, than)));
         }
         for signature in &self.plan.rollback_when.signatures {
             let than = control.strata.get(&stratum);
@@ -147,6 +150,26 @@ impl<'a> Judge<'a> {
                 .extend(evidence.map(|evidence| at.harm(Trigger::Signature(*signature), evidence)));
         }
         found
+    }
+
+    /// The latest turns of the candidate alone, against all of the control's.
+    fn late(&self, at: &At, latest: &Latest, than: &Aggregate) -> Option<Harm> {
+        let at = At {
+            alpha: of_block(at.alpha, latest.blocks),
+            ..*at
+        };
+        let never = &self.plan.never_worse;
+        let decode = never
+            .decode_tps
+            .and_then(|most| at.falls(&latest.decode, &than.decode, most));
+        let ttft = || {
+            never
+                .ttft
+                .and_then(|most| at.slower(&latest.ttft, &than.ttft, most))
+        };
+        decode
+            .map(|evidence| at.harm(Trigger::DecodeTps, evidence))
+            .or_else(|| ttft().map(|evidence| at.harm(Trigger::Ttft, evidence)))
     }
 
     /// Whether more of the candidate's turns fail than is put up with, over all strata.
@@ -234,171 +257,4 @@ impl<'a> Judge<'a> {
         }
         all
     }
-}
-
-/// One stratum.
-struct At {
-    stratum: Stratum,
-    alpha: f64,
-}
-
-fn never_worse<'a>(
-    never: &'a NeverWorse,
-    at: &'a At,
-    now: &'a Aggregate,
-    than: &'a Aggregate,
-) -> impl Iterator<Item = Harm> {
-    let rates = [
-        (
-            Trigger::ErrorRate,
-            never.error_rate,
-            now.errors(),
-            than.errors(),
-        ),
-        (
-            Trigger::MalformedRate,
-            never.malformed_rate,
-            now.malformed(),
-            than.malformed(),
-        ),
-        (
-            Trigger::LoopRate,
-            never.loop_rate,
-            now.looping(),
-            than.looping(),
-        ),
-    ];
-    let rates = rates
-        .into_iter()
-        .filter_map(move |(trigger, margin, now, than)| {
-            Some(at.harm(trigger, at.rises(now, than, margin?)?))
-        });
-    let decode = never
-        .decode_tps
-        .and_then(|most| at.falls(&now.decode, &than.decode, most));
-    let ttft = never
-        .ttft
-        .and_then(|most| at.slower(&now.ttft, &than.ttft, most));
-    let decode = decode.map(|evidence| at.harm(Trigger::DecodeTps, evidence));
-    let ttft = ttft.map(|evidence| at.harm(Trigger::Ttft, evidence));
-    decode.into_iter().chain(ttft).chain(rates)
-}
-
-impl At {
-    fn harm(&self, trigger: Trigger, evidence: String) -> Harm {
-        let (class, busy) = (self.stratum.class.as_str(), self.stratum.busy);
-        Harm {
-            trigger,
-            stratum: Some(self.stratum),
-            evidence: format!("{class}, {busy} busy: {evidence}"),
-        }
-    }
-
-    fn falls(&self, now: &Sample, than: &Sample, most: Relative) -> Option<String> {
-        let interval = difference(now, than, self.alpha);
-        let found = interval.is_below(most.ln());
-        found.then(|| factor("tokens/s", now, than, interval))
-    }
-
-    fn slower(&self, now: &Sample, than: &Sample, most: Relative) -> Option<String> {
-        let interval = difference(now, than, self.alpha);
-        let found = interval.is_above(most.ln());
-        found.then(|| factor("s to the first token", now, than, interval))
-    }
-
-    fn rises(&self, now: Count, than: Count, Points(margin): Points) -> Option<String> {
-        // No bound is above what both sides have.
-        let possible = now.rate() > than.rate() + margin;
-        let found = possible && now.is_higher(than, margin, self.alpha);
-        found.then(|| {
-            format!(
-                "{} of {} turns, {} of {} on the control",
-                now.happened, now.of, than.happened, than.of
-            )
-        })
-    }
-
-    /// The latest turns against the first ones; every further block of turns is a further test, with less and less of
-    /// α (which sums up, as 1/k² does to π²/6).
-    fn collapse(&self, since: &Since) -> Option<String> {
-        let block = f64::from(since.blocks) + 1.0;
-        let alpha = self.alpha * 6.0 / (PI * PI * block * block);
-        let interval = difference(&since.latest, &since.first, alpha);
-        let most = Relative(-Limits::default().accept_length);
-        let found = interval.is_below(most.ln());
-        found.then(|| {
-            factor(
-                "tokens of a verified draft",
-                &since.latest,
-                &since.first,
-                interval,
-            )
-        })
-    }
-
-    fn signature(
-        &self,
-        signature: RollbackSignature,
-        now: &Aggregate,
-        than: &Aggregate,
-    ) -> Option<String> {
-        let limits = Limits::default();
-        let acceptance = now.drafts.acceptance();
-        match signature {
-            RollbackSignature::PrefillRegression => {
-                self.falls(&now.prefill, &than.prefill, Relative(-limits.prefill))
-            }
-            RollbackSignature::CacheReprefill => {
-                let interval = difference(&now.cache_found, &than.cache_found, self.alpha);
-                let found = interval.is_below(-limits.cache);
-                found.then(|| {
-                    part(
-                        "of the expected cache found",
-                        &now.cache_found,
-                        &than.cache_found,
-                    )
-                })
-            }
-            RollbackSignature::RollbackSpike => {
-                let interval = difference(&now.rollback, &than.rollback, self.alpha);
-                let few = acceptance.is_some_and(|accepted| accepted <= 0.35);
-                let found = few && interval.is_above(limits.rollback);
-                found.then(|| part("rolled back for each token", &now.rollback, &than.rollback))
-            }
-            RollbackSignature::GarbledOutput => {
-                let odd = acceptance.is_some_and(|accepted| !(0.1..=0.95).contains(&accepted));
-                let margin = Points(limits.malformed);
-                self.rises(now.malformed(), than.malformed(), margin)
-                    .filter(|_| odd)
-            }
-            // Told by the first turns, or by who looks at the backends.
-            RollbackSignature::AcceptanceCollapse
-            | RollbackSignature::LogSignature
-            | RollbackSignature::SpecSilentlyOff
-            | RollbackSignature::SlotWedged => None,
-        }
-    }
-}
-
-fn factor(what: &str, now: &Sample, than: &Sample, Interval { low, high }: Interval) -> String {
-    let percent = |ln: f64| ln.exp_m1() * 100.0;
-    format!(
-        "{:.3} {what}, not {:.3}: a difference of {:+.1} % to {:+.1} % ({} and {} turns)",
-        now.mean().exp(),
-        than.mean().exp(),
-        percent(low),
-        percent(high),
-        now.n(),
-        than.n(),
-    )
-}
-
-fn part(what: &str, now: &Sample, than: &Sample) -> String {
-    format!(
-        "{:.2} {what}, not {:.2} ({} and {} turns)",
-        now.mean(),
-        than.mean(),
-        now.n(),
-        than.n()
-    )
 }

@@ -5,12 +5,17 @@ mod assign;
 mod event;
 mod judge;
 mod machine;
+mod orders;
+mod phase;
 mod side;
 #[cfg(test)]
 mod simulation_tests;
+mod steps;
+mod stratum;
 
 pub use assign::{Arm, Assigned, Mode, Routing, Shares, Site};
 pub use event::{Event, Judged, Verdict, What};
 pub use judge::{Estimate, Harm, Judge, Trigger};
-pub use machine::{Capacity, Command, Fairness, Look, Phase, Refused, State};
+pub use machine::State;
+pub use phase::{Capacity, Command, Fairness, Look, Phase, Refused};
 pub use side::Side;

@@ -188,6 +188,13 @@ fn a_loss_is_found_soon_and_a_gain_is_promoted() {
             (0..20).filter(|seed| run(&plan, &world, *seed, within).phase == Phase::RolledBack);
         assert!(found.count() >= 18, "{speed}");
     }
+    let late = World {
+        speed: 0.5,
+        from: 150,
+        ..EQUAL
+    };
+    let found = (0..20).filter(|seed| run(&plan, &late, *seed, 300).phase == Phase::RolledBack);
+    assert!(found.count() >= 18, "after many good turns");
     let world = World {
         speed: 1.5,
         ..EQUAL
@@ -197,7 +204,7 @@ fn a_loss_is_found_soon_and_a_gain_is_promoted() {
 }
 
 fn table() -> String {
-    let four = plan(&["5%", "25%", "50%", "100%"]);
+    let (one, four) = (plan(&["50%"]), plan(&["5%", "25%", "50%", "100%"]));
     let mut table = String::from(
         "| decode tokens/s of the candidate | rolled back after turns of each side (median, nine in ten) |\n|---|---|\n",
     );
@@ -205,6 +212,19 @@ fn table() -> String {
         let (median, most) = delays(speed, 200);
         table += &format!("| {name} | {median}, {most} |\n");
     }
+    let late = World {
+        speed: 0.5,
+        from: 150,
+        ..EQUAL
+    };
+    let mut found: Vec<u32> = (0..200)
+        .map(|seed| run(&one, &late, seed, 4000).turns - late.from)
+        .collect();
+    found.sort_unstable();
+    table += &format!(
+        "| −50 % after 150 turns without | {}, {} |\n",
+        found[100], found[180]
+    );
     table += "\n| nothing differs, a look after every turn, 400 turns of each side | rolled back, of 2000 | promoted |\n|---|---|---|\n";
     for (name, world) in [
         ("two classes, two loads, one turn in a hundred fails", EQUAL),

@@ -51,6 +51,23 @@ series! {
     }
 }
 
+impl Rollouts {
+    /// From 0 on, so that the first one is an increase.
+    fn start_at_zero(&self, rollout: &str) {
+        for verdict in Verdict::ALL {
+            self.verdicts
+                .with_label_values(&[rollout, verdict.as_str()]);
+        }
+        for arm in Arm::ALL.into_iter().filter(|arm| arm.is_compared()) {
+            self.turns.with_label_values(&[rollout, arm.as_str()]);
+            self.elsewhere.with_label_values(&[rollout, arm.as_str()]);
+        }
+        for result in ["sent", "failed"] {
+            self.webhooks.with_label_values(&[rollout, result]);
+        }
+    }
+}
+
 /// Label values of gauges that are shown.
 pub(super) type Shown = BTreeSet<(&'static str, Vec<String>)>;
 
@@ -73,11 +90,7 @@ impl Metrics {
         let mut now = Shown::new();
         for sample in all {
             self.show_rollout(sample, &mut now);
-            // From 0 on, so that the first one is an increase.
-            for verdict in Verdict::ALL {
-                let labels = [sample.name, verdict.as_str()];
-                self.rollouts.verdicts.with_label_values(&labels);
-            }
+            self.rollouts.start_at_zero(sample.name);
         }
         let mut shown = self.rolling.lock();
         for (gauge, labels) in shown.difference(&now) {

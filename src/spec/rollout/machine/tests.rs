@@ -3,8 +3,11 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::super::judge::Trigger;
+use super::super::phase::{Capacity, Command, Fairness, Look};
 use super::*;
 use crate::config::RequestClass;
+use crate::config::RollbackSignature;
 use crate::spec::observe::tests::{answer, place};
 use crate::spec::{Drafts, StopKind, Stratum};
 
