@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod guard;
 pub mod policy;
 pub mod proxy;
+pub mod rollout;
 pub mod server;
 pub mod session;
 pub mod sim;

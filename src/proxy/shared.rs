@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use crate::config::Config;
 use crate::exchange::PingoraConnector;
 use crate::fleet::Fleet;
+use crate::rollout::Rollouts;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
 use crate::spec::Ledger;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub spec: Arc<Ledger>,
     /// What outlives requests.
     pub store: Arc<dyn Store>,
+    /// Which side of a rollout sessions are on.
+    pub rollouts: Arc<Rollouts>,
     /// Takes turns that are traced; none where they are not.
     pub tracer: Option<Arc<Tracer>>,
 }
