@@ -125,7 +125,7 @@ fn view(backend: &Backend) -> BackendView {
         inflight: backend.inflight(),
         weight: backend.weight().get(),
         preset: facts.preset,
-        profile: backend.profile().map(str::to_owned),
+        profile: backend.profile().map(|name| name.to_string()),
         speculative: facts.speculative,
         build: facts.build.clone(),
         model: facts.model_alias.clone(),
