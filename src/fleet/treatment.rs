@@ -41,6 +41,7 @@ pub(super) fn treat(
         busy: slots.busy(),
         idle: slots.idle(),
         unbegun: backend.unbegun(),
+        answered: backend.answered(),
         own: backend.inflight(),
         closed: backend.cancelled().pending(),
     };

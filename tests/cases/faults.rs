@@ -96,7 +96,7 @@ async fn the_slots_of_a_backend_get_stuck() {
     let gateway = settings(Setup::urls(&urls))
         // Only the watchdog can help.
         .set("timeouts.first_event", json!("5m"))
-        .set("fleet.watchdog.stuck_after", json!("1s"))
+        .set("fleet.watchdog.stuck_after", json!("2s"))
         .set("fleet.watchdog.close_for", json!("500ms"))
         .set("fleet.watchdog.drain_for", json!("500ms"))
         .start()

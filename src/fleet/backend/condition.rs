@@ -112,6 +112,7 @@ impl Backend {
 
     /// Tells that a request was answered.
     pub fn observe_success(&self) {
+        self.live.answered.fetch_add(1, Ordering::Relaxed);
         self.observe(Observation::Served, "");
     }
 
@@ -197,6 +198,11 @@ impl Backend {
     /// Requests that no slot has begun.
     pub(in crate::fleet) fn unbegun(&self) -> usize {
         self.live.unbegun.load(Ordering::Relaxed)
+    }
+
+    /// Requests that it has answered.
+    pub(in crate::fleet) fn answered(&self) -> u64 {
+        self.live.answered.load(Ordering::Relaxed)
     }
 
     /// Counts a request that was sent, until what is returned is dropped: its answer has begun.
