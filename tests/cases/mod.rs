@@ -41,6 +41,7 @@ mod responses;
 mod resume;
 mod reuse;
 mod rollout;
+mod router;
 mod sampling;
 mod selection;
 mod sessions;
