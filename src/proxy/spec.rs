@@ -12,7 +12,7 @@ use crate::fleet::{Pool, SpecWish};
 use crate::guard::intervention::Intervention;
 use crate::spec::{Cause, Drafts, Observation, Place, Sources, StopKind, Stratum, resolve};
 use crate::telemetry::Metrics;
-use crate::telemetry::access_log::Record;
+use crate::telemetry::access_log::{Record, Speculation};
 use crate::telemetry::labels::Outcome;
 use crate::turn::{Stop, Turn, TurnError};
 
@@ -73,10 +73,17 @@ fn wish(
 
 /// What came of the turn, for comparisons between profiles and builds. Turns that their client has left, or that it
 /// asked wrongly, say nothing.
-pub(super) fn observe(shared: &Shared, ctx: &Context, record: &Record) {
+pub(super) fn observe(shared: &Shared, ctx: &Context, record: &mut Record) {
     let Some(seen) = observation(ctx, record) else {
         return;
     };
+    record.spec = Some(Speculation {
+        class: seen.stratum.class,
+        profile: Arc::clone(&seen.place.profile),
+        drafted: seen.drafts.drafted,
+        accepted: seen.drafts.accepted,
+        verify_steps: seen.drafts.steps,
+    });
     Metrics::global().spec_seen(&seen);
     shared.spec.push(&seen);
 }
