@@ -1,9 +1,11 @@
 //! The `drover` command: one file a subcommand.
 
+pub mod admin;
 pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod rollout;
 pub mod serve;
 pub mod sim;
 pub mod top;
@@ -41,6 +43,8 @@ enum Command {
     Top(top::TopArgs),
     /// Measure speculative profiles on real llama-servers, compare measurements, look for settings
     Bench(Box<bench::BenchArgs>),
+    /// Try a speculative profile, a build or a backend on part of the sessions of a running gateway
+    Rollout(rollout::RolloutArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -68,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Rollout(args) => rollout::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }
