@@ -3,6 +3,7 @@
 mod admin;
 mod admission;
 mod auth;
+mod bench;
 mod body;
 mod console;
 mod context;
@@ -23,6 +24,7 @@ mod health;
 mod hostile;
 mod http2;
 mod kill;
+mod links;
 mod loop_cases;
 mod loop_effects;
 mod loops;
