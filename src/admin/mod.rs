@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod body;
 mod console;
 mod events;
@@ -27,6 +28,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_http::RequestHeader;
 use thiserror::Error;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::server::drain::Inflight;
 use crate::server::reload::Handle;
@@ -67,6 +69,8 @@ pub struct State {
     pub requests: Arc<Recent>,
     /// What came of turns, by what their backends ran.
     pub spec: Arc<Ledger>,
+    /// Where decisions of policy are recorded; none where they are not.
+    pub audit: Option<Arc<Audit>>,
     /// The series of `/metrics`.
     pub metrics: &'static Metrics,
 }

@@ -1,8 +1,10 @@
 //! The `drover` command: one file a subcommand.
 
+pub mod audit;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod policy;
 pub mod serve;
 pub mod sim;
 pub mod top;
@@ -38,6 +40,10 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Watch a running gateway in the terminal: fleet, turns, requests, guards
     Top(top::TopArgs),
+    /// Verify, follow and search the audit log
+    Audit(audit::AuditArgs),
+    /// Check rules, and try them on what happened
+    Policy(policy::PolicyArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -64,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }

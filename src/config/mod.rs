@@ -24,12 +24,12 @@ pub use load::{check, listed, load, parse};
 pub use pattern::{NameGlob, Pattern};
 pub use reload::{Plan, plan};
 pub use schema::{
-    Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Discovery, DnsSource,
-    FileSource, Fleet, ForceTools, Guard, Health, KeySource, KubernetesSource, KvLayout, Limits,
-    Listener, LogFormat, Loops, MaySelect, ModelProfile, Otlp, Passthrough, PingoraSettings,
-    Policy, Pool, Preset, Priority, Queue, Reload, RequestClass, Sampling, Selection, SlotCount,
-    Spec, SpecProfile, SpecRule, SpecType, SrvSource, Store, Telemetry, Template, Timeouts, Tls,
-    ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
+    Admin, ApiKey, Audit, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Discovery,
+    DnsSource, FileSource, Fleet, ForceTools, Guard, Health, KeySource, KubernetesSource, KvLayout,
+    Limits, Listener, LogFormat, Loops, MaySelect, ModelProfile, Otlp, Passthrough,
+    PingoraSettings, Policy, Pool, Preset, Priority, Queue, Reload, RequestClass, Rotate, Sampling,
+    Selection, SlotCount, Spec, SpecProfile, SpecRule, SpecType, SrvSource, Store, Telemetry,
+    Template, Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

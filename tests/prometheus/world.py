@@ -65,6 +65,7 @@ def configuration(listen: str, admin: str, urls: dict[str, str], state: Path) ->
             "selection": {"min_prefix": "1KiB"},
         },
         "policy": {"rules": rules, "profiles": {"house": ["house.no_rm", "house.tests"]}},
+        "audit": {"path": str(state / "audit")},
         "reload": {"watch": False},
     }
 
