@@ -284,6 +284,24 @@ ALERTS = [
         dashboard="drover-policy",
     ),
     Alert(
+        "DroverAuditFailing", "critical", "1m",
+        "drover_audit_failing == 1",
+        "Decisions of policy cannot be recorded",
+        "Tool calls that required rules are about do not reach clients: their agents read `audit_unavailable` and stop. "
+        "Everything else goes on.",
+        [
+            "`/api/audit` on the admin address says why under `trouble`; log lines `AUDIT:` say it too.",
+            "A full disk: make room. The gateway goes on by itself within a second; old files of the audit log may be moved away only "
+            "with `audit.rotate.keep`, else `drover audit verify` misses them.",
+            "A path that is gone or belongs to another log: mount what was there. Nothing is written to a log that ends earlier than what "
+            "this process has written.",
+            "The queue is full or writing takes too long: the disk is too slow, *Time to the disk* of the dashboard Policy shows how slow.",
+        ],
+        one("drover_audit_failing", "", "1x200"),
+        one("drover_audit_failing", "", "0x200"),
+        dashboard="drover-policy",
+    ),
+    Alert(
         "DroverAcceptanceFell", "warning", "15m",
         "drover:spec_acceptance:ratio15m < on (instance, pool, profile) group_left () "
         "(0.7 * avg_over_time(drover:spec_acceptance_of_profile:ratio15m[1d] offset 1h)) "

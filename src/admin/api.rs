@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::State;
+use super::audit;
 use super::console;
 use super::log;
 use super::pages;
@@ -56,6 +57,7 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Rep
         ),
         Endpoint::Session(id) => session(state, &id),
         Endpoint::Explain(id) => explain(state, &id),
+        Endpoint::Audit(query) => audit::tail(state, &query).await,
         Endpoint::Spec => reply::json(StatusCode::OK, &json!({ "strata": state.spec.rows() })),
         Endpoint::Findings => {
             let findings = state.fleet.findings(&state.spec);
@@ -92,6 +94,7 @@ fn index() -> Reply {
                 endpoint("GET", "/api/sessions?offset=0&limit=100", "sessions, the most recently used first"),
                 endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
+                endpoint("GET", "/api/audit?limit=100&session=&request=&rule=&decision=&tool=&principal=", "the last decisions of policy on record"),
                 endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load"),
                 endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, likely cause and remedy"),
                 endpoint("GET", "/api/rollouts", "every rollout: its state, step, shares and sides"),
@@ -135,14 +138,26 @@ struct Changed<'a> {
 struct Readiness {
     ready: bool,
     reasons: Vec<&'static str>,
+    /// What is wrong and does not keep requests from being served.
+    degraded: Vec<&'static str>,
     in_flight: usize,
     backends_ready: usize,
     backends_total: usize,
 }
 
+/// A condition of readiness.
+const NO_AUDIT: &str =
+    "decisions cannot be recorded: calls that required rules are about are blocked";
+
 fn ready(state: &State) -> Reply {
     let backends = state.fleet.backends();
     let serving = backends.iter().filter(|b| b.available).count();
+    let failing = state.audit.as_ref().is_some_and(|audit| !audit.is_open());
+    let config = state.config.load();
+    let unready = config
+        .audit
+        .as_ref()
+        .is_some_and(|audit| audit.unready_when_failing);
     let reasons: Vec<_> = [
         (
             state.inflight.phase() != Phase::Running,
@@ -153,6 +168,7 @@ fn ready(state: &State) -> Reply {
             "not every backend has been checked yet",
         ),
         (serving == 0, "no backend is ready"),
+        (failing && unready, NO_AUDIT),
     ]
     .into_iter()
     .filter_map(|(holds, reason)| holds.then_some(reason))
@@ -167,6 +183,7 @@ fn ready(state: &State) -> Reply {
         &Readiness {
             ready: reasons.is_empty(),
             reasons,
+            degraded: failing.then_some(NO_AUDIT).into_iter().collect(),
             in_flight: state.inflight.count(),
             backends_ready: serving,
             backends_total: backends.len(),

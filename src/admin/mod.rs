@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod body;
 mod console;
 mod events;
@@ -28,6 +29,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_http::RequestHeader;
 use thiserror::Error;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::rollout::Rollouts;
 use crate::server::drain::Inflight;
@@ -71,6 +73,8 @@ pub struct State {
     pub spec: Arc<Ledger>,
     /// What is tried on part of the sessions.
     pub rollouts: Arc<Rollouts>,
+    /// Where decisions of policy are recorded; none where they are not.
+    pub audit: Option<Arc<Audit>>,
     /// The series of `/metrics`.
     pub metrics: &'static Metrics,
 }

@@ -77,6 +77,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
 fn state(checked: bool, states: [&'static str; 2]) -> State {
     let backends = vec![backend("gpu0", states[0]), backend("h:8082", states[1])];
     State {
+        audit: None,
         config: Arc::new(ArcSwap::from_pointee(Config::default())),
         reload: None,
         fleet: Arc::new(TwoBackends {

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::{EXIT_INTERNAL, EXIT_USAGE, check, fail};
 use crate::admin::{self, Admin};
+use crate::audit::{self, Audit};
 use crate::config::{self, Config, Priority};
 use crate::exchange::PingoraConnector;
 use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool};
@@ -88,6 +89,8 @@ pub(super) enum StartError {
     Server(#[from] ServeError),
     #[error(transparent)]
     Admin(#[from] admin::OpenToAll),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     #[error("telemetry.otlp.endpoint: {0}")]
     Traces(#[from] url::ParseError),
     #[error(transparent)]
@@ -126,7 +129,13 @@ pub(super) fn serve(
     Metrics::global().watch_sessions(move || watched.len());
     let requests = Recent::new(config.telemetry.recent_requests);
 
-    server::run(config, sockets, |conf| {
+    let audit = config.audit.as_ref().map(Audit::open).transpose()?;
+    if let Some(audit) = &audit {
+        audit::watch(audit);
+    }
+
+    let last = audit.clone();
+    let result = server::run(config, sockets, |conf| {
         let inflight = Inflight::new();
         let current = Arc::new(ArcSwap::from_pointee(config.clone()));
         let spec = Arc::new(Ledger::default());
@@ -147,6 +156,7 @@ pub(super) fn serve(
             spec: Arc::clone(&spec),
             store,
             rollouts: Arc::clone(&rollouts),
+            audit: audit.clone(),
             tracer,
         });
         let reloader = source.map(|source| {
@@ -163,6 +173,7 @@ pub(super) fn serve(
             spec: Arc::clone(&spec),
             rollouts: Arc::clone(&rollouts),
             inflight: Arc::clone(&inflight),
+            audit: audit.clone(),
             metrics: Metrics::global(),
         };
         let token = config.admin.token().map(config::Secret::expose);
@@ -192,8 +203,18 @@ pub(super) fn serve(
             background,
             config: current,
             inflight,
+            last: Box::new(move || {
+                if let Some(audit) = &audit {
+                    audit.flush();
+                }
+            }),
         })
-    })
+    });
+    // An impatient signal ends it without a drain.
+    if let Some(audit) = last {
+        audit.flush();
+    }
+    result
 }
 
 /// The rollouts as they were written down, before anybody is served: a rollback outlives the process.

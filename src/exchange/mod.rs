@@ -24,6 +24,7 @@ mod place;
 mod policy_gate;
 mod policy_turn;
 mod relay;
+mod rules;
 mod shaping;
 mod sink;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use guards::Guards;
 pub use overhead::Overhead;
 pub use policy_turn::PolicyReport;
 pub use relay::RelayConversion;
+pub use rules::{Rules, timed};
 pub use shaping::Shaping;
 
 /// A connection pool towards the backends.

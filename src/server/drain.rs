@@ -141,13 +141,22 @@ pub enum Drained {
 pub struct Drain {
     inflight: Arc<Inflight>,
     limit: Duration,
+    last: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Drain {
-    /// `limit`: longest wait for open answers.
+    /// `limit`: longest wait for open answers. `last` is done before the process ends.
     #[must_use]
-    pub fn new(inflight: Arc<Inflight>, limit: Duration) -> Self {
-        Self { inflight, limit }
+    pub fn new(
+        inflight: Arc<Inflight>,
+        limit: Duration,
+        last: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self {
+            inflight,
+            limit,
+            last,
+        }
     }
 
     /// Waits until nothing is in flight, the limit has passed, or `interrupt` completes.
@@ -193,6 +202,7 @@ impl BackgroundService for Drain {
             Drained::Deadline { cut } => tracing::warn!(cut, "drain limit reached, leaving"),
             Drained::Interrupted { cut } => tracing::warn!(cut, "interrupted, leaving"),
         }
+        (self.last)();
         // The only way to end sooner than Pingora's fixed grace period, which blocks the main
         // thread in a sleep.
         std::process::exit(0);
@@ -205,7 +215,11 @@ mod tests {
     use std::future::pending;
 
     fn drain(inflight: &Arc<Inflight>, seconds: u64) -> Drain {
-        Drain::new(Arc::clone(inflight), Duration::from_secs(seconds))
+        Drain::new(
+            Arc::clone(inflight),
+            Duration::from_secs(seconds),
+            Box::new(|| ()),
+        )
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod admission;
+mod audit;
 mod auth;
 mod bench;
 mod body;

@@ -67,6 +67,7 @@ def configuration(listen: str, admin: str, urls: dict[str, str], state: Path) ->
             "selection": {"min_prefix": "1KiB"},
         },
         "policy": {"rules": rules, "profiles": {"house": ["house.no_rm", "house.tests"]}},
+        "audit": {"path": str(state / "audit")},
         "reload": {"watch": False},
         # Started by the scenarios. What it takes is never reached: it goes on until something breaks.
         "spec": {"rollouts": [{

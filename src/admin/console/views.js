@@ -90,7 +90,7 @@ function happened(all) {
   const line = (one) => h("li", {},
     h("span", { class: "soft" }, clock(one.at), " "),
     one.kind === "policy"
-      ? [h("b", { class: one.decision === "block" ? "bad" : "warn" }, `${one.decision} `), `${one.rule} `, one.tool ? `${one.tool} ` : "", one.mode === "dry_run" ? "(dry run) " : ""]
+      ? [h("b", { class: one.decision === "block" ? "bad" : "warn" }, `${one.decision} `), `${one.rule} `, one.tool ? `${one.tool} ` : "", one.mode === "dry_run" ? "(dry run) " : "", one.reason ? `${one.reason} ` : ""]
       : [h("b", { class: "warn" }, `${one.what} `), one.mode === "observe" ? "(observed) " : ""],
     toRequest(one.request_id));
   return h("ol", { class: "timeline" }, all.slice(0, SHOWN).map(line));
@@ -126,8 +126,9 @@ export const session = {
   },
   show(known, act, { view, requests }) {
     const done = view.interventions.map((one) => ({ at: one.at, request_id: one.request_id, text: `${one.kind}${one.mode === "observe" ? " (observed)" : ""}`, guard: true }));
+    const decided = (view.decisions ?? []).map((one) => ({ at: one.at, request_id: one.request_id, text: `${one.decision} by ${one.rule}${one.tool ? ` of ${one.tool}` : ""}${one.reason ? `: ${one.reason}` : ""}${one.mode === "dry_run" ? " (dry run)" : ""}`, guard: true }));
     const turns = requests.map((r) => ({ at: r.time, request_id: r.request_id, text: `${r.outcome} · ${r.backend ?? "no backend"} · ${seconds(r.total_ms)} · ${number(r.tokens_in)} in, ${number(r.tokens_cached)} cached, ${number(r.tokens_out)} out` }));
-    const timeline = [...turns, ...done].sort((a, b) => b.at.localeCompare(a.at));
+    const timeline = [...turns, ...done, ...decided].sort((a, b) => b.at.localeCompare(a.at));
     return [
       h("h2", {}, `Session ${view.id}`),
       facts({ of: view.principal, "known by": view.field ?? view.source, "first seen": clock(view.first_seen), "last seen": clock(view.last_seen), turns: number(view.turns), retries: number(view.retries) }),

@@ -20,6 +20,7 @@ use crate::exchange::gate::Rule;
 use crate::exchange::guards::Guards;
 use crate::exchange::ladder::Ladder;
 use crate::exchange::policy_turn::PolicyTurn;
+use crate::exchange::rules::Rules;
 use crate::exchange::shaping::Shaping;
 use crate::exchange::sink::Sink;
 use crate::guard::context::{Question, Step};
@@ -28,7 +29,6 @@ use crate::guard::loops::Plan;
 use crate::guard::reask::reask;
 use crate::guard::stream::{GuardContext, Start, TextSoFar};
 use crate::guard::trouble::Trouble;
-use crate::policy::TurnPolicy;
 use crate::turn::{Delta, Stop, Turn, TurnError};
 
 /// Conversion of one chat turn.
@@ -109,9 +109,9 @@ impl ChatConversion {
 
     /// With rules that calls and the end of the turn have to pass.
     #[must_use]
-    pub fn with_policy(self, policy: TurnPolicy) -> Self {
+    pub fn with_policy(self, rules: Rules) -> Self {
         Self {
-            policy: Some(Box::new(PolicyTurn::new(policy))),
+            policy: Some(Box::new(PolicyTurn::new(rules))),
             ..self
         }
     }
@@ -175,7 +175,7 @@ impl ChatConversion {
             },
             constrained,
             rule,
-            policy: self.policy.as_ref().map(|policy| policy.policy()),
+            rules: self.policy.as_ref().map(|policy| policy.rules()),
         };
         let choices = (0..self.turn.choices).map(|_| ChoiceState::new(&begin));
         Attempt::new(choices.collect(), &self.meta.id)

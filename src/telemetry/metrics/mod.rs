@@ -4,6 +4,7 @@
 //! is declared is also what `docs/metrics.md` lists.
 
 mod attempts;
+mod audit;
 mod declare;
 mod discovery;
 mod docs;
@@ -28,6 +29,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::fleet_gauges::{self, FleetGauges, FleetSample};
 use attempts::Attempts;
+use audit::Audit;
 use declare::{Declare, Description};
 use discovery::Discovery;
 use gen_ai::GenAi;
@@ -67,6 +69,8 @@ pub struct Metrics {
     /// Builds that have series.
     builds: Mutex<HashSet<String>>,
     guards: Guards,
+    audit: Audit,
+    audit_now: audit::Source,
     process: Process,
     gen_ai: GenAi,
     sessions: process::Sessions,
@@ -108,6 +112,8 @@ impl Metrics {
         let spec = Spec::declare(&to)?;
         let rollouts = Rollouts::declare(&to)?;
         let guards = Guards::declare(&to)?;
+        let audit = Audit::declare(&to)?;
+        let audit_now = audit::gauges(&to)?;
         let process = Process::declare(&to)?;
         // From 0 on, so that the first of them is an increase.
         process.start_at_zero();
@@ -131,6 +137,8 @@ impl Metrics {
             rolling: Mutex::default(),
             builds: Mutex::default(),
             guards,
+            audit,
+            audit_now,
             process,
             gen_ai,
             sessions,
