@@ -47,7 +47,7 @@ function draw() {
   const content = shown.error ? [h("p", { class: "bad", role: "alert" }, shown.error)] : view.show(known, act, shown.data, order);
   at("view").replaceChildren(h("div", { id: `view-${shown.name}` }, content));
   // Drawing anew must not take the keyboard away.
-  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}"] button`)?.focus();
+  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}"] button`)?.focus();
   if (button) document.querySelector(`[data-focus="${CSS.escape(button)}"]`)?.focus();
 }
 
