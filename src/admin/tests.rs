@@ -68,6 +68,8 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         template: crate::fleet::Template::default(),
         n_ctx: None,
         kv: KvLayout::Auto,
+        kv_tokens: None,
+        kv_held: 0,
         total_slots: None,
         idle_slots: None,
         kv_used: None,

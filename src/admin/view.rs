@@ -68,12 +68,16 @@ pub struct BackendView {
     pub template: Template,
     /// Context of one slot, in tokens.
     pub n_ctx: Option<u64>,
-    /// How its slots hold their KV cache, as configured.
+    /// How its slots hold their KV cache, as configured or found out.
     pub kv: KvLayout,
     /// Parallel sequences.
     pub total_slots: Option<u32>,
     /// Slots without work at the last look.
     pub idle_slots: Option<u32>,
+    /// Tokens of the one KV cache that its slots share, where that is known.
+    pub kv_tokens: Option<u64>,
+    /// Tokens of it that running turns of this gateway hold or have reserved.
+    pub kv_held: u64,
     /// Share of its KV cache that held tokens then, from 0 to 1: how warm it is.
     pub kv_used: Option<f64>,
 }
@@ -132,6 +136,8 @@ fn view(backend: &Backend) -> BackendView {
         template: facts.template.clone(),
         n_ctx: backend.n_ctx(),
         kv: backend.kv(),
+        kv_tokens: backend.kv_tokens(),
+        kv_held: backend.kv_held(),
         total_slots: backend.slots(),
         idle_slots: facts.idle_slots,
         kv_used: backend.kv_used(),

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::policy_turn::PolicyReport;
 use crate::dialect::Dialect;
 use crate::dialect::llama::{Ask, Fault, Target};
+use crate::fleet::Size;
 use crate::guard::context::{ContextState, PrefixBreak};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::Effects;
@@ -91,6 +92,17 @@ pub trait Conversion: Send {
     /// The client's dialect.
     fn dialect(&self) -> Dialect;
 
+    /// How large the turn is, as far as that is known without a backend; none where nobody can tell.
+    fn size(&mut self) -> Option<Size> {
+        None
+    }
+
+    /// What the running attempt takes of its backend's KV cache: the prompt's tokens, once told, and those of the
+    /// answer so far.
+    fn occupies(&self) -> (Option<u64>, u64) {
+        (None, 0)
+    }
+
     /// Shape the request for a backend before an attempt on it.
     fn prepare(&mut self, target: Target<'_>) -> Prepared {
         let _ = target;
@@ -118,6 +130,15 @@ pub trait Conversion: Send {
     /// Begin an attempt on a backend, asking as `ask` says where it goes on from an earlier one;
     /// whatever that one left half-said upstream is forgotten.
     fn begin(&mut self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest;
+
+    /// The same request for another backend, while the running attempt goes on; none where only one may be asked.
+    fn also(&self, target: Target<'_>) -> Option<UpstreamRequest> {
+        let _ = target;
+        None
+    }
+
+    /// That one was sent.
+    fn hedged(&mut self) {}
 
     /// Take in bytes of the upstream's body; append what the client gets.
     ///

@@ -18,8 +18,10 @@ mod count;
 mod fit;
 mod gate;
 mod guards;
+mod hedge;
 mod ladder;
 mod overhead;
+mod patience;
 mod place;
 mod policy_gate;
 mod policy_turn;
@@ -37,7 +39,7 @@ use bytes::BytesMut;
 use prometheus::Histogram;
 use tokio::time::Instant;
 
-use crate::config::{Timeouts, TurnLimits};
+use crate::config::{Hedge, Timeouts, TurnLimits};
 use crate::dialect::llama::Fault;
 use crate::fleet::{Backend, Decision, Lease, Pool, Unavailable, Wish};
 use crate::telemetry::labels::{AbortCause, Stage, Why};
@@ -101,6 +103,8 @@ pub struct Exchange<'a, C> {
     pub wish: &'a Wish,
     /// Is told why each attempt went where it went.
     pub explain: &'a (dyn Fn(Decision) + Sync),
+    /// When a second backend is asked; none: never.
+    pub hedge: Option<&'a Hedge>,
     /// Deadlines.
     pub timeouts: &'a Timeouts,
     /// What the turn may spend.
@@ -118,6 +122,8 @@ pub struct Outcome {
     pub end: End,
     /// Why each upstream request was made.
     pub attempts: Vec<Why>,
+    /// The same of requests whose answer another backend's was preferred to.
+    pub lost: Vec<Why>,
     /// Backend of the last attempt.
     pub backend: Option<Arc<Backend>>,
     /// What that one ran when the attempt began.

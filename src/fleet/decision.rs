@@ -26,6 +26,8 @@ pub struct Decision {
     pub spare: Option<BackendId>,
     /// Prompt tokens the chosen backend should find in its cache.
     pub predicted_cached_tokens: u64,
+    /// A second one, while the first stayed silent.
+    pub hedge: bool,
     /// What it waited for a free place, where it had to.
     pub waited: Option<Waited>,
     /// What became of its wish for a speculative profile, where it had one.
@@ -178,6 +180,7 @@ mod tests {
             has_prefix: true,
             spare: None,
             predicted_cached_tokens: 70,
+            hedge: false,
             waited: None,
             spec: None,
             rollout: None,

@@ -14,6 +14,7 @@ use super::breaker::Breaker;
 use super::cancelled::Cancelled;
 use super::comeback::Comeback;
 use super::facts::Facts;
+use super::kv;
 use super::resolve::Addresses;
 use super::state::{HealthState, Thresholds};
 use super::treatment::HealthEvent;
@@ -55,6 +56,8 @@ pub(super) struct Live {
     /// Requests that were silent since then are to be closed.
     pub(super) closed_if_silent_since: watch::Sender<Option<Instant>>,
     pub(super) events: Untold<HealthEvent>,
+    /// The KV cache, where its slots share one.
+    pub(super) cache: kv::Cache,
 }
 
 impl Live {
@@ -82,6 +85,7 @@ impl Live {
             answered: AtomicU64::new(0),
             closed_if_silent_since: watch::Sender::new(None),
             events: Untold::default(),
+            cache: kv::Cache::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod decision;
 mod discovery;
 mod facts;
 mod health;
+mod kv;
 mod lease;
 mod live;
 mod models;
@@ -53,6 +54,8 @@ pub use decision::{Armed, Decision, Explained, Explanations, Profiled, Unserved,
 pub use discovery::{Discovery, DiscoveryResult, Found, News};
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use health::HealthService;
+pub use kv::Footprint;
+pub use kv::lengths::Size;
 pub use lease::{Lease, Overload, Unavailable};
 pub use pool::Pool;
 pub use reload::{Prepared, Reloaded};

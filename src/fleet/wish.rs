@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::admission::Caller;
 use super::backend::BackendId;
+use super::kv::Footprint;
 use super::warmth::{Prefix, Warmth};
 use crate::spec::rollout::Assigned;
 use crate::spec::{Asked, Choice};
@@ -29,6 +30,8 @@ pub struct Wish {
     pub caller: Caller,
     /// What it wants of speculative decoding, where it wants anything.
     pub spec: Option<SpecWish>,
+    /// What it takes of a KV cache, where somebody reckons with that.
+    pub footprint: Option<Footprint>,
     /// Its session's side of a rollout, where its pool has one.
     pub rollout: Option<Assigned>,
     /// It takes no slot: neither does it wait for one.

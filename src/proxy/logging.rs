@@ -92,7 +92,7 @@ fn exchange(ctx: &Context, record: &mut Record) {
         .backend
         .as_ref()
         .map(|backend| backend.id().as_str().to_owned());
-    record.attempts = done.attempts.len() as u32;
+    record.attempts = (done.attempts.len() + done.lost.len()) as u32;
     record.ttft = done.first_token.map(|at| at.duration_since(ctx.started));
     record.overhead = ctx.overhead.map(|own| own.get(Stage::Total));
     let usage = ctx.report.usage;
@@ -170,7 +170,7 @@ fn count(ctx: &Context, record: &Record) {
         });
     }
     let Some(done) = &ctx.exchanged else { return };
-    for why in &done.attempts {
+    for why in done.attempts.iter().chain(&done.lost) {
         metrics.attempt(*why);
     }
     for (why, usage) in done.attempts.iter().zip(&ctx.report.attempts) {

@@ -23,7 +23,8 @@ use crate::exchange::policy_turn::PolicyTurn;
 use crate::exchange::rules::Rules;
 use crate::exchange::shaping::Shaping;
 use crate::exchange::sink::Sink;
-use crate::guard::context::{Question, Step};
+use crate::fleet::Size;
+use crate::guard::context::{self, Question, Step};
 use crate::guard::intervention::{Intervention, Ledger};
 use crate::guard::loops::Plan;
 use crate::guard::reask::reask;
@@ -181,6 +182,23 @@ impl ChatConversion {
         Attempt::new(choices.collect(), &self.meta.id)
     }
 
+    /// A stop sequence cancels the stream before its usage report; timings in every chunk keep the count true.
+    fn with_timings<'a>(&self, target: Target<'a>) -> Target<'a> {
+        let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
+        Target {
+            timings_per_token,
+            ..target
+        }
+    }
+
+    fn request(&self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest {
+        UpstreamRequest {
+            path: "/v1/chat/completions",
+            body: llama::chat_body(&self.turn, ask, target).freeze(),
+            trace: None,
+        }
+    }
+
     fn frame(&mut self, data: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let decoded = self.attempt.chunks.decode(data, &mut scratch);
@@ -206,6 +224,24 @@ impl ChatConversion {
 impl Conversion for ChatConversion {
     fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    fn size(&mut self) -> Option<Size> {
+        let (bytes, tokens) = match &mut self.shaping {
+            Some(shaping) => shaping.size(&mut self.turn),
+            None => (context::weight(&self.turn), None),
+        };
+        Some(Size {
+            bytes,
+            tokens,
+            max_tokens: self.turn.max_tokens,
+            answers: self.turn.choices,
+        })
+    }
+
+    fn occupies(&self) -> (Option<u64>, u64) {
+        let chunks = &self.attempt.chunks;
+        (chunks.prompt_tokens(), chunks.pieces())
     }
 
     fn prepare(&mut self, target: Target<'_>) -> Prepared {
@@ -268,19 +304,17 @@ impl Conversion for ChatConversion {
         self.attempt = self.new_attempt(ask);
         self.delivered = false;
         self.earlier = self.trouble.take().or(self.earlier.take());
-        // A stop sequence cancels the stream before its usage report; timings in every chunk
-        // keep the count true.
-        let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
-        self.counts_steps = timings_per_token && self.turn.choices == 1;
-        let target = Target {
-            timings_per_token,
-            ..target
-        };
-        UpstreamRequest {
-            path: "/v1/chat/completions",
-            body: llama::chat_body(&self.turn, ask, target).freeze(),
-            trace: None,
-        }
+        let target = self.with_timings(target);
+        self.counts_steps = target.timings_per_token && self.turn.choices == 1;
+        self.request(target, ask)
+    }
+
+    fn also(&self, target: Target<'_>) -> Option<UpstreamRequest> {
+        Some(self.request(self.with_timings(target), None))
+    }
+
+    fn hedged(&mut self) {
+        self.ledger.record("hedge", None, None);
     }
 
     fn feed(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
