@@ -157,6 +157,9 @@ pub(super) fn end(ctx: &mut Context) {
     record(ctx, &report.decisions);
 }
 
+/// Decisions in a line of the access log.
+const MOST_DECIDED: usize = 16;
+
 /// Count and log decisions.
 fn record(ctx: &mut Context, decisions: &[Decision]) {
     if ctx.trace.is_some() {
@@ -170,6 +173,10 @@ fn record(ctx: &mut Context, decisions: &[Decision]) {
         Metrics::global().policy_decision(Configured::name(rule), decision.decision, mode);
         if decision.rule.as_ref() == "-" && decision.decision == "allow" {
             continue;
+        }
+        if ctx.decided.len() < MOST_DECIDED {
+            ctx.decided
+                .push(format!("{} {rule} {mode}", decision.decision));
         }
         Feed::global().tell("policy", || {
             json!({

@@ -7,10 +7,12 @@ mod attempts;
 mod declare;
 mod discovery;
 mod docs;
+mod exemplars;
 mod gen_ai;
 mod generation;
 mod guards;
 mod health;
+mod openmetrics;
 mod process;
 mod queue;
 mod requests;
@@ -23,12 +25,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::fleet_gauges::{self, FleetGauges, FleetSample};
 use attempts::Attempts;
 use declare::{Declare, Description};
 use discovery::Discovery;
+use exemplars::Exemplars;
 use gen_ai::GenAi;
 use generation::Generation;
 use guards::Guards;
@@ -40,6 +44,7 @@ use spec::Spec;
 
 pub use docs::markdown;
 pub use gen_ai::GenAiRequest;
+pub use openmetrics::{OPENMETRICS_FORMAT, is_wanted as wants_openmetrics};
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -63,6 +68,7 @@ pub struct Metrics {
     guards: Guards,
     process: Process,
     gen_ai: GenAi,
+    exemplars: Exemplars,
     sessions: process::Sessions,
     described: Vec<Description>,
 }
@@ -124,6 +130,7 @@ impl Metrics {
             guards,
             process,
             gen_ai,
+            exemplars: Exemplars::default(),
             sessions,
             described: described.into_inner(),
             registry,
@@ -151,12 +158,21 @@ impl Metrics {
     /// # Errors
     /// When a collected family is inconsistent.
     pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(32 * 1024);
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// All series in the text format of OpenMetrics ([`OPENMETRICS_FORMAT`]), with exemplars.
+    pub fn encode_openmetrics(&self) -> String {
+        openmetrics::encode(&self.gather(), &self.exemplars)
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
         if let Some(count) = self.before.load().as_deref() {
             count(self);
         }
-        let mut text = Vec::with_capacity(32 * 1024);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        self.registry.gather()
     }
 
     /// One backend's load under the names that endpoint pickers read from a model server. `None` when
@@ -170,7 +186,9 @@ impl Metrics {
             return Ok(None);
         };
         let mut text = Vec::new();
-        TextEncoder::new().encode(&fleet_gauges::aliases(backend)?, &mut text)?;
+        let mut families = fleet_gauges::aliases(backend)?;
+        families.extend(self.generation.aliases(backend)?);
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(Some(text))
     }
 }
