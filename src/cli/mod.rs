@@ -1,8 +1,10 @@
 //! The `drover` command: one file a subcommand.
 
+pub mod admin;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod rollout;
 pub mod serve;
 pub mod sim;
 pub mod top;
@@ -38,6 +40,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Watch a running gateway in the terminal: fleet, turns, requests, guards
     Top(top::TopArgs),
+    /// Try a speculative profile, a build or a backend on part of the sessions of a running gateway
+    Rollout(rollout::RolloutArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -64,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Rollout(args) => rollout::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }

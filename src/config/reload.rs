@@ -59,6 +59,7 @@ fn hold(running: &Config, next: &mut Config) -> Vec<String> {
         limits.max_sessions,
         limits.session_ttl,
         timeouts.drain,
+        store,
         telemetry,
         pingora,
     );

@@ -7,9 +7,11 @@ use arc_swap::ArcSwap;
 use crate::config::Config;
 use crate::exchange::PingoraConnector;
 use crate::fleet::Fleet;
+use crate::rollout::Rollouts;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
 use crate::spec::Ledger;
+use crate::store::Store;
 use crate::telemetry::Recent;
 use crate::telemetry::trace::Tracer;
 
@@ -29,6 +31,10 @@ pub struct Shared {
     pub requests: Arc<Recent>,
     /// What came of turns, by what their backends ran.
     pub spec: Arc<Ledger>,
+    /// What outlives requests.
+    pub store: Arc<dyn Store>,
+    /// Which side of a rollout sessions are on.
+    pub rollouts: Arc<Rollouts>,
     /// Takes turns that are traced; none where they are not.
     pub tracer: Option<Arc<Tracer>>,
 }

@@ -13,6 +13,7 @@ pub mod level;
 mod lines;
 pub mod log;
 pub mod metrics;
+pub mod post;
 pub mod recent;
 pub mod trace;
 

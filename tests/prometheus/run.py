@@ -28,7 +28,7 @@ from world import World, promtool, shortened, world  # noqa: E402
 
 FIRED_WITHIN_S = 60
 LAST = "DroverDown"
-VIEWS = re.findall(r"^export const (\w+) = \{$", (ROOT / "src" / "admin" / "console" / "views.js").read_text(), re.MULTILINE)
+VIEWS = re.findall(r"^export (?:const|\{) (\w+)", (ROOT / "src" / "admin" / "console" / "views.js").read_text(), re.MULTILINE)
 
 
 def filled_in(expr: str, range_s: int) -> str:

@@ -3,6 +3,8 @@
 import { call } from "./api.js";
 import { asked, clock, facts, h, narrowed, number, percent, seconds, table, toRequest, toRequests, toSession } from "./dom.js";
 
+export { rollouts } from "./rollouts.js";
+
 // What is older is in the sessions.
 const SHOWN = 24;
 

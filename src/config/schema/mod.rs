@@ -12,8 +12,10 @@ mod loops;
 mod operations;
 mod policy;
 mod queue;
+mod rollout;
 mod sampling;
 mod spec;
+mod store;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,8 +33,13 @@ pub use loops::{Budgets, ForceTools, Loops};
 pub use operations::{LogFormat, Otlp, PingoraSettings, Reload, Telemetry};
 pub use policy::Policy;
 pub use queue::{Priority, Queue};
+pub use rollout::{
+    Above, Classes, NeverWorse, OnInconclusive, Percent, Points, PromoteWhen, Relative,
+    RollbackSignature, RollbackWhen, Rollout, RolloutHooks, RolloutStep, Subject, Webhook,
+};
 pub use sampling::{ModelProfile, Sampling};
 pub use spec::{RequestClass, Spec, SpecProfile, SpecRule, SpecType};
+pub use store::Store;
 
 /// The whole configuration. Every key is optional; unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +66,8 @@ pub struct Config {
     pub spec: Spec,
     /// What agents may do: rules on tool calls, sessions and requests. null: no rule is asked about anything.
     pub policy: Option<Policy>,
+    /// Where what outlives a request is kept.
+    pub store: Store,
     /// When the configuration is loaded anew.
     pub reload: Reload,
     /// Logs.
@@ -83,6 +92,7 @@ impl Default for Config {
             guard: Guard::default(),
             spec: Spec::default(),
             policy: None,
+            store: Store::default(),
             reload: Reload::default(),
             telemetry: Telemetry::default(),
             pingora: PingoraSettings::default(),

@@ -16,6 +16,7 @@ mod openmetrics;
 mod process;
 mod queue;
 mod requests;
+mod rollouts;
 mod spec;
 
 use std::cell::RefCell;
@@ -40,11 +41,13 @@ use health::Health;
 use process::Process;
 use queue::Queue;
 use requests::Requests;
+use rollouts::Rollouts;
 use spec::Spec;
 
 pub use docs::markdown;
 pub use gen_ai::GenAiRequest;
 pub use openmetrics::{OPENMETRICS_FORMAT, is_wanted as wants_openmetrics};
+pub use rollouts::RolloutSample;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -63,6 +66,9 @@ pub struct Metrics {
     queue: Queue,
     generation: Generation,
     spec: Spec,
+    rollouts: Rollouts,
+    /// Label values of their gauges.
+    rolling: Mutex<rollouts::Shown>,
     /// Builds that have series.
     builds: Mutex<HashSet<String>>,
     guards: Guards,
@@ -106,6 +112,7 @@ impl Metrics {
         let queue = Queue::declare(&to)?;
         let generation = Generation::declare(&to)?;
         let spec = Spec::declare(&to)?;
+        let rollouts = Rollouts::declare(&to)?;
         let guards = Guards::declare(&to)?;
         let process = Process::declare(&to)?;
         // From 0 on, so that the first of them is an increase.
@@ -126,6 +133,8 @@ impl Metrics {
             queue,
             generation,
             spec,
+            rollouts,
+            rolling: Mutex::default(),
             builds: Mutex::default(),
             guards,
             process,
