@@ -1,6 +1,7 @@
 //! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.
 
 pub mod admin;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod dialect;

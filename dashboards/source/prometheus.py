@@ -54,8 +54,7 @@ def dashboard_url(alert: Alert) -> str:
 def console_url(alert: Alert) -> str:
     """Where the gateway's own console shows it, with what is to blame."""
     view, _, about = alert.console.partition("/")
-    of = {"pool": "pool", "backend": "backend", "profile": "profile" if view == "spec" else "spec", "build": "build"}
-    narrowed = f"/{about}{_labels(of)}" if view in ("spec", "requests") else ""
+    narrowed = f"/{about}{_labels({name: name for name in ('pool', 'backend', 'profile', 'build')})}" if view in ("spec", "requests") else ""
     return f"http://{{{{ $labels.instance }}}}/console/#{view}{narrowed}"
 
 

@@ -84,7 +84,7 @@ fn index() -> Reply {
                 endpoint("GET", "/metrics", "Prometheus text format, or OpenMetrics with exemplars"),
                 endpoint("GET", "/metrics/backends/{id}", "one backend under the names endpoint pickers know"),
                 endpoint("GET", "/docs/{page}", "the documentation of this version, such as alerts.md"),
-                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&spec=&build=&class=&from=&to=", "the last requests"),
+                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&profile=&build=&class=&from=&to=", "the last requests"),
                 endpoint("GET", "/api/requests/{request_id}", "one of the last requests: its record, its way, what guards did"),
                 endpoint("GET", "/api/backends", "every backend with its state"),
                 endpoint("POST", "/api/backends/{id}/drain", "no new requests to this backend"),

@@ -55,7 +55,7 @@ pub(super) fn query(query: &str) -> Query {
             "pool" => wanted.pool = text(),
             "backend" => wanted.backend = text(),
             "session" => wanted.session = text(),
-            "spec" => wanted.spec = text(),
+            "profile" => wanted.profile = text(),
             "build" => wanted.build = text(),
             "class" => wanted.class = text(),
             "from" => wanted.from = time(),

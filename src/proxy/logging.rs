@@ -10,7 +10,6 @@ use serde_json::json;
 use super::Shared;
 use super::context::Context;
 use super::spec;
-use crate::config::RequestClass;
 use crate::exchange::End;
 use crate::guard::intervention;
 use crate::telemetry::Metrics;
@@ -41,14 +40,13 @@ pub(super) fn finish(shared: &Shared, session: &Session, error: Option<&Error>, 
         record.bytes_in = native.body_bytes;
         record.attempts = 1 + native.tried.len() as u32;
     }
-    record.class = ctx.class.map(RequestClass::as_str);
     record.policy = mem::take(&mut ctx.decided);
     exchange(ctx, &mut record);
     record.outcome = outcome(ctx, &record, error.is_some());
     let traced = traced(shared, ctx);
     record.trace_id = traced.as_ref().map(TraceContext::trace_hex);
     count(ctx, &record);
-    spec::observe(shared, ctx, &record);
+    spec::observe(shared, ctx, &mut record);
     let record = Arc::new(record);
     let line = Line::of(&record);
     tell(ctx, &line);
@@ -106,7 +104,6 @@ fn exchange(ctx: &Context, record: &mut Record) {
         .as_ref()
         .map(|backend| backend.id().as_str().to_owned());
     record.attempts = done.attempts.len() as u32;
-    record.spec = done.ran.as_ref().map(|ran| Arc::clone(&ran.profile));
     record.build = done.ran.as_ref().and_then(|ran| ran.build.clone());
     record.ttft = done.first_token.map(|at| at.duration_since(ctx.started));
     record.overhead = ctx.overhead.map(|own| own.get(Stage::Total));

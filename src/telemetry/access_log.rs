@@ -19,7 +19,7 @@ use super::Metrics;
 pub use super::client_text::ClientText;
 use super::labels::{Dialect, Outcome};
 use super::lines::Lines;
-use crate::config::LogFormat;
+use crate::config::{LogFormat, RequestClass};
 
 /// What access lines are called in filter directives.
 pub const TARGET: &str = "access";
@@ -128,12 +128,6 @@ pub struct Record {
     /// Name of the backend of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    /// What kind of turn it was, by `spec.rules`' classes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class: Option<&'static str>,
-    /// Speculative profile that the backend ran, as in `x-drover-spec`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub spec: Option<Arc<str>>,
     /// llama.cpp build of the backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build: Option<Arc<str>>,
@@ -174,6 +168,9 @@ pub struct Record {
         rename = "overhead_us"
     )]
     pub overhead: Option<Duration>,
+    /// Of a turn: its class, and what came of speculation.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Speculation>,
     /// What guards changed, by kind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interventions: Vec<&'static str>,
@@ -187,6 +184,21 @@ pub struct Record {
     pub bytes_in: u64,
     /// Response body bytes sent.
     pub bytes_out: u64,
+}
+
+/// A turn as the statistics of speculation count it (docs/speculative.md).
+#[derive(Clone, Debug, Serialize)]
+pub struct Speculation {
+    /// Class of the request.
+    pub class: RequestClass,
+    /// What the backend of the last attempt ran: a profile, `none`, or `unknown`.
+    pub profile: Arc<str>,
+    /// Draft tokens proposed in that attempt.
+    pub drafted: u64,
+    /// Draft tokens accepted.
+    pub accepted: u64,
+    /// Drafts verified.
+    pub verify_steps: u64,
 }
 
 impl Record {
@@ -207,8 +219,6 @@ impl Record {
             model: None,
             pool: None,
             backend: None,
-            class: None,
-            spec: None,
             build: None,
             stream: false,
             status: 0,
@@ -221,6 +231,7 @@ impl Record {
             ttft: None,
             total: Duration::ZERO,
             overhead: None,
+            spec: None,
             interventions: Vec::new(),
             policy: Vec::new(),
             error: None,
@@ -270,7 +281,8 @@ impl Record {
         pair("model", self.model.as_ref().map(display))?;
         pair("pool", self.pool.as_ref().map(display))?;
         pair("backend", self.backend.as_ref().map(display))?;
-        pair("spec", self.spec.as_ref().map(display))?;
+        let ran = self.spec.as_ref().map(|spec| &spec.profile);
+        pair("profile", ran.map(display))?;
         pair(
             "attempts",
             (self.attempts > 1).then_some(&self.attempts).map(display),
@@ -396,9 +408,14 @@ mod tests {
         full.session = Some("s".to_owned());
         full.interventions = vec!["reask"];
         full.policy = vec!["block house.tests enforce".to_owned()];
-        full.class = Some("edit");
-        full.spec = Some("none".into());
         full.build = Some("b1".into());
+        full.spec = Some(Speculation {
+            class: RequestClass::Prose,
+            profile: "none".into(),
+            drafted: 0,
+            accepted: 0,
+            verify_steps: 0,
+        });
         full.error = Some("timeout");
         let line: serde_json::Value = serde_json::from_str(&full.json()).unwrap();
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access-log.md");

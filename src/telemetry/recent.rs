@@ -68,7 +68,7 @@ pub struct Query {
     /// Of this session.
     pub session: Option<String>,
     /// Whose backend ran this speculative profile.
-    pub spec: Option<String>,
+    pub profile: Option<String>,
     /// Whose backend had this build.
     pub build: Option<String>,
     /// Of this kind of turn.
@@ -88,9 +88,9 @@ impl Query {
             && is(&self.pool, record.pool.as_deref())
             && is(&self.backend, record.backend.as_deref())
             && is(&self.session, record.session.as_deref())
-            && is(&self.spec, record.spec.as_deref())
+            && is(&self.profile, record.spec.as_ref().map(|s| &*s.profile))
             && is(&self.build, record.build.as_deref())
-            && is(&self.class, record.class)
+            && is(&self.class, record.spec.as_ref().map(|s| s.class.as_str()))
             && self
                 .from
                 .is_none_or(|from| record.time + record.total >= from)

@@ -285,7 +285,7 @@ async fn requests_are_found_by_what_their_backend_ran() {
         let list = gateway.admin_get(&path).await.json();
         list["requests"].as_array().unwrap().len()
     };
-    for field in ["spec", "class"] {
+    for field in ["profile", "class"] {
         let value = line[field]
             .as_str()
             .unwrap_or_else(|| panic!("no {field} in {line}"));

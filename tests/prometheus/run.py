@@ -104,7 +104,6 @@ def leads_nowhere(alert: dict) -> str | None:
     if console.netloc != labels["instance"] or view not in VIEWS:
         return links["console_url"]
     told = dict(urllib.parse.parse_qsl(about))
-    told.setdefault("profile", told.pop("spec", ""))
     wrong = [key for key in ("pool", "backend", "profile", "build") if about and told.get(key, "") != labels.get(key, "")]
     variables = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(links["dashboard_url"]).query))
     wrong += [key for key in ("instance", "pool", "backend") if variables.get(f"var-{key}", "") != labels.get(key, "")]

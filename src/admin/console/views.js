@@ -113,7 +113,7 @@ export const requests = {
       h("h2", {}, `Requests${between}`),
       narrowed("requests", by),
       h("p", {}, "First ", Object.entries(ORDERS).map(([name, text], n) => [n ? " · " : "", name === order ? h("b", {}, text) : toRequests({ ...about, order: name }, text)])),
-      table([...REQUESTS.slice(0, 5), ["profile", (r) => r.spec], ["build", (r) => r.build], ["class", (r) => r.class], ...REQUESTS.slice(5)], all, "None of those that are remembered."),
+      table([...REQUESTS.slice(0, 5), ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => r.class], ...REQUESTS.slice(5)], all, "None of those that are remembered."),
     ];
   },
 };
@@ -141,7 +141,7 @@ export const sessions = {
 
 /** What there is to say of a turn in one line. */
 function turn(r) {
-  const ran = r.spec ? ` · profile ${r.spec}` : "";
+  const ran = r.profile ? ` · profile ${r.profile}` : "";
   const kind = r.class ? ` · ${r.class}` : "";
   return `${r.outcome} · ${r.backend ?? "no backend"}${ran}${kind} · ${seconds(r.total_ms)} · ${number(r.tokens_in)} in, ${number(r.tokens_cached)} cached, ${number(r.tokens_out)} out`;
 }
@@ -238,7 +238,7 @@ export const spec = {
       h("h2", {}, "By backend, profile, build and kind of request"),
       h("p", { class: "soft" }, "What accepts least comes first; a class leads to its requests. Means of rates are geometric. Busy: requests on the backend when the turn began."),
       table([
-        ["backend", (r) => r.backend], ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => toRequests({ pool: r.pool, backend: r.backend, spec: r.profile, build: r.build, class: r.class }, r.class)],
+        ["backend", (r) => r.backend], ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => toRequests({ pool: r.pool, backend: r.backend, profile: r.profile, build: r.build, class: r.class }, r.class)],
         ["busy", (r) => (r.busy > 2 ? `${r.busy}+` : `${r.busy}`), "number"], ["turns", (r) => number(r.turns), "number"],
         ["tokens/s", (r) => figure(r.decode_tokens_per_second), "number"], ["prompt tokens/s", (r) => figure(r.prefill_tokens_per_second), "number"],
         ["accept length", (r) => figure(r.accept_length, 2), "number"], ["accepted", (r) => (r.acceptance === null ? "" : percent(r.acceptance)), "number"],
