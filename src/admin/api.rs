@@ -18,7 +18,7 @@ use super::route::Endpoint;
 use super::view::BackendView;
 use crate::server::drain::Phase;
 use crate::session::SessionSummary;
-use crate::telemetry::metrics::TEXT_FORMAT;
+use crate::telemetry::metrics::{OPENMETRICS_FORMAT, TEXT_FORMAT};
 
 /// `body` is empty but for [`Endpoint::Logs`].
 pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Reply {
@@ -33,7 +33,7 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Rep
         ),
         Endpoint::Live => reply::json(StatusCode::OK, &json!({ "live": true })),
         Endpoint::Ready => ready(state),
-        Endpoint::Metrics => metrics(state),
+        Endpoint::Metrics => metrics(state, false),
         Endpoint::BackendMetrics(id) => backend_metrics(state, &id),
         Endpoint::Requests(query) => requests::list(state, &query),
         Endpoint::Request(id) => requests::one(state, &id),
@@ -83,10 +83,10 @@ fn index() -> Reply {
                 endpoint("GET", "/api/events", "what the console shows, as it happens (text/event-stream)"),
                 endpoint("GET", "/livez", "the process answers"),
                 endpoint("GET", "/readyz", "200 when requests would be served, else 503 with reasons"),
-                endpoint("GET", "/metrics", "Prometheus text format"),
+                endpoint("GET", "/metrics", "Prometheus text format, or OpenMetrics with exemplars"),
                 endpoint("GET", "/metrics/backends/{id}", "one backend under the names endpoint pickers know"),
                 endpoint("GET", "/docs/{page}", "the documentation of this version, such as alerts.md"),
-                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&from=&to=", "the last requests"),
+                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&profile=&build=&class=&from=&to=", "the last requests"),
                 endpoint("GET", "/api/requests/{request_id}", "one of the last requests: its record, its way, what guards did"),
                 endpoint("GET", "/api/backends", "every backend with its state"),
                 endpoint("POST", "/api/backends/{id}/drain", "no new requests to this backend"),
@@ -191,7 +191,12 @@ fn ready(state: &State) -> Reply {
     )
 }
 
-fn metrics(state: &State) -> Reply {
+/// All series; in the format that has exemplars where that is asked for.
+pub(super) fn metrics(state: &State, open: bool) -> Reply {
+    if open {
+        let text = state.metrics.encode_openmetrics();
+        return reply::bytes(StatusCode::OK, OPENMETRICS_FORMAT, text.into_bytes());
+    }
     exposition(state.metrics.encode().map(Some))
 }
 

@@ -37,6 +37,7 @@ use crate::server::reload::Handle;
 use crate::session::Sessions;
 use crate::spec::Ledger;
 use crate::telemetry::feed::Feed;
+use crate::telemetry::metrics::wants_openmetrics;
 use crate::telemetry::{Metrics, Recent};
 
 use access::{Access, Refusal};
@@ -120,6 +121,7 @@ impl Admin {
             return refused(refusal);
         }
         match endpoint {
+            Ok(Endpoint::Metrics) => api::metrics(&self.state, wants_openmetrics(headers)),
             Ok(endpoint) => api::serve(&self.state, endpoint, body).await,
             Err(NoRoute::NotFound) => reply::error(
                 StatusCode::NOT_FOUND,

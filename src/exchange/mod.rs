@@ -132,6 +132,8 @@ pub struct Outcome {
     pub failed: Vec<(Arc<Backend>, Ran)>,
     /// When the first content event arrived.
     pub first_token: Option<Instant>,
+    /// The longest time between two reads that brought content.
+    pub longest_gap: Option<Duration>,
     /// Attempts given up by us, by cause.
     pub aborts: Vec<AbortCause>,
     /// The attempts as spans, of a turn with a trace that is recorded.

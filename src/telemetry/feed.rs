@@ -120,12 +120,20 @@ impl Feed {
             return;
         }
         if let Ok(json) = serde_json::to_string(&what()) {
-            // Nobody left meanwhile is no error.
-            let _ = self.news.send(News {
-                kind,
-                json: json.into(),
-            });
+            self.send(kind, json.into());
         }
+    }
+
+    /// The same for what is JSON already, or will be.
+    pub fn tell_json(&self, kind: &'static str, json: impl FnOnce() -> Arc<str>) {
+        if self.news.receiver_count() > 0 {
+            self.send(kind, json());
+        }
+    }
+
+    fn send(&self, kind: &'static str, json: Arc<str>) {
+        // Nobody left meanwhile is no error.
+        let _ = self.news.send(News { kind, json });
     }
 
     /// Everything told from now on.

@@ -10,6 +10,7 @@ mod fleet_gauges;
 pub mod heartbeat;
 pub mod labels;
 pub mod level;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod post;

@@ -21,12 +21,18 @@ const HEAD: &str = "\
 list, by the configuration, or by the number of backends. No name, key, path, session or text of a request
 becomes a label.
 
-From a spike to its requests: `GET /api/requests?order=ttft&from=…&to=…` lists the last requests with their
+Asked for `application/openmetrics-text`, as Prometheus does, it answers in that format, and buckets of
+`drover_request_seconds`, `drover_ttft_seconds` and `drover_inter_token_seconds` name the last request that fell into
+them as an exemplar (`request_id`, and `trace_id` of one that is traced; of the gaps in an answer the longest). Prometheus
+keeps them with `--enable-feature=exemplar-storage`, Grafana shows them as points that lead to the console.
+
+From a spike to its requests without them: `GET /api/requests?order=ttft&from=…&to=…` lists the last requests with their
 ids, and `GET /api/requests/{id}` tells the story of one ([operations.md](operations.md)).
 
 `GET /metrics/backends/{name}` shows one backend as a model server, for endpoint pickers of Kubernetes'
 inference gateways, which llama-server itself has no names for: `vllm:num_requests_running`,
-`vllm:num_requests_waiting`, `vllm:kv_cache_usage_perc`, each with `model_name`.
+`vllm:num_requests_waiting`, `vllm:kv_cache_usage_perc`, `vllm:spec_decode_num_draft_tokens_total`, `vllm:spec_decode_num_accepted_tokens_total`, each
+with `model_name`.
 
 Beside these there are the usual `process_…` series: CPU, memory, file descriptors, threads.
 ";

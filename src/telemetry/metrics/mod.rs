@@ -8,10 +8,12 @@ mod audit;
 mod declare;
 mod discovery;
 mod docs;
+mod exemplars;
 mod gen_ai;
 mod generation;
 mod guards;
 mod health;
+mod openmetrics;
 mod process;
 mod queue;
 mod requests;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::fleet_gauges::{self, FleetGauges, FleetSample};
@@ -32,6 +35,7 @@ use attempts::Attempts;
 use audit::Audit;
 use declare::{Declare, Description};
 use discovery::Discovery;
+use exemplars::Exemplars;
 use gen_ai::GenAi;
 use generation::Generation;
 use guards::Guards;
@@ -44,6 +48,7 @@ use spec::Spec;
 
 pub use docs::markdown;
 pub use gen_ai::GenAiRequest;
+pub use openmetrics::{OPENMETRICS_FORMAT, is_wanted as wants_openmetrics};
 pub use rollouts::RolloutSample;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
@@ -73,6 +78,7 @@ pub struct Metrics {
     audit_now: audit::Source,
     process: Process,
     gen_ai: GenAi,
+    exemplars: Exemplars,
     sessions: process::Sessions,
     described: Vec<Description>,
 }
@@ -141,6 +147,7 @@ impl Metrics {
             audit_now,
             process,
             gen_ai,
+            exemplars: Exemplars::default(),
             sessions,
             described: described.into_inner(),
             registry,
@@ -168,12 +175,21 @@ impl Metrics {
     /// # Errors
     /// When a collected family is inconsistent.
     pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(32 * 1024);
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// All series in the text format of OpenMetrics ([`OPENMETRICS_FORMAT`]), with exemplars.
+    pub fn encode_openmetrics(&self) -> String {
+        openmetrics::encode(&self.gather(), &self.exemplars)
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
         if let Some(count) = self.before.load().as_deref() {
             count(self);
         }
-        let mut text = Vec::with_capacity(32 * 1024);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        self.registry.gather()
     }
 
     /// One backend's load under the names that endpoint pickers read from a model server. `None` when
@@ -187,7 +203,9 @@ impl Metrics {
             return Ok(None);
         };
         let mut text = Vec::new();
-        TextEncoder::new().encode(&fleet_gauges::aliases(backend)?, &mut text)?;
+        let mut families = fleet_gauges::aliases(backend)?;
+        families.extend(self.generation.aliases(backend)?);
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(Some(text))
     }
 }
