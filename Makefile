@@ -74,8 +74,8 @@ unit: setup ## Unit, golden and integration tests
 	$(CARGO) test --locked --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 
 .PHONY: test-statistics
-test-statistics: setup ## The tests of speculation against chance, in thousands of simulated comparisons
-	$(CARGO) test --locked --lib spec::simulation_tests -- --include-ignored
+test-statistics: setup ## The tests of speculation against chance, in thousands of simulated comparisons and rollouts
+	$(CARGO) test --locked --lib -- --include-ignored spec::simulation_tests spec::rollout::simulation_tests
 
 .PHONY: test-streams
 test-streams: setup-test ## Random streams of the turn loop, read by the official Python SDKs
@@ -109,6 +109,7 @@ test-llama: setup-test build llama ## The official SDKs through the gateway on r
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/doctor/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/fleet/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/spec/run.py --gateway $(GATEWAY)
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/rollout/run.py --gateway $(GATEWAY)
 
 .PHONY: test-templates
 test-templates: setup-test build llama ## Agents' conversations, rendered by two strict chat templates on a real llama-server

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod policy;
 pub mod proxy;
 pub mod replay;
+pub mod rollout;
 pub mod server;
 pub mod session;
 pub mod sim;

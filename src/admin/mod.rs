@@ -13,6 +13,7 @@ mod pages;
 mod reload;
 mod reply;
 mod requests;
+mod rollouts;
 mod route;
 mod view;
 
@@ -30,6 +31,7 @@ use thiserror::Error;
 
 use crate::audit::Audit;
 use crate::config::Config;
+use crate::rollout::Rollouts;
 use crate::server::drain::Inflight;
 use crate::server::reload::Handle;
 use crate::session::Sessions;
@@ -71,6 +73,8 @@ pub struct State {
     pub spec: Arc<Ledger>,
     /// Where decisions of policy are recorded; none where they are not.
     pub audit: Option<Arc<Audit>>,
+    /// What is tried on part of the sessions.
+    pub rollouts: Arc<Rollouts>,
     /// The series of `/metrics`.
     pub metrics: &'static Metrics,
 }

@@ -121,7 +121,7 @@ fn view(backend: &Backend) -> BackendView {
         available: backend.available() && !backend.leaving(),
         inflight: backend.inflight(),
         weight: backend.weight().get(),
-        profile: backend.profile().map(str::to_owned),
+        profile: backend.profile().map(|name| name.to_string()),
         speculative: facts.speculative,
         build: facts.build.clone(),
         model: facts.model_alias.clone(),

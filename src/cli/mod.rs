@@ -1,10 +1,12 @@
 //! The `drover` command: one file a subcommand.
 
+pub mod admin;
 pub mod audit;
 pub mod check;
 pub mod demo;
 pub mod doctor;
 pub mod policy;
+pub mod rollout;
 pub mod serve;
 pub mod sim;
 pub mod top;
@@ -44,6 +46,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Check rules, and try them on what happened
     Policy(policy::PolicyArgs),
+    /// Try a speculative profile, a build or a backend on part of the sessions of a running gateway
+    Rollout(rollout::RolloutArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -72,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Top(args) => top::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Rollout(args) => rollout::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }

@@ -136,6 +136,13 @@ impl Slots {
         serde_json::from_slice(body)
     }
 
+    /// Whether any of them speculates; none: they do not say.
+    pub(super) fn speculative(&self) -> Option<bool> {
+        let said = || self.0.iter().filter_map(|slot| slot.speculative);
+        said().next()?;
+        Some(said().any(|on| on))
+    }
+
     /// What those that are busy work on.
     pub(super) fn busy(&self) -> Vec<Work> {
         let busy = self.0.iter().filter(|slot| slot.is_processing);
@@ -203,10 +210,9 @@ impl Facts {
 
     /// These facts with what `/slots` says now.
     pub(super) fn with_slots(&self, slots: &Slots) -> Self {
-        let idle = slots.idle();
+        let (idle, speculative) = (slots.idle(), slots.speculative());
         let Slots(slots) = slots;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let said: Vec<bool> = slots.iter().filter_map(|s| s.speculative).collect();
         Self {
             n_ctx: slots.iter().filter_map(|s| s.n_ctx).min().or(self.n_ctx),
             total_slots: Some(count(slots.len())),
@@ -215,7 +221,7 @@ impl Facts {
                 .iter()
                 .filter_map(|s| s.n_prompt_tokens)
                 .reduce(|a, b| a + b),
-            speculative: (!said.is_empty()).then(|| said.contains(&true)),
+            speculative,
             ..self.clone()
         }
     }

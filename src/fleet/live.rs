@@ -29,6 +29,8 @@ pub(super) struct Live {
     /// Whether that says ready: selections look here.
     pub(super) ready: AtomicBool,
     pub(super) facts: ArcSwap<Facts>,
+    /// The profile it was given since, by a rollout.
+    pub(super) profile: ArcSwapOption<Arc<str>>,
     pub(super) trouble: ArcSwapOption<String>,
     /// Whether the first check has finished.
     pub(super) checked: watch::Sender<bool>,
@@ -61,6 +63,7 @@ impl Live {
             health: Mutex::new(HealthState::new(thresholds)),
             ready: AtomicBool::new(false),
             facts: ArcSwap::default(),
+            profile: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
             checked: watch::Sender::new(false),
             draining: AtomicBool::new(false),

@@ -131,7 +131,15 @@ fn prepare(
             sessions::begin(shared, config, session, ctx, &turn);
             let police = policy::begin(shared, config, session, ctx, &pool, &mut turn, body.len())?;
             let spec = spec::begin(config, session, ctx, &pool, &turn)?;
-            let wish = selection::wish(config, &pool, ctx.visit.as_ref(), &turn, spec);
+            let mut wish = selection::wish(
+                config,
+                &pool,
+                ctx.visit.as_ref(),
+                &turn,
+                spec,
+                shared.rollouts.moves(pool.name()),
+            );
+            spec::side(shared, ctx, &pool, &mut wish);
             let (id, model) = (ctx.id.clone(), turn.model.clone());
             let meta = Meta {
                 id,
@@ -178,13 +186,14 @@ fn prepare(
             let (pool, pattern) = pool(shared, config, ctx, &relay.model, stream)?;
             ctx.generates = Some((operation(kind), pattern));
             sessions::relay(shared, config, session, ctx, &relay);
-            let wish = Wish {
+            let mut wish = Wish {
                 spec: match kind {
                     RelayKind::Completion => spec::relayed(config, session, &pool)?,
                     RelayKind::Embedding => None,
                 },
                 ..Wish::default()
             };
+            spec::side(shared, ctx, &pool, &mut wish);
             Ok((pool, Box::new(RelayConversion::new(relay)), stream, wish))
         }
     }

@@ -8,6 +8,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::exchange::PingoraConnector;
 use crate::fleet::Fleet;
+use crate::rollout::Rollouts;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
 use crate::spec::Ledger;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub spec: Arc<Ledger>,
     /// What outlives requests.
     pub store: Arc<dyn Store>,
+    /// Which side of a rollout sessions are on.
+    pub rollouts: Arc<Rollouts>,
     /// Takes turns that are traced; none where they are not.
     pub tracer: Option<Arc<Tracer>>,
 }

@@ -41,6 +41,7 @@ mod reload;
 mod responses;
 mod resume;
 mod reuse;
+mod rollout;
 mod sampling;
 mod selection;
 mod sessions;

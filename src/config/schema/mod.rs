@@ -13,6 +13,7 @@ mod loops;
 mod operations;
 mod policy;
 mod queue;
+mod rollout;
 mod sampling;
 mod spec;
 mod store;
@@ -34,6 +35,10 @@ pub use loops::{Budgets, ForceTools, Loops};
 pub use operations::{LogFormat, Otlp, PingoraSettings, Reload, Telemetry};
 pub use policy::Policy;
 pub use queue::{Priority, Queue};
+pub use rollout::{
+    Above, Classes, NeverWorse, OnInconclusive, Percent, Points, PromoteWhen, Relative,
+    RollbackSignature, RollbackWhen, Rollout, RolloutHooks, RolloutStep, Subject, Webhook,
+};
 pub use sampling::{ModelProfile, Sampling};
 pub use spec::{RequestClass, Spec, SpecProfile, SpecRule, SpecType};
 pub use store::Store;

@@ -8,6 +8,7 @@ mod fleet;
 mod guard;
 mod listen;
 mod policy;
+mod rollout;
 mod spec;
 mod traces;
 
@@ -60,6 +61,7 @@ impl<'a> Checker<'a> {
         self.policy(config);
         self.audit(config);
         self.spec(config);
+        self.rollouts(config);
         self.operations(config);
         self.traces(config);
     }

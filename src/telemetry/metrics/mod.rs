@@ -15,6 +15,7 @@ mod health;
 mod process;
 mod queue;
 mod requests;
+mod rollouts;
 mod spec;
 
 use std::cell::RefCell;
@@ -38,10 +39,12 @@ use health::Health;
 use process::Process;
 use queue::Queue;
 use requests::Requests;
+use rollouts::Rollouts;
 use spec::Spec;
 
 pub use docs::markdown;
 pub use gen_ai::GenAiRequest;
+pub use rollouts::RolloutSample;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -60,6 +63,9 @@ pub struct Metrics {
     queue: Queue,
     generation: Generation,
     spec: Spec,
+    rollouts: Rollouts,
+    /// Label values of their gauges.
+    rolling: Mutex<rollouts::Shown>,
     /// Builds that have series.
     builds: Mutex<HashSet<String>>,
     guards: Guards,
@@ -104,6 +110,7 @@ impl Metrics {
         let queue = Queue::declare(&to)?;
         let generation = Generation::declare(&to)?;
         let spec = Spec::declare(&to)?;
+        let rollouts = Rollouts::declare(&to)?;
         let guards = Guards::declare(&to)?;
         let audit = Audit::declare(&to)?;
         let audit_now = audit::gauges(&to)?;
@@ -126,6 +133,8 @@ impl Metrics {
             queue,
             generation,
             spec,
+            rollouts,
+            rolling: Mutex::default(),
             builds: Mutex::default(),
             guards,
             audit,
