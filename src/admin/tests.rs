@@ -60,6 +60,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         available: state == "ready",
         inflight: 0,
         weight: 1,
+        preset: None,
         profile: None,
         speculative: None,
         build: None,

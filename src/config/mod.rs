@@ -29,9 +29,9 @@ pub use schema::{
     KubernetesSource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect, ModelProfile,
     NeverWorse, OnInconclusive, Otlp, Passthrough, Percent, PingoraSettings, Points, Policy, Pool,
     Preset, Priority, PromoteWhen, Queue, Relative, Reload, RequestClass, RollbackSignature,
-    RollbackWhen, Rollout, RolloutHooks, RolloutStep, Rotate, Sampling, Selection, SlotCount, Spec,
-    SpecProfile, SpecRule, SpecType, SrvSource, Store, Subject, Telemetry, Template, Timeouts, Tls,
-    ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog, Webhook,
+    RollbackWhen, Rollout, RolloutHooks, RolloutStep, Rotate, RouterSource, Sampling, Selection,
+    SlotCount, Spec, SpecProfile, SpecRule, SpecType, SrvSource, Store, Subject, Telemetry,
+    Template, Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog, Webhook,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::router::Preset;
 use super::template::Template;
 use super::watchdog::Work;
 
@@ -27,6 +28,8 @@ pub struct Facts {
     pub modalities: Modalities,
     /// Whether the model is unloaded until the next request (`--sleep-idle-seconds`).
     pub is_sleeping: bool,
+    /// How its model stands with the router that serves it; none where there is no router.
+    pub preset: Option<Preset>,
     /// Whether `/slots` can be read.
     pub has_slots_endpoint: Option<bool>,
     /// Whether `/metrics` can be read.
@@ -189,6 +192,10 @@ impl Facts {
             chat_template_caps: props.chat_template_caps,
             modalities: props.modalities,
             is_sleeping: props.is_sleeping,
+            preset: self.preset.map(|_| match props.is_sleeping {
+                true => Preset::Sleeping,
+                false => Preset::Loaded,
+            }),
             has_slots_endpoint: props.endpoint_slots,
             has_metrics_endpoint: props.endpoint_metrics,
             speculative: self.speculative.filter(|_| same),

@@ -13,7 +13,7 @@ use crate::guard::intervention::Intervention;
 use crate::spec::rollout::Site;
 use crate::spec::{Cause, Drafts, Observation, Place, Runs, Sources, StopKind, Stratum, resolve};
 use crate::telemetry::Metrics;
-use crate::telemetry::access_log::Record;
+use crate::telemetry::access_log::{Record, Speculation};
 use crate::telemetry::labels::{Configured, Outcome};
 use crate::turn::{Stop, Turn, TurnError};
 
@@ -74,11 +74,18 @@ fn wish(
 
 /// What came of the turn, for comparisons between profiles and builds. Turns that their client has left, or that it
 /// asked wrongly, say nothing.
-pub(super) fn observe(shared: &Shared, ctx: &Context, record: &Record) {
+pub(super) fn observe(shared: &Shared, ctx: &Context, record: &mut Record) {
     failures(ctx).for_each(|failed| compare(shared, ctx, failed));
     let Some(seen) = observation(ctx, record) else {
         return;
     };
+    record.spec = Some(Speculation {
+        class: seen.stratum.class,
+        profile: Arc::clone(&seen.place.profile),
+        drafted: seen.drafts.drafted,
+        accepted: seen.drafts.accepted,
+        verify_steps: seen.drafts.steps,
+    });
     Metrics::global().spec_seen(&seen);
     shared.spec.push(&seen);
     compare(shared, ctx, seen);

@@ -24,7 +24,9 @@ use serde::{Deserialize, Serialize};
 pub use audit::{Audit, Rotate};
 pub use auth::{ApiKey, Auth, KeySource, MaySelect};
 pub use context::{BuiltinFragment, Context, Volatile, VolatilePattern};
-pub use discovery::{Discovery, DnsSource, FileSource, KubernetesSource, SrvSource, Template};
+pub use discovery::{
+    Discovery, DnsSource, FileSource, KubernetesSource, RouterSource, SrvSource, Template,
+};
 pub use fleet::{
     Backend, Fleet, Health, KvLayout, Passthrough, Pool, Selection, SlotCount, Watchdog,
 };

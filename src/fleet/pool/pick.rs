@@ -197,7 +197,7 @@ impl Pool {
             key: backend.key(),
             inflight: backend.taken(),
             weight: backend.weight().get(),
-            pace: backend.comeback().pace(self.selection.slow_start, now),
+            pace: backend.pace_of_share(self.selection.slow_start, now),
             slots,
             warm: warmth.warm(self.selection.warm_for, slots, now),
         }
