@@ -5,12 +5,13 @@
 //! other, and a disk that was away can come back.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::draft::Draft;
+use super::error::JournalError;
 use super::files::{self, Lock, Name};
 use super::head::{Head, HeadError};
 use super::record::{Chain, Line};
@@ -26,53 +27,6 @@ pub(super) struct Rotation {
     pub(super) every: Duration,
     /// Full files kept; none: all.
     pub(super) keep: Option<usize>,
-}
-
-/// Why nothing was written.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The system's word.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Its end cannot be believed.
-    #[error("{}: {reason}", path.display())]
-    Head {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// There is another chain where this process has written.
-    #[error("{}: this is not the audit log that was written before; is its disk mounted?", path.display())]
-    Replaced {
-        /// The directory.
-        path: PathBuf,
-    },
-}
-
-impl JournalError {
-    /// Whether it may be over by itself: the disk is full, broken or away.
-    pub(super) fn may_pass(&self) -> bool {
-        use io::ErrorKind::{
-            AlreadyExists, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
-        };
-        let rights = [
-            AlreadyExists,
-            NotADirectory,
-            NotFound,
-            PermissionDenied,
-            ReadOnlyFilesystem,
-        ];
-        match self {
-            Self::Io { source, .. } => !rights.contains(&source.kind()),
-            Self::Head { .. } | Self::Replaced { .. } => false,
-        }
-    }
 }
 
 /// See the module's documentation.
@@ -405,19 +359,4 @@ impl Journal {
         }
         files::sync(&self.dir).map_err(self.io(""))
     }
-}
-
-/// Whether the directory can be written at all, as far as that is a matter of rights.
-///
-/// # Errors
-/// The system's.
-pub(super) fn is_writable(dir: &Path) -> Result<(), JournalError> {
-    let tried = files::make(dir)
-        .and_then(|()| Lock::to_write(dir))
-        .map(|_| ());
-    let tried = tried.and_then(|()| File::open(dir).map(|_| ()));
-    tried.map_err(|source| JournalError::Io {
-        path: dir.to_owned(),
-        source,
-    })
 }

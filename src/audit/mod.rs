@@ -4,12 +4,14 @@
 //! was changed, [`query`] finds records.
 
 mod draft;
+mod error;
 mod evidence;
 mod files;
 mod head;
 mod journal;
 mod query;
 mod record;
+mod report;
 mod tail;
 mod verify;
 mod writer;
@@ -30,11 +32,12 @@ use journal::{Journal, Rotation};
 use writer::{Entry, Queue, Writer};
 
 pub use draft::{CUT, Whose};
+pub use error::JournalError;
 pub use evidence::{Documents, NoEvidence};
-pub use journal::JournalError;
 pub use query::{Filter, Follow, last, read};
 pub use record::{Chain, Record};
-pub use verify::{Problem, Report, What, verify};
+pub use report::{Problem, Report, What};
+pub use verify::verify;
 
 #[cfg(test)]
 mod tests;
@@ -85,7 +88,7 @@ impl Audit {
             keep: config.rotate.keep,
         };
         let mut journal = Journal::new(&config.path, chain, rotation);
-        let tried = journal::is_writable(&config.path).and_then(|()| journal.append(&mut []));
+        let tried = error::is_writable(&config.path).and_then(|()| journal.append(&mut []));
         let queue = Arc::new(Queue::new(config.queue));
         let first = match tried {
             Ok(_) => None,

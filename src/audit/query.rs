@@ -151,7 +151,7 @@ impl Follow {
     ///
     /// # Errors
     /// The system's.
-    pub fn next(&mut self) -> io::Result<Vec<Record>> {
+    pub fn news(&mut self) -> io::Result<Vec<Record>> {
         let mut found = Vec::new();
         for name in files::list(&self.dir)? {
             let from = match &self.file {

@@ -10,7 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
 use super::draft::{Draft, Whose};
-use super::journal::{Journal, JournalError};
+use super::error::JournalError;
+use super::journal::Journal;
 use crate::policy::{Decision, Evidence};
 use crate::telemetry::Metrics;
 

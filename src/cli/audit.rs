@@ -276,7 +276,7 @@ fn tail(args: &Tail, path: &std::path::Path) -> io::Result<ExitCode> {
     out.flush()?;
     while args.follow {
         std::thread::sleep(LOOK);
-        for record in follow.next()? {
+        for record in follow.news()? {
             if record.seq > seen && filter.takes(&record) {
                 show(&mut out, &record)?;
             }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::audit::files;
 use crate::audit::query::{Filter, Follow, last, read};
-use crate::audit::verify::What;
+use crate::audit::report::What;
 
 fn only_file(dir: &Path) -> PathBuf {
     let names = files::list(dir).unwrap();
@@ -215,11 +215,11 @@ fn a_follower_sees_each_record_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = log(dir.path(), 5, &Chain::new(None), rotated(3000));
     let mut follow = Follow::new(dir.path()).unwrap();
-    assert!(follow.next().unwrap().is_empty());
+    assert!(follow.news().unwrap().is_empty());
     let mut seen = Vec::new();
     for _ in 0..5 {
         append(&mut journal, 4).unwrap();
-        seen.extend(follow.next().unwrap().iter().map(|record| record.seq));
+        seen.extend(follow.news().unwrap().iter().map(|record| record.seq));
     }
     assert_eq!(seen, (6..=25).collect::<Vec<u64>>());
 }

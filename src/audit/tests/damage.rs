@@ -11,7 +11,7 @@ use super::*;
 use crate::audit::files;
 use crate::audit::head::Head;
 use crate::audit::record::{Line, Record};
-use crate::audit::verify::{Problem, What};
+use crate::audit::report::{Problem, What};
 
 /// What somebody does. Shares of 1 choose records and places.
 #[derive(Clone, Debug)]

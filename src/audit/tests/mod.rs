@@ -8,9 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::draft::{Draft, Whose};
-use super::journal::{Journal, JournalError, Rotation};
+use super::error::JournalError;
+use super::journal::{Journal, Rotation};
 use super::record::Chain;
-use super::verify::{Report, verify};
+use super::report::Report;
+use super::verify::verify;
 use crate::policy::{Actor, Engine, Evidence, Kept, Source, TurnPolicy};
 
 pub(super) const ALL: Rotation = Rotation {
