@@ -24,6 +24,7 @@ use crate::fleet::live::Live;
 use crate::fleet::peer;
 use crate::fleet::rendezvous;
 use crate::fleet::resolve::Addresses;
+use crate::fleet::router::Preset;
 use crate::fleet::state::Thresholds;
 use crate::fleet::target::{self, Target};
 use crate::spec::Runs;
@@ -328,6 +329,8 @@ impl Backend {
 
     pub(in crate::fleet) fn set_facts(&self, facts: Facts) {
         let more = facts.total_slots > self.live.facts.load().total_slots;
+        let cold = facts.preset.is_some_and(Preset::is_cold);
+        self.live.cold.store(cold, Ordering::Relaxed);
         self.live.facts.store(Arc::new(facts));
         if more {
             self.offer_place();
