@@ -53,6 +53,8 @@ pub(super) struct Live {
     pub(super) cancelled: Cancelled,
     /// Requests that no slot has begun.
     pub(super) unbegun: AtomicUsize,
+    /// A request would first have its model loaded: selections look here.
+    pub(super) cold: AtomicBool,
     /// Requests that were answered.
     pub(super) answered: AtomicU64,
     /// Requests that were silent since then are to be closed.
@@ -90,6 +92,7 @@ impl Live {
             comeback: Comeback::new(),
             cancelled: Cancelled::default(),
             unbegun: AtomicUsize::new(0),
+            cold: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             closed_if_silent_since: watch::Sender::new(None),
             events: Untold::default(),

@@ -101,12 +101,11 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
         }
     };
     match status {
-        400 if let Some(fault) = wire.router_fault() => fault,
-        400 | 422 => wire.known_fault().unwrap_or_else(|| {
-            Fault::Permanent(TurnError::bad_request(told(
-                "the backend rejects the request",
-            )))
-        }),
+        400 | 422 => {
+            let fault = wire.router_fault().or_else(|| wire.known_fault());
+            let rejects = || TurnError::bad_request(told("the backend rejects the request"));
+            fault.unwrap_or_else(|| Fault::Permanent(rejects()))
+        }
         401 | 403 => Fault::Transient(TurnError::Upstream(
             "the backend refuses the gateway's credentials (see `api_key_env` of the backend)"
                 .into(),

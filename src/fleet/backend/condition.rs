@@ -196,9 +196,9 @@ impl Backend {
     /// Part of its share of the load it gets: little where a request would first have its model loaded, and while it
     /// comes back.
     pub(in crate::fleet) fn pace_of_share(&self, slow_start: Duration, now: Instant) -> f64 {
-        match self.live.facts.load().preset {
-            Some(preset) if preset.is_cold() => LEAST,
-            _ => self.live.comeback.pace(slow_start, now),
+        match self.live.cold.load(Ordering::Relaxed) {
+            true => LEAST,
+            false => self.live.comeback.pace(slow_start, now),
         }
     }
 

@@ -26,6 +26,7 @@ use crate::fleet::live::Live;
 use crate::fleet::peer;
 use crate::fleet::rendezvous;
 use crate::fleet::resolve::Addresses;
+use crate::fleet::router::Preset;
 use crate::fleet::state::Thresholds;
 use crate::fleet::target::{self, Target};
 pub use condition::{Closing, Unbegun};
@@ -309,6 +310,8 @@ impl Backend {
         let more = facts.total_slots > before.total_slots;
         self.forget_trials(&before, &facts);
         drop(before);
+        let cold = facts.preset.is_some_and(Preset::is_cold);
+        self.live.cold.store(cold, Ordering::Relaxed);
         self.live.facts.store(Arc::new(facts));
         if more {
             self.offer_place();
