@@ -12,6 +12,8 @@ CARGO   := cargo
 GATEWAY := $(TARGET)/quick/drover
 BENCH   := bench/latency/Cargo.toml
 COUNT   := bench/callgrind/Cargo.toml
+# Measured turns of each profile and workload of bench-spec.
+RUNS    := 8
 
 .PHONY: help
 help: ## Show this list
@@ -49,7 +51,7 @@ llama: ## Build and cache the real llama-server and two small models (about 12 m
 ##@ Check
 
 .PHONY: test
-test: setup-test fmt-check clippy unit test-streams test-chaos test-prometheus test-console test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
+test: setup-test fmt-check clippy unit test-streams test-chaos test-prometheus test-traces test-console test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -77,6 +79,11 @@ unit: setup ## Unit, golden and integration tests
 test-statistics: setup ## The tests of speculation against chance, in thousands of simulated comparisons and rollouts
 	$(CARGO) test --locked --lib -- --include-ignored spec::simulation_tests spec::rollout::simulation_tests
 
+.PHONY: statistics
+statistics: setup ## Write the tables of docs/speculative.md: detection delay, false alarms, accuracy of the classes
+	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::simulation_tests::the_documented -- --include-ignored
+	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::class::tests::the_documented
+
 .PHONY: test-streams
 test-streams: setup-test ## Random streams of the turn loop, read by the official Python SDKs
 	scripts/sdk-streams.sh
@@ -94,9 +101,17 @@ test-prometheus: setup-test build ## Dashboards and alerts on a real Prometheus,
 test-console: setup-test build ## The console in a real browser, on a gateway under the load of simulated agents
 	scripts/console.sh --gateway $(GATEWAY)
 
+.PHONY: test-traces
+test-traces: setup-test build ## Traces through a real OpenTelemetry collector, their names against the published conventions
+	scripts/traces.sh --gateway $(GATEWAY)
+
 .PHONY: console-images
 console-images: setup-test build ## Take the pictures of the console for docs/ anew
 	scripts/console.sh --gateway $(GATEWAY) --screenshots docs/images
+
+.PHONY: dashboard-images
+dashboard-images: setup-test build ## Draw the previews of the dashboards for docs/ anew, from a live run
+	scripts/previews.sh --gateway $(GATEWAY) --out docs/images
 
 .PHONY: dashboards
 dashboards: ## Write the dashboards, the alert rules and their runbook from dashboards/source
@@ -109,6 +124,7 @@ test-llama: setup-test build llama ## The official SDKs through the gateway on r
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/doctor/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/fleet/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/spec/run.py --gateway $(GATEWAY)
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/bench/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/rollout/run.py --gateway $(GATEWAY)
 
 .PHONY: test-templates
@@ -157,6 +173,17 @@ bench-llama: build llama ## The same on a real llama-server: first token, and ti
 	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 	@set -a; eval "$$(scripts/llama.sh)"; python3 scripts/llama_fleet.py run --count 1 --gateway $(GATEWAY) -- \
 		$(TARGET)/bench/release/drover-bench-latency --attach --out bench/results/latency-llama.json
+
+.PHONY: bench-spec
+bench-spec: build llama ## Speculative profiles side by side on real llama-servers: artifact, report and plots
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/bench/run.py --gateway $(GATEWAY) --out bench/results/spec -- \
+		--runs $(RUNS) --warmup 1 --max-tokens 96
+
+.PHONY: bench-autotune
+bench-autotune: build llama ## Look for the settings of ngram-mod on the small model of the tests, for up to half an hour
+	@set -a; eval "$$(scripts/llama.sh)"; OMP_WAIT_POLICY=passive $(GATEWAY) bench autotune --server "$$LLAMA_SERVER" \
+		--model "$$MODEL_SMOLLM2" --server-arg=-t --server-arg=1 --server-arg=-c --server-arg=4096 \
+		--workload repetitive --max-tokens 96 --budget 30m --out bench/results/autotune
 
 ##@ Clean
 
