@@ -85,7 +85,8 @@ impl Controller {
             let (plan, state) = (keeper.plan().clone(), keeper.state());
             let routing = state.routing(&plan);
             let failed = memory.setting.as_ref().and_then(Setting::failed);
-            let around = Around::of(&rollouts.fleet, &plan);
+            let mut around = Around::of(&rollouts.fleet, &plan);
+            around.capacity.all += memory.setting.as_ref().map_or(0, Setting::slots_away);
             let look = Look {
                 now_ms: now_ms(),
                 trouble: failed.or_else(|| trouble(&rollouts.fleet, &plan, state, &routing)),

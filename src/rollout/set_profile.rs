@@ -25,6 +25,7 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Setting {
     backend: Arc<Backend>,
     profile: String,
+    slots: u32,
     progress: Arc<Progress>,
     task: JoinHandle<()>,
 }
@@ -54,6 +55,7 @@ impl Setting {
         }
         all.sort_by_key(is_control);
         let backend = Arc::clone(all.first()?);
+        let slots = backend.slots().unwrap_or(1);
         let progress = Arc::<Progress>::default();
         let (at, profile) = (Arc::clone(&backend), profile.clone());
         let (hooks, told, asked) = (plan.hooks.clone(), Arc::clone(&progress), profile.clone());
@@ -64,6 +66,7 @@ impl Setting {
         Some(Self {
             backend,
             profile,
+            slots,
             progress,
             task,
         })
@@ -71,6 +74,15 @@ impl Setting {
 
     pub(super) fn profile(&self) -> &str {
         &self.profile
+    }
+
+    /// Its slots while it serves nobody: they are the pool's all the same.
+    pub(super) fn slots_away(&self) -> u32 {
+        if self.backend.available() {
+            0
+        } else {
+            self.slots
+        }
     }
 
     /// The backend, once it runs the profile.
