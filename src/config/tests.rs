@@ -483,6 +483,12 @@ fn the_retry_knobs_have_their_earlier_names_too(
     "discovery.kubernetes.server",
     "loopback"
 )]
+#[case("{router: {url: nowhere}}", "discovery.router.url", "")]
+#[case(
+    "{router: {url: 'http://a:1', every: 0s}}",
+    "discovery.router.every",
+    "longer than 0s"
+)]
 #[case(
     "{dns: {name: a, port: 1}, backend: {api_key_env: UNSET}}",
     "discovery.backend.api_key_env",

@@ -56,6 +56,10 @@ pub(super) async fn serve(
     };
     underway(ctx, pool.name());
     wish.caller = admission::caller(&config, session, ctx, bytes);
+    let hedge = Some(&config.fleet.hedge).filter(|hedge| hedge.share > 0.0);
+    let needed = hedge.is_some() || pool.learns();
+    let size = needed.then(|| selection::size(&mut *conversion, bytes));
+    wish.footprint = size.map(|size| pool.expect(ctx.class, size));
     let down = PingoraDownstream {
         session,
         request_id: &ctx.id,
@@ -69,6 +73,7 @@ pub(super) async fn serve(
         pool: &pool,
         wish: &wish,
         explain: &|decision| selection::decided(shared, asked, pool.name(), decision),
+        hedge,
         timeouts: &config.timeouts,
         limits: &config.turn,
         gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
@@ -82,9 +87,10 @@ pub(super) async fn serve(
     if let Some(visit) = &ctx.visit {
         shared.sessions.record(visit, &ctx.id, &ctx.interventions);
     }
-    policy::end(ctx);
+    policy::end(shared, ctx);
     let lineage = loops::commit(shared, ctx, &outcome);
     selection::answered(shared, ctx, &pool, &outcome, lineage);
+    selection::learn(ctx, &pool, &outcome, size);
     let left = outcome.end == End::ClientGone;
     ctx.exchanged = Some(outcome);
     if left { Err(gone(ctx)) } else { Ok(()) }
@@ -129,7 +135,7 @@ fn prepare(
             let (pool, pattern) = pool(shared, config, ctx, &turn.model, stream)?;
             ctx.generates = Some((Operation::Chat, pattern));
             sessions::begin(shared, config, session, ctx, &turn);
-            let police = policy::begin(config, session, ctx, &pool, &mut turn, body.len())?;
+            let police = policy::begin(shared, config, session, ctx, &pool, &mut turn, body.len())?;
             let spec = spec::begin(config, session, ctx, &pool, &turn)?;
             let mut wish = selection::wish(
                 config,

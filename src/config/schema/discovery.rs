@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::{Backend, KvLayout, SlotCount};
-use crate::config::{EnvSecret, units};
+use crate::config::{EnvSecret, NameGlob, units};
 
-/// One source of backends: exactly one of `file`, `dns`, `srv` and `kubernetes` (docs/backends.md).
+/// One source of backends: exactly one of `file`, `dns`, `srv`, `kubernetes` and `router` (docs/backends.md).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Discovery {
@@ -23,6 +23,8 @@ pub struct Discovery {
     pub srv: Option<SrvSource>,
     /// Every pod behind a Kubernetes service.
     pub kubernetes: Option<KubernetesSource>,
+    /// Every model of a llama-server in router mode.
+    pub router: Option<RouterSource>,
     /// What all of them are like, but for those of a file, which says it itself.
     pub backend: Template,
 }
@@ -107,6 +109,25 @@ pub struct KubernetesSource {
     pub ca_file: Option<PathBuf>,
 }
 
+/// The models that a llama-server in router mode lists: one backend for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouterSource {
+    /// Its address, as `url` of a backend.
+    pub url: String,
+    /// Names of the models that are meant, exact or globs. Empty: all.
+    #[serde(default)]
+    pub models: Vec<NameGlob>,
+    /// Time between two looks.
+    #[serde(with = "units::duration", default = "router_every")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub every: Duration,
+}
+
+fn router_every() -> Duration {
+    Duration::from_secs(10)
+}
+
 /// Keys of the backends that are found. They mean what they mean in `fleet.pools[].backends`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -123,6 +144,8 @@ pub struct Template {
     pub n_ctx: Option<NonZeroU64>,
     /// KV cache of the slots.
     pub kv: KvLayout,
+    /// Tokens of the KV cache that slots share; null: the window of a slot.
+    pub kv_tokens: Option<NonZeroU64>,
     /// Share of the load of each; a SRV record has its own.
     pub weight: NonZeroU32,
 }
@@ -136,6 +159,7 @@ impl Default for Template {
             slots: SlotCount::Auto,
             n_ctx: None,
             kv: KvLayout::Auto,
+            kv_tokens: None,
             weight: NonZeroU32::MIN,
         }
     }
@@ -149,10 +173,12 @@ impl Template {
             url,
             model: self.model.clone(),
             profile: self.profile.clone(),
+            log_file: None,
             api_key_env: self.api_key_env.clone(),
             slots: self.slots,
             n_ctx: self.n_ctx,
             kv: self.kv,
+            kv_tokens: self.kv_tokens,
             weight: self.weight,
         }
     }

@@ -56,6 +56,17 @@ const TEMPLATE: &[&str] = &[
 /// The 500 of an answer that does not follow the template's own format (`common/chat.cpp`).
 const MISPARSED: &str = "does not match the expected";
 
+/// The 500 of every answer under way when the KV cache that the slots share is full
+/// (`tools/server/server-context.cpp`).
+const KV_OVERFLOW: &str = "Context size has been exceeded";
+
+/// Texts of a router's 400s about a model that no process serves now (`router_validate_model` and `proxy_request`,
+/// `server-models.cpp`).
+const NOT_LOADED: &[&str] = &["model is not loaded", "is not running"];
+
+/// When to ask again for a model that is being loaded.
+const LOADED_IN: Duration = Duration::from_secs(2);
+
 /// Texts of 500s that blame the request.
 const REQUEST: &[&str] = &[
     "is not supported - hint",
@@ -90,7 +101,8 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
         }
     };
     match status {
-        400 | 422 => wire.client_fault().unwrap_or_else(|| {
+        400 if let Some(fault) = wire.router_fault() => fault,
+        400 | 422 => wire.known_fault().unwrap_or_else(|| {
             Fault::Permanent(TurnError::bad_request(told(
                 "the backend rejects the request",
             )))
@@ -108,10 +120,10 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
             "the backend does not support this",
         ))),
         503 => Fault::Transient(TurnError::Loading {
-            retry_after: retry_after.unwrap_or(Duration::from_secs(2)),
+            retry_after: retry_after.unwrap_or(LOADED_IN),
         }),
         500 => wire
-            .client_fault()
+            .known_fault()
             .unwrap_or_else(|| Fault::Transient(TurnError::Upstream(told("the backend failed")))),
         status => Fault::Transient(TurnError::Upstream(told(&format!(
             "the backend answered {status}"
@@ -121,7 +133,7 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
 
 /// An error event inside an open stream: `{"error": …}` already unwrapped.
 pub(super) fn event_fault(wire: &WireError) -> Fault {
-    wire.client_fault().unwrap_or_else(|| {
+    wire.known_fault().unwrap_or_else(|| {
         let message = if wire.message.is_empty() {
             "the backend failed"
         } else {
@@ -137,12 +149,29 @@ pub fn stream_fault(what: &str) -> Fault {
 }
 
 impl WireError {
-    fn client_fault(&self) -> Option<Fault> {
+    /// What a router says of the model, not of the request.
+    fn router_fault(&self) -> Option<Fault> {
+        let name = self.message.strip_prefix("model '");
+        if let Some(name) = name.and_then(|rest| rest.strip_suffix("' not found")) {
+            return Some(Fault::Transient(TurnError::UnknownModel(clip(name))));
+        }
+        let is_gone = self.message.starts_with("model ")
+            && NOT_LOADED.iter().any(|text| self.message.ends_with(text));
+        is_gone.then_some(Fault::Transient(TurnError::Loading {
+            retry_after: LOADED_IN,
+        }))
+    }
+
+    /// What a 500 or an event with this error means, where that is known.
+    fn known_fault(&self) -> Option<Fault> {
         if self.r#type == "exceed_context_size_error" {
             return Some(Fault::Permanent(TurnError::ContextOverflow {
                 prompt: self.n_prompt_tokens.unwrap_or(0),
                 limit: self.n_ctx.unwrap_or(0),
             }));
+        }
+        if self.message.contains(KV_OVERFLOW) {
+            return Some(Fault::Transient(TurnError::KvOverflow));
         }
         if self.message.contains(MISPARSED) {
             return Some(Fault::Misparsed(clip(&self.message)));
@@ -199,12 +228,7 @@ mod tests {
 
     #[test]
     fn faults_of_the_backend_are_transient() {
-        for (status, message) in [
-            (500, "Compute error."),
-            (500, "Context size has been exceeded."),
-            (502, "x"),
-            (404, "File Not Found"),
-        ] {
+        for (status, message) in [(500, "Compute error."), (502, "x"), (404, "File Not Found")] {
             let body = format!(r#"{{"error":{{"message":"{message}","type":"server_error"}}}}"#);
             let fault = http_fault(status, body.as_bytes(), None);
             assert!(
@@ -221,12 +245,44 @@ mod tests {
     }
 
     #[test]
+    fn an_overflow_of_the_shared_cache_is_known_in_both_forms() {
+        let body = br#"{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}"#;
+        let expected = Fault::Transient(TurnError::KvOverflow);
+        assert_eq!(http_fault(500, body, None), expected);
+        let wire = serde_json::from_slice::<Envelope>(body).unwrap().error;
+        assert_eq!(event_fault(&wire), expected);
+    }
+
+    #[test]
     fn a_proxy_before_the_backend_may_ask_for_fewer_requests() {
         let retry_after = Some(Duration::from_secs(12));
         let fault = http_fault(429, b"slow down", retry_after);
         let error = TurnError::RateLimited { retry_after };
         assert_eq!((error.status(), error.retry_after()), (429, retry_after));
         assert_eq!(fault, Fault::Transient(error));
+    }
+
+    /// Bodies as a router of b11434 sends them.
+    #[test]
+    fn what_a_router_says_of_its_models_is_no_fault_of_the_request() {
+        let unknown = br#"{"error":{"code":400,"message":"model 'nope' not found","type":"invalid_request_error"}}"#;
+        let expected = Fault::Transient(TurnError::UnknownModel("nope".into()));
+        assert_eq!(http_fault(400, unknown, None), expected);
+        for message in ["model is not loaded", "model name=smol-base is not running"] {
+            let body = format!(
+                r#"{{"error":{{"code":400,"message":"{message}","type":"invalid_request_error"}}}}"#
+            );
+            let fault = http_fault(400, body.as_bytes(), None);
+            let Fault::Transient(error @ TurnError::Loading { .. }) = fault else {
+                panic!("{message}: {fault:?}");
+            };
+            assert_eq!(error.status(), 503);
+        }
+        let broken = br#"{"error":{"code":500,"message":"model name=smol-broken failed to load","type":"server_error"}}"#;
+        assert!(matches!(
+            http_fault(500, broken, None),
+            Fault::Transient(TurnError::Upstream(_))
+        ));
     }
 
     #[test]

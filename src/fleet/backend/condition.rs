@@ -9,10 +9,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Backend, Failure};
+use crate::config::KvLayout;
 use crate::fleet::breaker::{Breaker, Changed};
 use crate::fleet::cancelled::Cancelled;
-use crate::fleet::comeback::Comeback;
+use crate::fleet::comeback::{Comeback, LEAST};
 use crate::fleet::live::Live;
+use crate::fleet::router::Preset;
 use crate::fleet::state::{BackendState, Observation, Transition};
 use crate::fleet::treatment::HealthEvent;
 use crate::fleet::untold::Untold;
@@ -111,6 +113,7 @@ impl Backend {
 
     /// Tells that a request was answered.
     pub fn observe_success(&self) {
+        self.live.answered.fetch_add(1, Ordering::Relaxed);
         self.observe(Observation::Served, "");
     }
 
@@ -118,6 +121,24 @@ impl Backend {
     /// between the last two things it told.
     pub fn observe_cancel(&self, step: Option<Duration>) {
         self.live.cancelled.begin(step);
+    }
+
+    /// An answer that began at `since` was lost because the KV cache overflowed.
+    pub(in crate::fleet) fn observe_overflow(&self, since: Instant) {
+        let loads = self.live.comeback.loads();
+        let was_known = self.kv() == KvLayout::Unified;
+        let is_new = self.live.cache.overflowed(since, loads, Instant::now());
+        self.events().add(HealthEvent::Overflowed { is_new });
+        if is_new {
+            let (held, total) = (self.kv_held(), self.kv_tokens());
+            tracing::warn!(
+                backend = %self.id,
+                held,
+                total,
+                was_known,
+                "kv_overflow: the cache that its slots share is full, and every answer under way is lost"
+            );
+        }
     }
 
     /// When the slots of requests that were just closed should be idle, if that is still to come.
@@ -172,11 +193,22 @@ impl Backend {
         &self.live.comeback
     }
 
-    /// Its state as people are shown it: one that serves is busy while all its slots are taken.
+    /// Part of its share of the load it gets: little where a request would first have its model loaded, and while it
+    /// comes back.
+    pub(in crate::fleet) fn pace_of_share(&self, slow_start: Duration, now: Instant) -> f64 {
+        match self.live.facts.load().preset {
+            Some(preset) if preset.is_cold() => LEAST,
+            _ => self.live.comeback.pace(slow_start, now),
+        }
+    }
+
+    /// Its state as people are shown it: one that serves is busy while all its slots are taken, and loading while its
+    /// router reads its model.
     pub fn shown_state(&self) -> BackendState {
         let facts = self.live.facts.load();
         let all_busy = facts.idle_slots == Some(0) && facts.total_slots > Some(0);
         match self.state() {
+            BackendState::Ready if facts.preset == Some(Preset::Loading) => BackendState::Loading,
             BackendState::Ready if all_busy || !self.is_free() => BackendState::Busy,
             state => state,
         }
@@ -185,6 +217,11 @@ impl Backend {
     /// Requests that no slot has begun.
     pub(in crate::fleet) fn unbegun(&self) -> usize {
         self.live.unbegun.load(Ordering::Relaxed)
+    }
+
+    /// Requests that it has answered.
+    pub(in crate::fleet) fn answered(&self) -> u64 {
+        self.live.answered.load(Ordering::Relaxed)
     }
 
     /// Counts a request that was sent, until what is returned is dropped: its answer has begun.
