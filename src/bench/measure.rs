@@ -102,7 +102,7 @@ pub fn measure(
     let started = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
     let since = Instant::now();
     let hardware = lineage::hardware();
-    progress(&format!("starting {} servers", plan.contestants.len()));
+    progress(&format!("{} profiles get ready", plan.contestants.len()));
     let stage = Stage::set(&plan.contestants, gateway, plan.patience, children)?;
     let before = stage.counted()?;
     let (turns, runs) = all_turns(plan, &stage, progress)?;

@@ -111,8 +111,8 @@ async fn a_slower_artifact_is_a_regression_and_what_is_no_artifact_is_refused() 
     let parent = ["--parent", a.to_str().unwrap()];
     assert_eq!(code(&measured(&sims, &b, &parent).await), Some(0));
     let b = b.join("artifact.json");
-    let mut slow = read(&b);
-    assert_eq!(slow["lineage"]["parent"]["id"], read(&a)["id"]);
+    let mut slow = read(&a);
+    assert_eq!(read(&b)["lineage"]["parent"]["id"], slow["id"]);
 
     let same = bench(&["compare", a.to_str().unwrap(), a.to_str().unwrap()]).await;
     assert_eq!(
