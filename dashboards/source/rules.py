@@ -73,6 +73,8 @@ RECORDINGS = [
 GW = 'job="drover", instance="gw"'
 INFO = {f'drover_backend_info{{{GW}, pool="p", backend="b", build="b1", profile="mtp"}}': "1x200"}
 
+FOUND = 'signature="acceptance_collapse", pool="p", backend="b", profile="mtp", build="b2", explained_by="build b2"'
+
 
 def requests(ok: str, cut: str) -> dict[str, str]:
     labels = f'{GW}, pool="p", dialect="openai"'
@@ -326,16 +328,16 @@ ALERTS = [
     ),
     Alert(
         "DroverSpecFinding", "warning", "0m",
-        "sum by (instance, signature) (increase(drover_spec_findings_total[15m])) > 0",
-        "{{ $labels.instance }} has found: {{ $labels.signature }}",
+        "max by (instance, signature, pool, backend, profile, build, explained_by) (drover_spec_finding) > 0",
+        "{{ $labels.signature }} on {{ $labels.backend }} (profile {{ $labels.profile }}, build {{ $labels.build }}){{ with $labels.explained_by }}, "
+        "explained best by {{ . }}{{ end }}",
         "What runs on a backend now is worse than what ran there before, or does not run at all.",
         [
             "`/api/spec/findings`, or *Speculation* of the console: which backend, profile and build, with the numbers, the likely cause and what to do.",
             "The log line `FINDING:` of that time tells the same.",
             "`docs/speculative.md` says what each finding means.",
         ],
-        one("drover_spec_findings_total", 'signature="acceptance_collapse"', "0x20 1x180"),
-        one("drover_spec_findings_total", 'signature="acceptance_collapse"', "0x200"),
+        one("drover_spec_finding", FOUND, "_x20 1x180"), one("drover_spec_findings_total", 'signature="acceptance_collapse"', "0x200"),
         dashboard="drover-speculation",
         console="spec",
     ),

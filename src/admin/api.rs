@@ -17,6 +17,7 @@ use super::rollouts;
 use super::route::Endpoint;
 use super::view::BackendView;
 use crate::server::drain::Phase;
+use crate::server::findings;
 use crate::session::SessionSummary;
 use crate::telemetry::metrics::{OPENMETRICS_FORMAT, TEXT_FORMAT};
 
@@ -58,7 +59,14 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Rep
         Endpoint::Session(id) => session(state, &id),
         Endpoint::Explain(id) => explain(state, &id),
         Endpoint::Audit(query) => audit::tail(state, &query).await,
-        Endpoint::Spec => reply::json(StatusCode::OK, &json!({ "strata": state.spec.rows() })),
+        Endpoint::Spec => reply::json(
+            StatusCode::OK,
+            &json!({
+                "strata": state.spec.rows(),
+                "backends": state.fleet.speculation(),
+                "timeline": state.spec.events(),
+            }),
+        ),
         Endpoint::Findings => {
             let findings = state.fleet.findings(&state.spec);
             reply::json(StatusCode::OK, &json!({ "findings": findings }))
@@ -95,8 +103,8 @@ fn index() -> Reply {
                 endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
                 endpoint("GET", "/api/audit?limit=100&session=&request=&rule=&decision=&tool=&principal=", "the last decisions of policy on record"),
-                endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load"),
-                endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, likely cause and remedy"),
+                endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load; what backends count of their drafts; what changed on them and when"),
+                endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, what explains it, likely cause and remedy"),
                 endpoint("GET", "/api/rollouts", "every rollout: its state, step, shares and sides"),
                 endpoint("GET", "/api/rollouts/{id}", "one rollout with differences, verdicts and events"),
                 endpoint("POST", "/api/rollouts/{id}/start", "begin it, or begin it anew"),
@@ -251,7 +259,9 @@ fn read_log(state: &State, backend: &str, body: &[u8]) -> Reply {
         return no_backend();
     };
     let text = String::from_utf8_lossy(body);
-    let telling = state.spec.read_log(&place, text.lines());
+    let telling = state
+        .spec
+        .read_log(&place, text.lines(), findings::since_1970());
     reply::json(StatusCode::OK, &json!({ "telling": telling }))
 }
 

@@ -25,12 +25,10 @@ impl FleetView for TwoBackends {
     }
     fn place(&self, id: &str) -> Option<crate::spec::Place> {
         let known = self.backends.lock().iter().any(|b| b.id == id);
-        known.then(|| crate::spec::Place {
-            pool: "default".into(),
-            backend: id.into(),
-            profile: "none".into(),
-            build: "b1".into(),
-        })
+        known.then(|| crate::spec::Place::new("default", id, "none", "b1"))
+    }
+    fn speculation(&self) -> Vec<crate::admin::view::SpecView> {
+        Vec::new()
     }
     fn explain(&self, _: &str) -> Option<crate::fleet::Explained> {
         None

@@ -7,6 +7,8 @@ mod bind;
 pub mod drain;
 pub mod findings;
 pub mod head;
+mod kept;
+mod log_tail;
 mod negotiate;
 pub mod reload;
 mod signals;

@@ -20,7 +20,7 @@ static GLOBAL: Lazy<Feed> = Lazy::new(Feed::new);
 /// One piece of news: its kind, and what there is to tell as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
-    /// `request`, `intervention` or `policy`.
+    /// `request`, `intervention`, `policy`, `finding` or `backend_changed`.
     pub kind: &'static str,
     /// One line of JSON.
     pub json: Arc<str>,

@@ -17,6 +17,6 @@ pub mod post;
 pub mod recent;
 pub mod trace;
 
-pub use fleet_gauges::{BackendSample, FleetSample, QueueSample};
+pub use fleet_gauges::{BackendSample, FleetSample, FoundSample, QueueSample};
 pub use metrics::Metrics;
 pub use recent::Recent;

@@ -217,6 +217,8 @@ export const request = {
   },
 };
 
+const blame = (b) => `${b.dimension} ${b.value} (${percent(b.share)})`;
+
 export const spec = {
   title: "Speculation",
   load: async (about) => {
@@ -225,17 +227,29 @@ export const spec = {
     const fits = (row) => Object.entries(by).every(([key, value]) => row[key] === undefined || row[key] === value);
     // What accepts least comes first.
     const worst = (a, b) => (a.acceptance ?? 2) - (b.acceptance ?? 2);
-    return { by, strata: strata.strata.filter(fits).sort(worst), findings: found.findings.filter((f) => fits(f.place)) };
+    return { by, backends: strata.backends.filter(fits), timeline: strata.timeline.filter(fits), strata: strata.strata.filter(fits).sort(worst), findings: found.findings.filter((f) => fits(f.place)) };
   },
-  show(known, act, { by, strata, findings }) {
+  show(known, act, { by, strata, backends, timeline, findings }) {
     return [
       narrowed("spec", by),
       h("h2", {}, "Findings"),
       table([
         ["finding", (f) => h("b", { class: "bad" }, f.signature)], ["backend", (f) => f.place.backend],
         ["profile", (f) => f.place.profile], ["build", (f) => f.place.build],
-        ["evidence", (f) => f.evidence, "wide"], ["likely cause", (f) => f.cause, "wide"], ["what to do", (f) => f.remedy, "wide"],
+        ["evidence", (f) => f.evidence, "wide"], ["explained by", (f) => f.blames.slice(0, 3).map(blame).join(", "), "wide"],
+        ["likely cause", (f) => f.cause, "wide"], ["what to do", (f) => f.remedy, "wide"],
       ], findings, "Nothing has become worse."),
+      h("h2", {}, "What changed on backends"),
+      table([
+        ["when", (e) => new Date(e.at * 1000).toLocaleString()], ["backend", (e) => e.backend], ["pool", (e) => e.pool],
+        ["what", (e) => e.changes.map((c) => (c.from === null ? `${c.what} ${c.to}` : `${c.what}: ${c.from} → ${c.to}`)).join(", "), "wide"],
+      ], timeline.slice(0, 50), "Nothing is known yet."),
+      h("h2", {}, "Backends"),
+      table([
+        ["backend", (b) => b.backend], ["profile", (b) => b.profile], ["build", (b) => b.build], ["model", (b) => b.model], ["flags", (b) => b.flags],
+        ["honours off", (b) => b.honours_off], ["drafts", (b) => (b.drafts ? number(b.drafts.drafts) : ""), "number"],
+        ["held at position 1, 2, …", (b) => b.acceptance_by_position.slice(0, 8).map(percent).join(" "), "wide"],
+      ], backends, "There is no backend."),
       h("h2", {}, "By backend, profile, build and kind of request"),
       h("p", { class: "soft" }, "What accepts least comes first; a class leads to its requests. Means of rates are geometric. Busy: requests on the backend when the turn began."),
       table([

@@ -1,8 +1,8 @@
 //! The reference page of the metrics, written from what is declared.
 
 use crate::config::RequestClass;
-use crate::spec::Signature;
 use crate::spec::rollout::{Arm, Phase, Verdict};
+use crate::spec::{AnswerClass, Signature, StopKind};
 use std::fmt::Write as _;
 
 use super::Metrics;
@@ -79,6 +79,14 @@ fn values(label: &str, metric: &str) -> Option<Values> {
             Fixed(vec!["header", "tool_turn", "rule"])
         }
         "cause" => Said("causes of a changed prompt, see [context.md](context.md)"),
+        "end" => fixed(&StopKind::ALL, StopKind::as_str),
+        "sign" => Fixed(vec!["malformed", "looping"]),
+        "answer" => fixed(&AnswerClass::ALL, AnswerClass::as_str),
+        "what" => Said("`build`, `model`, `profile`, or the name of a setting that `/props` shows"),
+        "position" => Said("0 to 15, 23, 31, 47 and 63, counted from the beginning of a draft"),
+        "explained_by" => Said(
+            "what explains most of it, as `build b11434-abc`; one series for each finding that is on",
+        ),
         "result" if metric == "drover_config_reloads_total" => fixed(Reload::ALL, Reload::as_str),
         "result" if metric == "drover_discovery_total" => {
             fixed(&DiscoveryResult::ALL, DiscoveryResult::as_str)

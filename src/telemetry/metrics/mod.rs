@@ -215,8 +215,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::fleet::DraftCounts;
+    use crate::spec::Signature;
     use crate::telemetry::labels::{AbortCause, Configured, Dialect, Why};
-    use crate::telemetry::{BackendSample, QueueSample};
+    use crate::telemetry::{BackendSample, FoundSample, QueueSample};
 
     pub(super) fn text(metrics: &Metrics) -> String {
         String::from_utf8(metrics.encode().unwrap()).unwrap()
@@ -238,11 +240,24 @@ mod tests {
                 build: "b1-abc".into(),
                 model: "coder".into(),
                 profile: "ngram-mod".into(),
+                drafts: Some(Arc::new(DraftCounts {
+                    drafts: 9,
+                    at_position: vec![8, 5],
+                    ..DraftCounts::default()
+                })),
             }],
             queues: vec![QueueSample {
                 pool: "p".into(),
                 class: "batch",
                 waiting: 4,
+            }],
+            found: vec![FoundSample {
+                signature: Signature::AcceptanceCollapse,
+                pool: "p".into(),
+                backend: "gpu0".into(),
+                profile: "ngram-mod".into(),
+                build: "b1-abc".into(),
+                explained_by: "build b1-abc".to_owned(),
             }],
         }
     }
@@ -262,6 +277,9 @@ mod tests {
             r#"drover_backend_slots{backend="gpu0"} 4"#,
             r#"drover_backend_busy_slots{backend="gpu0"} 1"#,
             r#"drover_backend_kv_cache_ratio{backend="gpu0"} 0.25"#,
+            r#"drover_backend_spec_drafts{backend="gpu0"} 9"#,
+            r#"drover_backend_spec_accepted_at_position{backend="gpu0",position="1"} 5"#,
+            r#"drover_spec_finding{backend="gpu0",build="b1-abc",explained_by="build b1-abc",pool="p","#,
             r#"drover_backend_info{backend="gpu0",build="b1-abc",model="coder",pool="p",profile="ngram-mod"} 1"#,
         ] {
             assert!(now.contains(line), "{line} in {now}");
@@ -321,6 +339,7 @@ mod tests {
             FleetSample {
                 backends: (0..64).map(of).collect(),
                 queues: Vec::new(),
+                found: Vec::new(),
             }
         });
         for n in 0..16 {
