@@ -1,6 +1,7 @@
 //! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.
 
 pub mod admin;
+pub mod audit;
 pub mod bench;
 pub mod cli;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod fleet;
 pub mod guard;
 pub mod policy;
 pub mod proxy;
+pub mod replay;
 pub mod rollout;
 pub mod server;
 pub mod session;

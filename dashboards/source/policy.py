@@ -1,6 +1,6 @@
 """What rules decided about agents' tool calls and turns."""
 
-from .grafana import INSTANCE, Dashboard, Panel, Query, Row, rate, requests, share
+from .grafana import INSTANCE, Dashboard, Panel, Query, Row, quantile, rate, requests, share
 
 ENFORCED = f'mode="enforce", {INSTANCE}'
 LAST = [("Last requests", requests("latest"))]
@@ -39,6 +39,31 @@ DECISIONS = Row("Decisions", [
     ),
 ])
 
+AUDIT = Row("Audit", [
+    Panel(
+        "Recorded", "Decisions that are on the disk, and those that found no room in the queue.", "cps",
+        [
+            Query(rate("drover_audit_records_total", INSTANCE), "recorded"),
+            Query(rate("drover_audit_lost_total", INSTANCE), "lost"),
+            Query(rate("drover_audit_failures_total", INSTANCE), "batches that failed"),
+        ],
+        "policy.md",
+    ),
+    Panel(
+        "Waiting", "Decisions that are not on the disk yet; `failing` is 1 while none can be recorded.", "short",
+        [
+            Query(f"sum(drover_audit_queue{{{INSTANCE}}})", "waiting"),
+            Query(f"max(drover_audit_failing{{{INSTANCE}}})", "failing"),
+        ],
+        "policy.md",
+    ),
+    Panel(
+        "Time to the disk", "Time 95 of 100 batches stay below.", "s",
+        [Query(quantile(0.95, "drover_audit_write_seconds", INSTANCE), "p95")], "policy.md",
+    ),
+    Panel("Written", "Bytes of records and evidence.", "Bps", [Query(rate("drover_audit_bytes_total", INSTANCE), "written")], "policy.md"),
+])
+
 DASHBOARD = Dashboard(
-    "drover-policy", "Drover / Policy", "What rules decided about agents' tool calls and turns.", [DECISIONS],
+    "drover-policy", "Drover / Policy", "What rules decided about agents' tool calls and turns.", [DECISIONS, AUDIT],
 )

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::State;
+use super::audit;
 use super::console;
 use super::log;
 use super::pages;
@@ -16,8 +17,9 @@ use super::rollouts;
 use super::route::Endpoint;
 use super::view::BackendView;
 use crate::server::drain::Phase;
+use crate::server::findings;
 use crate::session::SessionSummary;
-use crate::telemetry::metrics::TEXT_FORMAT;
+use crate::telemetry::metrics::{OPENMETRICS_FORMAT, TEXT_FORMAT};
 
 /// `body` is empty but for [`Endpoint::Logs`].
 pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Reply {
@@ -32,7 +34,7 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Rep
         ),
         Endpoint::Live => reply::json(StatusCode::OK, &json!({ "live": true })),
         Endpoint::Ready => ready(state),
-        Endpoint::Metrics => metrics(state),
+        Endpoint::Metrics => metrics(state, false),
         Endpoint::BackendMetrics(id) => backend_metrics(state, &id),
         Endpoint::Requests(query) => requests::list(state, &query),
         Endpoint::Request(id) => requests::one(state, &id),
@@ -56,7 +58,15 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Rep
         ),
         Endpoint::Session(id) => session(state, &id),
         Endpoint::Explain(id) => explain(state, &id),
-        Endpoint::Spec => reply::json(StatusCode::OK, &json!({ "strata": state.spec.rows() })),
+        Endpoint::Audit(query) => audit::tail(state, &query).await,
+        Endpoint::Spec => reply::json(
+            StatusCode::OK,
+            &json!({
+                "strata": state.spec.rows(),
+                "backends": state.fleet.speculation(),
+                "timeline": state.spec.events(),
+            }),
+        ),
         Endpoint::Findings => {
             let findings = state.fleet.findings(&state.spec);
             reply::json(StatusCode::OK, &json!({ "findings": findings }))
@@ -81,10 +91,10 @@ fn index() -> Reply {
                 endpoint("GET", "/api/events", "what the console shows, as it happens (text/event-stream)"),
                 endpoint("GET", "/livez", "the process answers"),
                 endpoint("GET", "/readyz", "200 when requests would be served, else 503 with reasons"),
-                endpoint("GET", "/metrics", "Prometheus text format"),
+                endpoint("GET", "/metrics", "Prometheus text format, or OpenMetrics with exemplars"),
                 endpoint("GET", "/metrics/backends/{id}", "one backend under the names endpoint pickers know"),
                 endpoint("GET", "/docs/{page}", "the documentation of this version, such as alerts.md"),
-                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&from=&to=", "the last requests"),
+                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&profile=&build=&class=&from=&to=", "the last requests"),
                 endpoint("GET", "/api/requests/{request_id}", "one of the last requests: its record, its way, what guards did"),
                 endpoint("GET", "/api/backends", "every backend with its state"),
                 endpoint("POST", "/api/backends/{id}/drain", "no new requests to this backend"),
@@ -92,8 +102,9 @@ fn index() -> Reply {
                 endpoint("GET", "/api/sessions?offset=0&limit=100", "sessions, the most recently used first"),
                 endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
-                endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load"),
-                endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, likely cause and remedy"),
+                endpoint("GET", "/api/audit?limit=100&session=&request=&rule=&decision=&tool=&principal=", "the last decisions of policy on record"),
+                endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load; what backends count of their drafts; what changed on them and when"),
+                endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, what explains it, likely cause and remedy"),
                 endpoint("GET", "/api/rollouts", "every rollout: its state, step, shares and sides"),
                 endpoint("GET", "/api/rollouts/{id}", "one rollout with differences, verdicts and events"),
                 endpoint("POST", "/api/rollouts/{id}/start", "begin it, or begin it anew"),
@@ -135,14 +146,26 @@ struct Changed<'a> {
 struct Readiness {
     ready: bool,
     reasons: Vec<&'static str>,
+    /// What is wrong and does not keep requests from being served.
+    degraded: Vec<&'static str>,
     in_flight: usize,
     backends_ready: usize,
     backends_total: usize,
 }
 
+/// A condition of readiness.
+const NO_AUDIT: &str =
+    "decisions cannot be recorded: calls that required rules are about are blocked";
+
 fn ready(state: &State) -> Reply {
     let backends = state.fleet.backends();
     let serving = backends.iter().filter(|b| b.available).count();
+    let failing = state.audit.as_ref().is_some_and(|audit| !audit.is_open());
+    let config = state.config.load();
+    let unready = config
+        .audit
+        .as_ref()
+        .is_some_and(|audit| audit.unready_when_failing);
     let reasons: Vec<_> = [
         (
             state.inflight.phase() != Phase::Running,
@@ -153,6 +176,7 @@ fn ready(state: &State) -> Reply {
             "not every backend has been checked yet",
         ),
         (serving == 0, "no backend is ready"),
+        (failing && unready, NO_AUDIT),
     ]
     .into_iter()
     .filter_map(|(holds, reason)| holds.then_some(reason))
@@ -167,6 +191,7 @@ fn ready(state: &State) -> Reply {
         &Readiness {
             ready: reasons.is_empty(),
             reasons,
+            degraded: failing.then_some(NO_AUDIT).into_iter().collect(),
             in_flight: state.inflight.count(),
             backends_ready: serving,
             backends_total: backends.len(),
@@ -174,7 +199,12 @@ fn ready(state: &State) -> Reply {
     )
 }
 
-fn metrics(state: &State) -> Reply {
+/// All series; in the format that has exemplars where that is asked for.
+pub(super) fn metrics(state: &State, open: bool) -> Reply {
+    if open {
+        let text = state.metrics.encode_openmetrics();
+        return reply::bytes(StatusCode::OK, OPENMETRICS_FORMAT, text.into_bytes());
+    }
     exposition(state.metrics.encode().map(Some))
 }
 
@@ -229,7 +259,9 @@ fn read_log(state: &State, backend: &str, body: &[u8]) -> Reply {
         return no_backend();
     };
     let text = String::from_utf8_lossy(body);
-    let telling = state.spec.read_log(&place, text.lines());
+    let telling = state
+        .spec
+        .read_log(&place, text.lines(), findings::since_1970());
     reply::json(StatusCode::OK, &json!({ "telling": telling }))
 }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod body;
 mod console;
 mod events;
@@ -28,6 +29,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_http::RequestHeader;
 use thiserror::Error;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::rollout::Rollouts;
 use crate::server::drain::Inflight;
@@ -35,6 +37,7 @@ use crate::server::reload::Handle;
 use crate::session::Sessions;
 use crate::spec::Ledger;
 use crate::telemetry::feed::Feed;
+use crate::telemetry::metrics::wants_openmetrics;
 use crate::telemetry::{Metrics, Recent};
 
 use access::{Access, Refusal};
@@ -71,6 +74,8 @@ pub struct State {
     pub spec: Arc<Ledger>,
     /// What is tried on part of the sessions.
     pub rollouts: Arc<Rollouts>,
+    /// Where decisions of policy are recorded; none where they are not.
+    pub audit: Option<Arc<Audit>>,
     /// The series of `/metrics`.
     pub metrics: &'static Metrics,
 }
@@ -116,6 +121,7 @@ impl Admin {
             return refused(refusal);
         }
         match endpoint {
+            Ok(Endpoint::Metrics) => api::metrics(&self.state, wants_openmetrics(headers)),
             Ok(endpoint) => api::serve(&self.state, endpoint, body).await,
             Err(NoRoute::NotFound) => reply::error(
                 StatusCode::NOT_FOUND,

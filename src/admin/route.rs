@@ -3,7 +3,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::{console, requests, rollouts};
+use super::{audit, console, requests, rollouts};
 use crate::session::Page;
 use crate::spec::rollout::Command;
 use crate::telemetry::recent::Query;
@@ -45,6 +45,8 @@ pub(super) enum Endpoint {
     Session(String),
     /// `GET /api/explain/{request_id}`: why a request went where it went.
     Explain(String),
+    /// `GET /api/audit?limit=&session=&…`: the last decisions of policy that are on record.
+    Audit(audit::Query),
     /// `GET /api/spec`: what came of turns, by what their backends ran.
     Spec,
     /// `GET /api/spec/findings`: what is wrong with it.
@@ -128,6 +130,7 @@ impl Endpoint {
             ["api", "requests"] => Self::Requests(requests::query(query)),
             ["api", "requests", id] if !id.is_empty() => Self::Request((*id).to_owned()),
             ["api", "config"] => Self::Config,
+            ["api", "audit"] => Self::Audit(audit::query(query)),
             ["api", "spec"] => Self::Spec,
             ["api", "spec", "findings"] => Self::Findings,
             ["api", "rollouts"] => Self::Rollouts,

@@ -25,12 +25,10 @@ impl FleetView for TwoBackends {
     }
     fn place(&self, id: &str) -> Option<crate::spec::Place> {
         let known = self.backends.lock().iter().any(|b| b.id == id);
-        known.then(|| crate::spec::Place {
-            pool: "default".into(),
-            backend: id.into(),
-            profile: "none".into(),
-            build: "b1".into(),
-        })
+        known.then(|| crate::spec::Place::new("default", id, "none", "b1"))
+    }
+    fn speculation(&self) -> Vec<crate::admin::view::SpecView> {
+        Vec::new()
     }
     fn explain(&self, _: &str) -> Option<crate::fleet::Explained> {
         None
@@ -79,6 +77,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
 fn state(checked: bool, states: [&'static str; 2]) -> State {
     let backends = vec![backend("gpu0", states[0]), backend("h:8082", states[1])];
     State {
+        audit: None,
         config: Arc::new(ArcSwap::from_pointee(Config::default())),
         reload: None,
         fleet: Arc::new(TwoBackends {

@@ -1,11 +1,14 @@
 //! What the admin API needs of the fleet.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::config::KvLayout;
-use crate::fleet::{Backend, Explained, Fleet, Preset, Template};
+use crate::fleet::{Backend, DraftCounts, Explained, Fleet, Preset, Probed, Template};
 use crate::server::findings;
-use crate::spec::{Finding, Ledger, Place};
+use crate::spec::{Finding, Honours, Ledger, Place};
 
 /// The fleet as the admin address sees it.
 pub trait FleetView: Send + Sync {
@@ -17,6 +20,9 @@ pub trait FleetView: Send + Sync {
 
     /// What is wrong with speculative decoding now.
     fn findings(&self, ledger: &Ledger) -> Vec<Finding>;
+
+    /// What is known of the speculation of each backend.
+    fn speculation(&self) -> Vec<SpecView>;
 
     /// What runs on the backend named `id`; none where there is no such backend.
     fn place(&self, id: &str) -> Option<Place>;
@@ -82,6 +88,24 @@ pub struct BackendView {
     pub kv_used: Option<f64>,
 }
 
+/// The speculation of one backend in `/api/spec`. Fields are only ever added.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpecView {
+    /// The backend, and what it runs.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What of its flags it shows.
+    pub shows: BTreeMap<&'static str, String>,
+    /// Whether it does without drafts when a request asks for that.
+    pub honours_off: Honours,
+    /// What a probe has shown, where there was one.
+    pub probe: Option<Probed>,
+    /// Its own counts since its start, where they were read.
+    pub drafts: Option<DraftCounts>,
+    /// Part of its drafts that held up to each position.
+    pub acceptance_by_position: Vec<f64>,
+}
+
 impl FleetView for Fleet {
     fn backends(&self) -> Vec<BackendView> {
         let (here, leaving) = (Fleet::backends(self), self.leaving());
@@ -94,6 +118,22 @@ impl FleetView for Fleet {
 
     fn findings(&self, ledger: &Ledger) -> Vec<Finding> {
         findings::all(ledger, self)
+    }
+
+    fn speculation(&self) -> Vec<SpecView> {
+        let view = |backend: &Arc<Backend>| {
+            let facts = backend.facts();
+            let drafts = facts.drafts.as_deref();
+            SpecView {
+                place: backend.place(),
+                shows: facts.flags.shown.clone(),
+                honours_off: backend.honours(),
+                probe: backend.probed().filter(|probed| probed.generated > 0),
+                drafts: drafts.cloned(),
+                acceptance_by_position: drafts.map(DraftCounts::acceptance).unwrap_or_default(),
+            }
+        };
+        Fleet::backends(self).iter().map(view).collect()
     }
 
     fn place(&self, id: &str) -> Option<Place> {

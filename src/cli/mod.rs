@@ -1,10 +1,12 @@
 //! The `drover` command: one file a subcommand.
 
 pub mod admin;
+pub mod audit;
 pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod policy;
 pub mod rollout;
 pub mod serve;
 pub mod sim;
@@ -45,6 +47,10 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Try a speculative profile, a build or a backend on part of the sessions of a running gateway
     Rollout(rollout::RolloutArgs),
+    /// Verify, follow and search the audit log
+    Audit(audit::AuditArgs),
+    /// Check rules, and try them on what happened
+    Policy(policy::PolicyArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -73,6 +79,8 @@ pub fn main() -> ExitCode {
         Command::Top(args) => top::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Rollout(args) => rollout::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }

@@ -12,13 +12,14 @@ use thiserror::Error;
 
 use super::{EXIT_INTERNAL, EXIT_USAGE, check, fail};
 use crate::admin::{self, Admin};
+use crate::audit::{self, Audit};
 use crate::config::{self, Config, Priority};
 use crate::exchange::PingoraConnector;
 use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool};
 use crate::proxy::{Gateway, Shared};
 use crate::rollout::{self, Controller, Rollouts};
 use crate::server::drain::Inflight;
-use crate::server::findings::Findings;
+use crate::server::findings::{Findings, Found};
 use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
@@ -88,6 +89,8 @@ pub(super) enum StartError {
     Server(#[from] ServeError),
     #[error(transparent)]
     Admin(#[from] admin::OpenToAll),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     #[error("telemetry.otlp.endpoint: {0}")]
     Traces(#[from] url::ParseError),
     #[error(transparent)]
@@ -115,9 +118,12 @@ pub(super) fn serve(
         "starting"
     );
     let watched = Arc::clone(&fleet);
+    let found = Arc::new(Found::default());
+    let wrong = Arc::clone(&found);
     Metrics::global().watch_fleet(move || FleetSample {
         backends: samples(&watched),
         queues: queues(&watched),
+        found: wrong.load().to_vec(),
     });
     let counted = Arc::clone(&fleet);
     Metrics::global().before_encoding(move |metrics| count(&counted, metrics));
@@ -126,7 +132,13 @@ pub(super) fn serve(
     Metrics::global().watch_sessions(move || watched.len());
     let requests = Recent::new(config.telemetry.recent_requests);
 
-    server::run(config, sockets, |conf| {
+    let audit = config.audit.as_ref().map(Audit::open).transpose()?;
+    if let Some(audit) = &audit {
+        audit::watch(audit);
+    }
+
+    let last = audit.clone();
+    let result = server::run(config, sockets, |conf| {
         let inflight = Inflight::new();
         let current = Arc::new(ArcSwap::from_pointee(config.clone()));
         let spec = Arc::new(Ledger::default());
@@ -145,8 +157,9 @@ pub(super) fn serve(
             sessions: Arc::clone(&sessions),
             requests: Arc::clone(&requests),
             spec: Arc::clone(&spec),
-            store,
+            store: Arc::clone(&store),
             rollouts: Arc::clone(&rollouts),
+            audit: audit.clone(),
             tracer,
         });
         let reloader = source.map(|source| {
@@ -163,10 +176,11 @@ pub(super) fn serve(
             spec: Arc::clone(&spec),
             rollouts: Arc::clone(&rollouts),
             inflight: Arc::clone(&inflight),
+            audit: audit.clone(),
             metrics: Metrics::global(),
         };
         let token = config.admin.token().map(config::Secret::expose);
-        let findings = Findings::new(spec, Arc::clone(&fleet), Metrics::global());
+        let findings = Findings::new(spec, Arc::clone(&fleet), store, Metrics::global(), found);
         let findings = background_service("findings", findings);
         let controller = Controller::new(rollouts, Arc::clone(&current));
         let controller = background_service("rollouts", controller);
@@ -192,8 +206,18 @@ pub(super) fn serve(
             background,
             config: current,
             inflight,
+            last: Box::new(move || {
+                if let Some(audit) = &audit {
+                    audit.flush();
+                }
+            }),
         })
-    })
+    });
+    // An impatient signal ends it without a drain.
+    if let Some(audit) = last {
+        audit.flush();
+    }
+    result
 }
 
 /// The rollouts as they were written down, before anybody is served: a rollback outlives the process.
@@ -273,6 +297,7 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
             build: text(facts.build.as_deref()),
             model: text(facts.model_alias.as_deref()),
             profile: text(backend.profile().as_deref()),
+            drafts: facts.drafts.clone(),
         }
     };
     fleet.backends().iter().map(sample).collect()

@@ -60,6 +60,7 @@ fn hold(running: &Config, next: &mut Config) -> Vec<String> {
         limits.session_ttl,
         timeouts.drain,
         store,
+        audit,
         telemetry,
         pingora,
     );

@@ -361,10 +361,11 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
         let now = Instant::now();
         match self.last_content.replace(now) {
             None => _ = self.outcome.first_token.get_or_insert(now),
-            Some(before) => self
-                .exchange
-                .gaps
-                .observe(now.duration_since(before).as_secs_f64()),
+            Some(before) => {
+                let gap = now.duration_since(before);
+                self.exchange.gaps.observe(gap.as_secs_f64());
+                self.outcome.longest_gap = self.outcome.longest_gap.max(Some(gap));
+            }
         }
         self.alive();
     }

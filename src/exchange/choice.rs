@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 use super::gate::{Admitted, Gate, Rule};
 use super::guards::Guards;
 use super::policy_gate::{Passed, PolicyGate};
+use super::rules::Rules;
 use crate::config::Preset;
 use crate::guard::intervention::Ledger;
 use crate::guard::stop_sequences::{Matched, StopMatcher};
 use crate::guard::stream::{GuardContext, Start, StreamGuard};
 use crate::guard::trouble::Trouble;
-use crate::policy::TurnPolicy;
 use crate::turn::{Delta, Stop};
 
 /// What the choices of one attempt have in common.
@@ -27,7 +27,7 @@ pub(super) struct Begin<'a> {
     /// What becomes of tool calls.
     pub(super) rule: Rule,
     /// Rules that calls have to pass.
-    pub(super) policy: Option<&'a Arc<TurnPolicy>>,
+    pub(super) rules: Option<&'a Arc<Rules>>,
 }
 
 /// A piece for the client.
@@ -77,8 +77,8 @@ impl ChoiceState {
             watching: true,
             gate: Gate::new(begin.rule.clone()),
             policy: begin
-                .policy
-                .map(|policy| PolicyGate::new(Arc::clone(policy), begin.context.cloned())),
+                .rules
+                .map(|rules| PolicyGate::new(Arc::clone(rules), begin.context.cloned())),
             stops: StopMatcher::new(Arc::clone(&begin.stops)),
             stop: None,
             cut: false,
@@ -310,7 +310,7 @@ mod tests {
                 stops: Arc::default(),
                 constrained: false,
                 rule: Rule::Open,
-                policy: None,
+                rules: None,
             });
             choice.push(Delta::Text("x".into()), None, &mut Taken::default());
             choice.finish(Stop::End, &mut Taken::default());

@@ -11,6 +11,7 @@ use crate::fleet::Size;
 use crate::guard::context::{ContextState, PrefixBreak};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::Effects;
+use crate::spec::AnswerClass;
 use crate::telemetry::trace::TraceHeaders;
 use crate::turn::{Stop, Timings, TurnError, Usage};
 
@@ -58,6 +59,17 @@ pub enum Progress {
     Again,
 }
 
+/// What the backend of one attempt has measured, as far as it came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    /// Its timings.
+    pub timings: Option<Timings>,
+    /// Drafts that were verified, where they could be counted.
+    pub verify_steps: Option<u64>,
+    /// What came out.
+    pub answer: Option<AnswerClass>,
+}
+
 /// What an exchange amounted to.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -73,8 +85,8 @@ pub struct Report {
     pub stop: Option<Stop>,
     /// Timings of the last attempt.
     pub timings: Option<Timings>,
-    /// Drafts that were verified in the last attempt, where they could be counted.
-    pub verify_steps: Option<u64>,
+    /// What each attempt's backend has measured, the last one's last; empty where nobody looked.
+    pub measured: Vec<Measured>,
     /// Something was answered that no guard has seen, though the preset wants it.
     pub unguarded: bool,
     /// What the conversation should remember of its size, and of what was left out.

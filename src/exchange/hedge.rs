@@ -312,8 +312,10 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
         }
         self.conversion.hedged();
         self.client.learn(self.conversion);
-        self.client
-            .attempt_begins(other.id().as_str(), place::profile(&other));
+        self.client.attempt_begins(
+            other.id().as_str(),
+            place::profile(&other, self.exchange.wish),
+        );
         (self.exchange.explain)(Decision {
             hedge: true,
             ..decision
@@ -345,8 +347,10 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
     fn lost(&mut self, lease: &Lease, how: Hedged) {
         self.count(how);
         self.outcome.lost.push(Why::Hedge);
-        self.client
-            .attempt_serves(lease.id().as_str(), place::profile(lease));
+        self.client.attempt_serves(
+            lease.id().as_str(),
+            place::profile(lease, self.exchange.wish),
+        );
     }
 
     fn count(&self, how: Hedged) {

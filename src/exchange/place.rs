@@ -56,7 +56,7 @@ pub(super) async fn find<C, D: Downstream>(
     if let Some(waited) = decision.waited {
         Metrics::global().queue_wait(Configured::name(pool.name()), waited);
     }
-    client.attempt_begins(lease.id().as_str(), profile(&lease));
+    client.attempt_begins(lease.id().as_str(), profile(&lease, exchange.wish));
     let cached = decision.predicted_cached_tokens;
     let has_cache = now.ask.is_some() || cached > 0;
     (exchange.explain)(decision);
@@ -101,9 +101,8 @@ pub(super) fn is_over(
 }
 
 /// What runs there, as far as that is known.
-pub(super) fn profile(lease: &Lease) -> Option<String> {
-    let runs = lease.runs();
-    runs.is_known().then(|| runs.name().to_owned())
+pub(super) fn profile(lease: &Lease, wish: &Wish) -> Option<String> {
+    lease.runs().is_known().then(|| wish.effective(lease))
 }
 
 /// Wait; a client that leaves gives its place in the queue up at once.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 
+use super::rules::Rules;
 use crate::guard::stream::GuardContext;
 use crate::policy::source::OnBlock;
-use crate::policy::{Blocked, Decision, TurnPolicy, Verdict};
+use crate::policy::{Blocked, Decision, Verdict};
 use crate::turn::Delta;
 
 /// A call that did not go on.
@@ -29,7 +30,7 @@ pub(super) struct Passed {
 
 /// The gate of one choice.
 pub(super) struct PolicyGate {
-    policy: Arc<TurnPolicy>,
+    rules: Arc<Rules>,
     context: Option<Arc<GuardContext>>,
     open: Option<Open>,
     /// Calls before the next one that were blocked: those that go on are numbered without them.
@@ -44,9 +45,9 @@ struct Open {
 }
 
 impl PolicyGate {
-    pub(super) fn new(policy: Arc<TurnPolicy>, context: Option<Arc<GuardContext>>) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, context: Option<Arc<GuardContext>>) -> Self {
         Self {
-            policy,
+            rules,
             context,
             open: None,
             left_out: 0,
@@ -81,7 +82,7 @@ impl PolicyGate {
     /// The call under way is complete.
     pub(super) fn finish(&mut self, passed: &mut Passed) {
         let Some(open) = self.open.take() else { return };
-        let judged = self.policy.tool_call(&open.name, &open.arguments);
+        let judged = self.rules.tool_call(&open.name, &open.arguments);
         passed.decisions.extend(judged.decisions);
         let blocked = match judged.verdict {
             Verdict::Allow => return self.pass(open, passed),

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::policy_gate::{BlockedCall, Passed};
+use super::rules::Rules;
 use crate::dialect::llama::Ask;
 use crate::guard::trouble::Trouble;
 use crate::policy::source::OnBlock;
-use crate::policy::{Decision, TurnPolicy, notice, tell_blockers};
+use crate::policy::{Decision, notice, tell_blockers};
 use crate::turn::{Content, Message, Part, Role, ToolCall, ToolResult, TurnError};
 
 /// See the module's documentation.
 pub(super) struct PolicyTurn {
-    policy: Arc<TurnPolicy>,
+    rules: Arc<Rules>,
     decisions: Vec<Decision>,
     /// Blocked in the running attempt.
     blocked: Vec<BlockedCall>,
@@ -45,9 +46,9 @@ pub struct PolicyReport {
 }
 
 impl PolicyTurn {
-    pub(super) fn new(policy: TurnPolicy) -> Self {
+    pub(super) fn new(rules: Rules) -> Self {
         Self {
-            policy: Arc::new(policy),
+            rules: Arc::new(rules),
             decisions: Vec::new(),
             blocked: Vec::new(),
             append: Vec::new(),
@@ -58,8 +59,8 @@ impl PolicyTurn {
         }
     }
 
-    pub(super) fn policy(&self) -> &Arc<TurnPolicy> {
-        &self.policy
+    pub(super) fn rules(&self) -> &Arc<Rules> {
+        &self.rules
     }
 
     pub(super) fn attempt_begins(&mut self) {
@@ -71,6 +72,7 @@ impl PolicyTurn {
     /// # Errors
     /// The client is told at once.
     pub(super) fn take(&mut self, passed: &mut Passed) -> Result<(), TurnError> {
+        self.rules.record(&passed.decisions);
         self.decisions.append(&mut passed.decisions);
         self.total += passed.blocked.len() as u32;
         let reject = |call: &&BlockedCall| call.why.on_block == OnBlock::Reject;
@@ -89,8 +91,9 @@ impl PolicyTurn {
         if called || !gated {
             return AtEnd::Ends;
         }
-        let exhausted = !free || self.rounds >= self.policy.max_gate_rounds();
-        let judged = self.policy.completion(exhausted);
+        let exhausted = !free || self.rounds >= self.rules.policy.max_gate_rounds();
+        let judged = self.rules.completion(exhausted);
+        self.rules.record(&judged.decisions);
         self.decisions.extend(judged.decisions);
         let blockers = judged.verdict;
         if blockers.is_empty() {
@@ -127,7 +130,7 @@ impl PolicyTurn {
             self.notes.extend(told);
             return AtEnd::Ends;
         }
-        if tells || !free || self.denials >= self.policy.max_denials() {
+        if tells || !free || self.denials >= self.rules.policy.max_denials() {
             return AtEnd::Says(client);
         }
         self.denials += 1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::admission::Caller;
-use super::backend::BackendId;
+use super::backend::{Backend, BackendId};
 use super::kv::Footprint;
 use super::warmth::{Prefix, Warmth};
 use crate::spec::rollout::Assigned;
@@ -63,6 +63,16 @@ impl Wish {
     pub fn spec_off(&self) -> bool {
         let spec = self.spec.as_ref();
         spec.is_some_and(|wish| wish.choice.asked == Asked::Off)
+    }
+
+    /// Name of the profile that is in effect for it on `backend`.
+    pub fn effective(&self, backend: &Backend) -> String {
+        let runs = backend.runs();
+        match &self.spec {
+            Some(wish) => wish.choice.asked.effective(&runs, backend.honours()),
+            None => runs.name(),
+        }
+        .to_owned()
     }
 
     /// Who has the KV cache.

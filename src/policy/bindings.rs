@@ -1,10 +1,12 @@
 //! What expressions can ask for. Nothing is copied or computed before it is asked for.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use cel::common::types::{CelBool, CelList, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
+use serde::{Deserialize, Serialize};
 
 use super::call::Call;
 use super::session::SessionState;
@@ -29,7 +31,7 @@ pub(super) const FIELDS: &[(&str, &[&str])] = &[
 ];
 
 /// A request as rules see it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Request {
     /// The model asked for.
     pub model: String,
@@ -42,7 +44,7 @@ pub struct Request {
     /// Size of its body.
     pub bytes: usize,
     /// The client's dialect.
-    pub dialect: &'static str,
+    pub dialect: Cow<'static, str>,
 }
 
 /// Who is acting.
@@ -162,7 +164,7 @@ impl<'a> Bindings<'a> {
             "stream" => yes(request.stream),
             "messages" => number(request.messages),
             "bytes" => number(request.bytes),
-            "dialect" => text(request.dialect),
+            "dialect" => text(&request.dialect),
             _ => return None,
         })
     }

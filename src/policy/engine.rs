@@ -152,6 +152,11 @@ impl Engine {
         })
     }
 
+    /// The profile in force for every turn.
+    pub fn default_profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
     /// Names of the profiles.
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         self.profiles.keys().map(String::as_str)

@@ -7,27 +7,25 @@ use super::bindings::{Actor, Bindings, Request};
 use super::call::Call;
 use super::engine::{Action, Active, Engine, Needed, Rule};
 use super::expr::Undecided;
+use super::kept::Kept;
+use super::rewrite;
 use super::session::SessionState;
 use super::source::{Block, Level, Mode, OnBlock, Stage};
 use super::tools::Class;
 use super::verdict::{Blocked, Decision, Verdict};
-use super::{rewrite, secret};
-use crate::turn::{Content, Message, Part, Tool, Turn, floor};
+use crate::turn::{Content, Message, Part, Tool, Turn};
 
 /// Times a call is judged again after a rewrite.
 const MAX_REWRITES: usize = 3;
 
-/// Longest text of arguments kept with a decision, in bytes.
-const MAX_KEPT: usize = 2000;
-
 /// A turn's rules with all they ask about.
 #[derive(Clone, Debug)]
 pub struct TurnPolicy {
-    engine: Arc<Engine>,
-    active: Active,
-    actor: Actor,
-    state: SessionState,
-    offered: BTreeSet<Class>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) active: Active,
+    pub(super) actor: Actor,
+    pub(super) state: SessionState,
+    pub(super) offered: BTreeSet<Class>,
 }
 
 /// What rules decided.
@@ -85,16 +83,16 @@ impl TurnPolicy {
         &self.actor
     }
 
-    fn bindings(&self) -> Bindings<'_> {
+    pub(super) fn bindings(&self) -> Bindings<'_> {
         Bindings::new(&self.actor, &self.state, &self.engine.captures)
     }
 
-    fn applies(&self, rule: &Rule, bindings: &Bindings<'_>) -> Result<bool, Undecided> {
+    pub(super) fn applies(&self, rule: &Rule, bindings: &Bindings<'_>) -> Result<bool, Undecided> {
         let when = rule.when.as_ref();
         when.map_or(Ok(true), |when| when.holds(&self.engine.context, bindings))
     }
 
-    fn decision(rule: &Rule, mode: Mode, tool: &str) -> Decision {
+    pub(super) fn decision(rule: &Rule, mode: Mode, tool: &str) -> Decision {
         Decision {
             rule: Arc::clone(&rule.id),
             version: Arc::clone(&rule.version),
@@ -122,7 +120,7 @@ impl TurnPolicy {
                 Verdict::Allow if current == arguments => {
                     if decisions.is_empty() {
                         let mut none = Decision::none(Stage::ToolCall, tool);
-                        none.old = Some(kept(arguments));
+                        none.old = Some(Kept::of(arguments));
                         decisions.push(none);
                     }
                     return Judged {
@@ -174,7 +172,12 @@ impl TurnPolicy {
             self.actor.root.as_deref(),
         );
         let bindings = self.bindings().with_call(&call);
-        if let Some(blocked) = self.bootstrap(&call, &bindings, decisions) {
+        let before = decisions.len();
+        let blocked = self.bootstrap(&call, &bindings, decisions);
+        for decision in &mut decisions[before..] {
+            decision.old = Some(Kept::of(arguments));
+        }
+        if let Some(blocked) = blocked {
             return Verdict::Block(blocked);
         }
         for (rule, mode) in self.engine.at(&self.active, Stage::ToolCall) {
@@ -188,13 +191,13 @@ impl TurnPolicy {
                 Err(why) => Err(why),
             };
             let mut decision = Self::decision(rule, mode, tool);
-            decision.old = Some(kept(arguments));
+            decision.old = Some(Kept::of(arguments));
             let verdict = match verdict {
                 Ok(Verdict::Rewrite(new)) => {
                     if rule.level == Level::Required {
                         decision.decision = "rewrite";
                     }
-                    decision.new = Some(kept(&new));
+                    decision.new = Some(Kept::of(&new));
                     Verdict::Rewrite(new)
                 }
                 Ok(Verdict::Block(blocked)) => {
@@ -299,7 +302,7 @@ impl TurnPolicy {
         None
     }
 
-    fn missing<'a>(&self, rule: &'a Rule, bindings: &Bindings<'_>) -> Vec<&'a Needed> {
+    pub(super) fn missing<'a>(&self, rule: &'a Rule, bindings: &Bindings<'_>) -> Vec<&'a Needed> {
         let Action::Require(needs) = &rule.action else {
             return Vec::new();
         };
@@ -502,11 +505,6 @@ fn names(needs: &[&Needed]) -> String {
 fn hints(needs: &[&Needed]) -> String {
     let hints: Vec<&str> = needs.iter().map(|needed| needed.hint.as_str()).collect();
     hints.join(" ")
-}
-
-/// The beginning of a text, without secrets.
-fn kept(text: &str) -> String {
-    secret::redact(&text[..floor(text, MAX_KEPT)])
 }
 
 /// What the model is told about a blocked end.

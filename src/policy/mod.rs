@@ -10,9 +10,11 @@ mod builtin;
 mod call;
 mod compile;
 mod engine;
+mod evidence;
 mod expr;
 mod functions;
 mod judge;
+mod kept;
 pub mod patch;
 pub mod path;
 mod rewrite;
@@ -22,16 +24,20 @@ mod session;
 pub mod shell;
 pub mod source;
 pub mod tools;
+mod unrecorded;
 mod verdict;
 
 pub use bindings::{Actor, Request};
 pub use builtin::TEXT as BUILTIN;
 pub use call::Call;
 pub use engine::{Active, Engine, Mistake, NoProfile};
+pub use evidence::Evidence;
 pub use judge::{Blocker, Judged, TurnPolicy, notice, tell_blockers};
+pub use kept::Kept;
 pub use roots::stated_root;
 pub use session::{SessionPolicy, SessionState};
 pub use source::Source;
+pub use unrecorded::AUDIT_UNAVAILABLE;
 pub use verdict::{Blocked, Decision, Verdict};
 
 #[cfg(test)]

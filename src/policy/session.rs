@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::bindings::{Actor, Bindings};
@@ -18,7 +18,8 @@ use crate::turn::{Message, Part, ToolCall, ToolResult, floor};
 const MAX_SEEN: usize = 8192;
 
 /// What rules ask of a session.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SessionState {
     /// Facts that hold.
     facts: BTreeSet<String>,

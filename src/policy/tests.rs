@@ -409,7 +409,8 @@ fn secrets_stay_out_of_changes_and_of_the_record() {
         &json!({"file_path": "a", "content": key}).to_string(),
     );
     assert_eq!(reason(&judged), "secret_in_change");
-    assert!(!judged.decisions[0].old.as_deref().unwrap().contains(&key));
+    let (shown, _) = judged.decisions[0].old.as_ref().unwrap().redacted(10_000);
+    assert!(!shown.contains(&key));
 }
 
 /// Run by hand: `cargo test --profile quick --lib cost_of_a_verdict -- --ignored --nocapture`.

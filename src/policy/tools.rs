@@ -31,6 +31,17 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Shell,
+        Self::Write,
+        Self::Read,
+        Self::Agent,
+        Self::Memory,
+        Self::Control,
+        Self::Other,
+    ];
+
     /// The name rules know it by.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::kept::Kept;
 use super::source::{Level, Mode, OnBlock, Stage};
 
 /// What becomes of a call.
@@ -78,9 +79,9 @@ pub struct Decision {
     /// Why.
     pub reason: String,
     /// The arguments as they were.
-    pub old: Option<String>,
+    pub old: Option<Kept>,
     /// What they became.
-    pub new: Option<String>,
+    pub new: Option<Kept>,
     /// Whether it had an effect.
     pub acted: bool,
     /// How long the rules of the stage took, in microseconds.
@@ -88,6 +89,11 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// A call that no rule had anything to say about.
+    pub fn is_plain_allow(&self) -> bool {
+        self.decision == "allow" && self.rule.as_ref() == "-"
+    }
+
     pub(super) fn none(stage: Stage, tool: &str) -> Self {
         Self {
             rule: "-".into(),

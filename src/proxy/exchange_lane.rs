@@ -87,7 +87,7 @@ pub(super) async fn serve(
     if let Some(visit) = &ctx.visit {
         shared.sessions.record(visit, &ctx.id, &ctx.interventions);
     }
-    policy::end(ctx);
+    policy::end(shared, ctx);
     let lineage = loops::commit(shared, ctx, &outcome);
     selection::answered(shared, ctx, &pool, &outcome, lineage);
     selection::learn(ctx, &pool, &outcome, size);
@@ -135,7 +135,7 @@ fn prepare(
             let (pool, pattern) = pool(shared, config, ctx, &turn.model, stream)?;
             ctx.generates = Some((Operation::Chat, pattern));
             sessions::begin(shared, config, session, ctx, &turn);
-            let police = policy::begin(config, session, ctx, &pool, &mut turn, body.len())?;
+            let police = policy::begin(shared, config, session, ctx, &pool, &mut turn, body.len())?;
             let spec = spec::begin(config, session, ctx, &pool, &turn)?;
             let mut wish = selection::wish(
                 config,

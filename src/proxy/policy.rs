@@ -1,13 +1,19 @@
 //! Policy around an exchange: which rules are in force, what they see, what came of them.
 
+use std::sync::Arc;
+
 use pingora_proxy::Session;
 use serde_json::json;
+use tokio::time::Instant;
 
+use super::Shared;
 use super::context::Context;
+use crate::audit::Whose;
 use crate::config::Config;
 use crate::dialect::Dialect;
+use crate::exchange::{Rules, timed};
 use crate::fleet::Pool;
-use crate::policy::{Actor, Decision, Request, TurnPolicy, stated_root};
+use crate::policy::{Active, Actor, Decision, Engine, Judged, Request, TurnPolicy, stated_root};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::telemetry::feed::{Feed, now};
@@ -27,46 +33,22 @@ const ROOT: &str = "x-drover-root";
 /// [`TurnError::Forbidden`] when a rule refuses the request, [`TurnError::BadRequest`] when it names a
 /// profile that there is none of.
 pub(super) fn begin(
+    shared: &Shared,
     config: &Config,
     session: &Session,
     ctx: &mut Context,
     pool: &Pool,
     turn: &mut Turn,
     bytes: usize,
-) -> Result<Option<TurnPolicy>, TurnError> {
-    let Some(engine) = config.policy.as_ref().and_then(|policy| policy.engine()) else {
+) -> Result<Option<Rules>, TurnError> {
+    let Some((engine, active, profile)) = in_force(config, session, ctx, pool)? else {
         return Ok(None);
     };
-    let header = |name: &str| {
-        let value = session.req_header().headers.get(name)?;
-        // What is no text is no name either; it is refused like any other that is unknown.
-        Some(value.to_str().unwrap_or("?").trim())
-    };
-    let key = config.auth.keys.iter();
-    let key = key.filter(|key| Some(&key.name) == ctx.principal.as_ref());
-    let key = key.filter_map(|key| key.policy.as_deref());
-    let pools = config
-        .fleet
-        .pools
-        .iter()
-        .filter(|own| own.name == pool.name());
-    let pools = pools.filter_map(|own| own.policy.as_deref());
-    let asked = header(PROFILE)
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim);
-    let asked = asked.filter(|name| !name.is_empty());
-    let active = engine
-        .active(key.chain(pools).chain(asked))
-        .map_err(|unknown| {
-            let name = ClientText::new(&unknown.0);
-            TurnError::bad_field(PROFILE, format!("there is no policy profile `{name}`"))
-        })?;
     let Some(visit) = ctx.visit.as_ref().filter(|_| !active.is_empty()) else {
         return Ok(None);
     };
     let stated = || {
-        header(ROOT)
+        header(session, ROOT)
             .filter(|root| root.starts_with('/'))
             .map(str::to_owned)
     };
@@ -84,13 +66,81 @@ pub(super) fn begin(
         engine.observe(known, &actor, &turn.messages);
         (known.state.clone(), std::mem::take(&mut known.notes))
     });
-    let policy = TurnPolicy::new(
-        std::sync::Arc::clone(engine),
-        active,
-        actor,
-        state,
-        &turn.tools,
-    );
+    let policy = TurnPolicy::new(Arc::clone(engine), active, actor, state, &turn.tools);
+    let audit = shared.audit.as_ref().map(|audit| {
+        let whose = Whose {
+            request_id: ctx.id.clone(),
+            session: policy.actor().session.clone(),
+            principal: policy.actor().principal.clone(),
+            profile,
+        };
+        audit.turn(whose).of(&policy)
+    });
+    let rules = Rules { policy, audit };
+    request(shared, ctx, &rules, turn, bytes)?;
+    let begun = Instant::now();
+    let mut withheld = rules.policy.results(turn);
+    let took = begun.elapsed().as_micros();
+    for decision in &mut withheld {
+        decision.latency_us = u64::try_from(took).unwrap_or(u64::MAX);
+    }
+    if let Some(audit) = &rules.audit {
+        audit.record(&withheld);
+    }
+    record(shared, ctx, &withheld);
+    tell(turn, &notes);
+    Ok(Some(rules))
+}
+
+/// A header's value. What is no text is no name either; it is refused like any other that is unknown.
+fn header<'a>(session: &'a Session, name: &str) -> Option<&'a str> {
+    let value = session.req_header().headers.get(name)?;
+    Some(value.to_str().unwrap_or("?").trim())
+}
+
+/// The rules of all profiles together, and the profiles.
+fn in_force<'a>(
+    config: &'a Config,
+    session: &Session,
+    ctx: &Context,
+    pool: &Pool,
+) -> Result<Option<(&'a Arc<Engine>, Active, String)>, TurnError> {
+    let Some(engine) = config.policy.as_ref().and_then(|policy| policy.engine()) else {
+        return Ok(None);
+    };
+    let key = config.auth.keys.iter();
+    let key = key.filter(|key| Some(&key.name) == ctx.principal.as_ref());
+    let key = key.filter_map(|key| key.policy.as_deref());
+    let pools = config
+        .fleet
+        .pools
+        .iter()
+        .filter(|own| own.name == pool.name());
+    let pools = pools.filter_map(|own| own.policy.as_deref());
+    let asked = header(session, PROFILE).unwrap_or_default().split(',');
+    let asked = asked.map(str::trim).filter(|name| !name.is_empty());
+    let named: Vec<&str> = key.chain(pools).chain(asked).collect();
+    let active = engine.active(named.iter().copied()).map_err(|unknown| {
+        let name = ClientText::new(&unknown.0);
+        TurnError::bad_field(PROFILE, format!("there is no policy profile `{name}`"))
+    })?;
+    let mut profiles: Vec<&str> = Vec::new();
+    for name in engine.default_profile().into_iter().chain(named) {
+        if !profiles.contains(&name) {
+            profiles.push(name);
+        }
+    }
+    Ok(Some((engine, active, profiles.join(","))))
+}
+
+/// What rules say about the request as a whole.
+fn request(
+    shared: &Shared,
+    ctx: &mut Context,
+    rules: &Rules,
+    turn: &Turn,
+    bytes: usize,
+) -> Result<(), TurnError> {
     let request = Request {
         model: turn.model.clone(),
         tools: turn.tools.iter().map(|tool| tool.name.clone()).collect(),
@@ -101,20 +151,29 @@ pub(super) fn begin(
             Dialect::OpenAi => "openai",
             Dialect::Anthropic => "anthropic",
             Dialect::Responses => "responses",
-        },
+        }
+        .into(),
     };
-    let judged = policy.request(&request);
-    record(ctx, &judged.decisions);
-    if let Some(blocked) = judged.verdict {
-        return Err(TurnError::Forbidden(format!(
+    let closed = rules.audit.as_ref().filter(|audit| !audit.is_open());
+    let closed = closed.and_then(|_| rules.policy.unrecorded_request());
+    let judged = match closed {
+        Some((blocked, decision)) => Judged {
+            verdict: Some(blocked),
+            decisions: vec![decision],
+        },
+        None => timed(|| rules.policy.request(&request)),
+    };
+    if let Some(audit) = &rules.audit {
+        audit.record_request(&rules.policy, &request, &judged.decisions);
+    }
+    record(shared, ctx, &judged.decisions);
+    match judged.verdict {
+        None => Ok(()),
+        Some(blocked) => Err(TurnError::Forbidden(format!(
             "policy refuses this request ({}, rule {}). {}",
             blocked.reason, blocked.rule, blocked.hint
-        )));
+        ))),
     }
-    let withheld = policy.results(turn);
-    record(ctx, &withheld);
-    tell(turn, &notes);
-    Ok(Some(policy))
 }
 
 /// Say `notes` behind the text of the last result.
@@ -144,7 +203,7 @@ fn tell(turn: &mut Turn, notes: &[String]) {
 }
 
 /// The turn is over, whatever its end.
-pub(super) fn end(ctx: &mut Context) {
+pub(super) fn end(shared: &Shared, ctx: &mut Context) {
     let Some(report) = ctx.report.policy.take() else {
         return;
     };
@@ -154,11 +213,17 @@ pub(super) fn end(ctx: &mut Context) {
             known.notes.extend(report.notes);
         });
     }
-    record(ctx, &report.decisions);
+    record(shared, ctx, &report.decisions);
 }
 
-/// Count and log decisions.
-fn record(ctx: &mut Context, decisions: &[Decision]) {
+/// Decisions in a line of the access log.
+const MOST_DECIDED: usize = 16;
+
+/// Count, log and show decisions.
+fn record(shared: &Shared, ctx: &mut Context, decisions: &[Decision]) {
+    if let Some(visit) = &ctx.visit {
+        shared.sessions.decided(visit, &ctx.id, decisions);
+    }
     if ctx.trace.is_some() {
         ctx.decisions.extend_from_slice(decisions);
     }
@@ -168,13 +233,18 @@ fn record(ctx: &mut Context, decisions: &[Decision]) {
             rule, mode, tool, ..
         } = decision;
         Metrics::global().policy_decision(Configured::name(rule), decision.decision, mode);
-        if decision.rule.as_ref() == "-" && decision.decision == "allow" {
+        if decision.is_plain_allow() {
             continue;
+        }
+        if ctx.decided.len() < MOST_DECIDED {
+            ctx.decided
+                .push(format!("{} {rule} {mode}", decision.decision));
         }
         Feed::global().tell("policy", || {
             json!({
-                "at": now(), "request_id": ctx.id, "rule": rule, "decision": decision.decision,
-                "mode": mode, "tool": ClientText::new(tool),
+                "at": now(), "request_id": ctx.id, "session": session, "rule": rule,
+                "decision": decision.decision, "mode": mode, "tool": ClientText::new(tool),
+                "reason": ClientText::new(&decision.reason),
             })
         });
         tracing::info!(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::exchange::PingoraConnector;
 use crate::fleet::Fleet;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub connector: PingoraConnector,
     /// What is remembered between requests.
     pub sessions: Arc<Sessions>,
+    /// Where decisions of policy are recorded; none where they are not.
+    pub audit: Option<Arc<Audit>>,
     /// The last requests.
     pub requests: Arc<Recent>,
     /// What came of turns, by what their backends ran.

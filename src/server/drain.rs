@@ -15,6 +15,8 @@ use pingora_core::services::background::BackgroundService;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::telemetry::access_log;
+
 /// What the process does with new requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -141,13 +143,22 @@ pub enum Drained {
 pub struct Drain {
     inflight: Arc<Inflight>,
     limit: Duration,
+    last: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Drain {
-    /// `limit`: longest wait for open answers.
+    /// `limit`: longest wait for open answers. `last` is done before the process ends.
     #[must_use]
-    pub fn new(inflight: Arc<Inflight>, limit: Duration) -> Self {
-        Self { inflight, limit }
+    pub fn new(
+        inflight: Arc<Inflight>,
+        limit: Duration,
+        last: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self {
+            inflight,
+            limit,
+            last,
+        }
     }
 
     /// Waits until nothing is in flight, the limit has passed, or `interrupt` completes.
@@ -193,8 +204,10 @@ impl BackgroundService for Drain {
             Drained::Deadline { cut } => tracing::warn!(cut, "drain limit reached, leaving"),
             Drained::Interrupted { cut } => tracing::warn!(cut, "interrupted, leaving"),
         }
+        (self.last)();
         // The only way to end sooner than Pingora's fixed grace period, which blocks the main
         // thread in a sleep.
+        access_log::flush();
         std::process::exit(0);
     }
 }
@@ -205,7 +218,11 @@ mod tests {
     use std::future::pending;
 
     fn drain(inflight: &Arc<Inflight>, seconds: u64) -> Drain {
-        Drain::new(Arc::clone(inflight), Duration::from_secs(seconds))
+        Drain::new(
+            Arc::clone(inflight),
+            Duration::from_secs(seconds),
+            Box::new(|| ()),
+        )
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod bind;
 pub mod drain;
 pub mod findings;
 pub mod head;
+mod kept;
+mod log_tail;
 mod negotiate;
 pub mod reload;
 mod signals;
@@ -70,6 +72,8 @@ pub struct Parts<P, A> {
     pub config: Arc<ArcSwap<Config>>,
     /// Counts the requests the gateway serves; a drain waits for them.
     pub inflight: Arc<Inflight>,
+    /// Done before the process ends, once nothing is served any more.
+    pub last: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Serves until SIGINT, which ends at once, or SIGTERM (SIGQUIT), which drains and then exits the
@@ -144,12 +148,17 @@ where
         };
         server.add_service(background_service("handover", handover));
     }
-    let drain = Drain::new(Arc::clone(&parts.inflight), config.timeouts.drain);
+    let drain = Drain::new(
+        Arc::clone(&parts.inflight),
+        config.timeouts.drain,
+        parts.last,
+    );
     server.add_service(background_service("drain", drain));
 
     server.run(RunArgs {
         shutdown_signal: Box::new(signals::Signals(parts.inflight)),
     });
+    crate::telemetry::access_log::flush();
     Ok(())
 }
 

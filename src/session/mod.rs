@@ -5,6 +5,7 @@
 //! [begins](Sessions::begin) a visit and, once its answer has been delivered,
 //! [commits](Sessions::commit) it. A turn that fails leaves no trace but its place in the rate.
 
+mod decisions;
 mod hot;
 mod interventions;
 pub mod key;
@@ -17,6 +18,7 @@ mod registry;
 mod sweeper;
 mod view;
 
+pub use decisions::DecisionView;
 pub use interventions::InterventionView;
 pub use key::{Claims, Principal, SessionId, SessionKey, Source};
 pub use lineage::{LineageId, Transcript};

@@ -12,6 +12,7 @@ use dashmap::mapref::entry::Entry as MapEntry;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::decisions::{Decided, DecisionView};
 use super::hot::{HotCache, Loops};
 use super::interventions::{Done, Recent};
 use super::key::{SessionId, SessionKey, Source};
@@ -24,7 +25,7 @@ use crate::fleet::BackendId;
 use crate::guard::context::{self, ContextState};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::{self, Settled};
-use crate::policy::SessionPolicy;
+use crate::policy::{Decision, SessionPolicy};
 use crate::turn::Usage;
 
 /// Sessions removed under one lock by the sweeper.
@@ -39,6 +40,7 @@ pub struct Sessions {
     ttl: Duration,
     hot: Mutex<HotCache>,
     recent: Mutex<Recent>,
+    decided: Mutex<Decided>,
 }
 
 struct Entry {
@@ -123,6 +125,7 @@ impl Sessions {
             ttl: limits.session_ttl,
             hot: Mutex::new(HotCache::new()),
             recent: Mutex::default(),
+            decided: Mutex::default(),
         })
     }
 
@@ -285,6 +288,21 @@ impl Sessions {
         }
     }
 
+    /// Policy has decided something in `visit`. Calls that no rule had anything to say about are not shown.
+    pub fn decided(&self, visit: &Visit, request: &str, decisions: &[Decision]) {
+        let mut telling = decisions
+            .iter()
+            .filter(|one| !one.is_plain_allow())
+            .peekable();
+        if telling.peek().is_none() {
+            return;
+        }
+        let mut decided = self.decided.lock();
+        for one in telling {
+            decided.push(visit.session.id, DecisionView::new(request, one));
+        }
+    }
+
     /// A page of sessions, the most recently used first.
     pub fn page(&self, page: Page, now: Instant) -> Vec<SessionSummary> {
         let all = self.sessions.iter();
@@ -309,8 +327,16 @@ impl Sessions {
     pub fn view(&self, id: SessionId, now: Instant) -> Option<SessionView> {
         let (session, seen) = self.find(id)?;
         let interventions = self.recent.lock().of(id);
+        let decisions = self.decided.lock().of(id);
         let loops = |lineage| Some(self.hot.lock().loops(id, lineage)?.state);
-        Some(SessionView::of(&session, seen, now, loops, interventions))
+        Some(SessionView::of(
+            &session,
+            seen,
+            now,
+            loops,
+            interventions,
+            decisions,
+        ))
     }
 
     fn find(&self, id: SessionId) -> Option<(Arc<Session>, Instant)> {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::decisions::DecisionView;
 use super::interventions::InterventionView;
 use super::lineage::LineageId;
 use super::monitor::{Counters, Lineage};
@@ -60,6 +61,10 @@ pub struct SessionView {
     /// What guards did or would have done, the last one first; at most 100, and older ones are
     /// forgotten when much happens elsewhere.
     pub interventions: Vec<InterventionView>,
+    /// What policy decided, the last one first; at most 100, and older ones are forgotten when much is decided
+    /// elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<DecisionView>,
     /// What policy knows of it, where one is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<SessionState>,
@@ -140,6 +145,7 @@ impl SessionView {
         now: Instant,
         loops: impl Fn(LineageId) -> Option<LoopState>,
         interventions: Vec<InterventionView>,
+        decisions: Vec<DecisionView>,
     ) -> Self {
         let summary = SessionSummary::of(session, seen, now);
         let monitor = session.monitor.lock();
@@ -154,6 +160,7 @@ impl SessionView {
                 })
                 .collect(),
             interventions,
+            decisions,
             policy: session
                 .policy
                 .lock()

@@ -2,6 +2,7 @@
 
 mod admin;
 mod admission;
+mod audit;
 mod auth;
 mod bench;
 mod body;
@@ -51,6 +52,8 @@ mod selection;
 mod sessions;
 mod sockets;
 mod spec;
+mod spec_findings;
+mod spec_knowledge;
 mod stop;
 mod stream;
 mod timeouts;

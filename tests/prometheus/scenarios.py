@@ -141,9 +141,16 @@ def bad_configuration(world: World) -> None:
     world.reload()
 
 
+def audit_gone(world: World) -> None:
+    """Something else is where the audit log was."""
+    (world.state / "audit").rename(world.state / "audit.away")
+    (world.state / "audit").write_text("")
+
+
 def incidents(world: World, crowd: Crowd) -> None:
     """Everything at once, beside the agents that go on with their work."""
     MadeUp.broken = True
+    audit_gone(world)
     world.sim("gpu1", "state", {"accept_rate": 0.05, "build_info": "b99999-bad"})
     world.sim("gpu0", "state", {"decode_tps": 50})
     world.sim("tried0", "state", {"decode_tps": 25})

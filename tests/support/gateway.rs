@@ -246,6 +246,11 @@ impl Gateway {
         self.signal("-TERM").await;
     }
 
+    /// End the process in the middle of whatever it does.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     async fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("the gateway runs").to_string();
         let sent = Command::new("kill")

@@ -173,6 +173,7 @@ impl Template {
             url,
             model: self.model.clone(),
             profile: self.profile.clone(),
+            log_file: None,
             api_key_env: self.api_key_env.clone(),
             slots: self.slots,
             n_ctx: self.n_ctx,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -130,6 +131,10 @@ pub struct Backend {
     /// the admin API. Null: unknown.
     #[serde(default)]
     pub profile: Option<String>,
+    /// File that the server writes its log to (`--log-file`), where the gateway can read it: lines that tell of
+    /// trouble become findings (docs/speculative.md). Null: none.
+    #[serde(default)]
+    pub log_file: Option<PathBuf>,
     /// Environment variable that holds the server's `--api-key`; null when it has none.
     #[serde(default)]
     pub api_key_env: Option<EnvSecret>,
@@ -165,6 +170,7 @@ impl Backend {
             url: url.to_owned(),
             model: None,
             profile: None,
+            log_file: None,
             api_key_env: None,
             slots: SlotCount::Auto,
             n_ctx: None,

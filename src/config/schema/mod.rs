@@ -1,6 +1,7 @@
 //! What can be configured: one struct a section. Doc comments become `docs/configuration.md`, so the
 //! first thing each says is the meaning; types, units and defaults are taken from the schema.
 
+mod audit;
 mod auth;
 mod context;
 mod discovery;
@@ -20,6 +21,7 @@ mod store;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use audit::{Audit, Rotate};
 pub use auth::{ApiKey, Auth, KeySource, MaySelect};
 pub use context::{BuiltinFragment, Context, Volatile, VolatilePattern};
 pub use discovery::{
@@ -70,6 +72,8 @@ pub struct Config {
     pub policy: Option<Policy>,
     /// Where what outlives a request is kept.
     pub store: Store,
+    /// Where the decisions of policy are recorded. null: only in the log.
+    pub audit: Option<Audit>,
     /// When the configuration is loaded anew.
     pub reload: Reload,
     /// Logs.
@@ -95,6 +99,7 @@ impl Default for Config {
             spec: Spec::default(),
             policy: None,
             store: Store::default(),
+            audit: None,
             reload: Reload::default(),
             telemetry: Telemetry::default(),
             pingora: PingoraSettings::default(),

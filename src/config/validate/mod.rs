@@ -1,6 +1,7 @@
 //! What serde cannot check: values against each other and against the world (files, environment).
 //! Everything wrong is collected, nothing stops at the first.
 
+mod audit;
 mod auth;
 mod discovery;
 mod fleet;
@@ -58,6 +59,7 @@ impl<'a> Checker<'a> {
         self.guard(config);
         self.loops(config);
         self.policy(config);
+        self.audit(config);
         self.spec(config);
         self.rollouts(config);
         self.operations(config);

@@ -7,7 +7,11 @@ use super::ChatConversion;
 use crate::exchange::choice::{ChoiceState, Taken};
 use crate::exchange::policy_turn::AtEnd;
 use crate::guard::trouble::Trouble;
+use crate::policy::Kept;
 use crate::turn::{Delta, Event, Stop};
+
+/// Longest text of a rewritten call in the record of interventions, in bytes.
+const MOST_SHOWN: usize = 2000;
 
 impl ChatConversion {
     pub(super) fn event(&mut self, event: Event, out: &mut BytesMut) {
@@ -19,6 +23,12 @@ impl ChatConversion {
         };
         if state.stop.is_some() || self.trouble.is_some() {
             return;
+        }
+        if let Event::Delta {
+            choice: 0, delta, ..
+        } = &event
+        {
+            self.attempt.shape.push(delta);
         }
         let mut taken = Taken::default();
         match event {
@@ -85,8 +95,10 @@ impl ChatConversion {
         }
         for decision in &taken.policed.decisions {
             if decision.decision == "rewrite" && decision.acted {
-                let (old, new) = (decision.old.as_deref(), decision.new.as_deref());
-                self.ledger.record("policy_rewrite", old, new);
+                let shown = |text: &Option<Kept>| Some(text.as_ref()?.redacted(MOST_SHOWN).0);
+                let (old, new) = (shown(&decision.old), shown(&decision.new));
+                self.ledger
+                    .record("policy_rewrite", old.as_deref(), new.as_deref());
             }
         }
         if let Err(error) = policy.take(&mut taken.policed) {

@@ -14,12 +14,15 @@ use crate::dialect::{Dialect, Meta};
 use crate::exchange::accounting::Accounting;
 use crate::exchange::chat_state::{Asks, Attempt, Told};
 use crate::exchange::choice::{Begin, ChoiceState};
-use crate::exchange::conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
+use crate::exchange::conversion::{
+    Conversion, Measured, Prepared, Progress, Report, UpstreamRequest,
+};
 use crate::exchange::count;
 use crate::exchange::gate::Rule;
 use crate::exchange::guards::Guards;
 use crate::exchange::ladder::Ladder;
 use crate::exchange::policy_turn::PolicyTurn;
+use crate::exchange::rules::Rules;
 use crate::exchange::shaping::Shaping;
 use crate::exchange::sink::Sink;
 use crate::fleet::Size;
@@ -29,7 +32,6 @@ use crate::guard::loops::Plan;
 use crate::guard::reask::reask;
 use crate::guard::stream::{GuardContext, Start, TextSoFar};
 use crate::guard::trouble::Trouble;
-use crate::policy::TurnPolicy;
 use crate::turn::{Delta, Stop, Turn, TurnError};
 
 /// Conversion of one chat turn.
@@ -50,6 +52,8 @@ pub struct ChatConversion {
     sink: Sink,
     attempt: Attempt,
     accounting: Accounting,
+    /// What came of the attempts before the running one.
+    measured: Vec<Measured>,
     /// Whether this attempt has given the client anything.
     delivered: bool,
     /// What the answer has, of all attempts.
@@ -86,6 +90,7 @@ impl ChatConversion {
             guards,
             shaping: None,
             accounting: Accounting::default(),
+            measured: Vec::new(),
             delivered: false,
             told: Told::default(),
             kept: Told::default(),
@@ -110,9 +115,9 @@ impl ChatConversion {
 
     /// With rules that calls and the end of the turn have to pass.
     #[must_use]
-    pub fn with_policy(self, policy: TurnPolicy) -> Self {
+    pub fn with_policy(self, rules: Rules) -> Self {
         Self {
-            policy: Some(Box::new(PolicyTurn::new(policy))),
+            policy: Some(Box::new(PolicyTurn::new(rules))),
             ..self
         }
     }
@@ -146,9 +151,18 @@ impl ChatConversion {
         }
     }
 
-    fn verify_steps(&self) -> Option<u64> {
+    fn measured_now(&self) -> Measured {
         let chunks = &self.attempt.chunks;
-        self.counts_steps.then(|| chunks.verify_steps())
+        Measured {
+            timings: chunks.timings(),
+            verify_steps: self.counts_steps.then(|| chunks.verify_steps()),
+            answer: Some(self.attempt.shape.class()),
+        }
+    }
+
+    fn measured(&self) -> Vec<Measured> {
+        let running = self.attempt.has_begun().then(|| self.measured_now());
+        self.measured.iter().copied().chain(running).collect()
     }
 
     fn new_attempt(&self, ask: Option<&Ask>) -> Attempt {
@@ -176,7 +190,7 @@ impl ChatConversion {
             },
             constrained,
             rule,
-            policy: self.policy.as_ref().map(|policy| policy.policy()),
+            rules: self.policy.as_ref().map(|policy| policy.rules()),
         };
         let choices = (0..self.turn.choices).map(|_| ChoiceState::new(&begin));
         Attempt::new(choices.collect(), &self.meta.id)
@@ -295,6 +309,7 @@ impl Conversion for ChatConversion {
         if self.attempt.has_begun() {
             let usage = self.attempt.chunks.usage();
             self.accounting.attempt_ended(usage, self.delivered);
+            self.measured.push(self.measured_now());
         }
         self.ledger.attempt_begins();
         self.forget_attempt();
@@ -469,7 +484,7 @@ impl Conversion for ChatConversion {
             attempts: self.accounting.attempts(self.attempt.chunks.usage()),
             stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
-            verify_steps: self.verify_steps(),
+            measured: self.measured(),
             unguarded: !self.attempt.choices.iter().all(ChoiceState::is_guarded),
             context: shaping.map(|s| s.remember(usage)).unwrap_or_default(),
             breaks: shaping.map(Shaping::breaks).unwrap_or_default(),

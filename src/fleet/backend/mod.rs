@@ -1,10 +1,12 @@
 //! One backend: where it is, how it is, and how much it is doing.
 
 mod condition;
+mod speculation;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,9 +28,8 @@ use crate::fleet::rendezvous;
 use crate::fleet::resolve::Addresses;
 use crate::fleet::state::Thresholds;
 use crate::fleet::target::{self, Target};
-use crate::spec::Runs;
-use crate::spec::rollout::Site;
 pub use condition::{Closing, Unbegun};
+pub use speculation::Probed;
 
 /// Identity of a backend: its name, unique in the fleet. (An address is not enough: presets of a
 /// router share one.)
@@ -81,6 +82,9 @@ pub struct Backend {
     target: Target,
     model: Option<String>,
     profile: Option<Arc<str>>,
+    /// Names of configured profiles that draft in every answer.
+    drafting: Vec<Box<str>>,
+    log_file: Option<PathBuf>,
     api_key: Option<Secret>,
     slots: SlotCount,
     n_ctx: Option<NonZeroU64>,
@@ -111,6 +115,8 @@ impl Backend {
             pool,
             model: backend.model.clone(),
             profile: backend.profile.as_deref().map(Into::into),
+            drafting: config.spec.drafting(),
+            log_file: backend.log_file.clone(),
             api_key: backend.api_key().cloned(),
             slots: backend.slots,
             n_ctx: backend.n_ctx,
@@ -165,34 +171,6 @@ impl Backend {
     /// The model name to send instead of the client's.
     pub fn upstream_model(&self) -> Option<&str> {
         self.model.as_deref()
-    }
-
-    /// Speculative profile it was started with: as configured, or as a rollout has given it since.
-    pub fn profile(&self) -> Option<Arc<str>> {
-        let given = self.live.profile.load();
-        given.as_deref().or(self.profile.as_ref()).cloned()
-    }
-
-    /// It runs this profile from now on, whatever is configured.
-    pub fn give_profile(&self, name: &str) {
-        self.live.profile.store(Some(Arc::new(name.into())));
-    }
-
-    /// What it runs: its profile, corrected by what it says itself.
-    pub fn runs(&self) -> Runs {
-        let given = self.live.profile.load();
-        let profile = given.as_deref().or(self.profile.as_ref());
-        Runs::of(profile, self.live.facts.load().speculative)
-    }
-
-    /// What `ask` says of it as a rollout sees it.
-    pub fn at_site<T>(&self, ask: impl FnOnce(Site<'_>) -> T) -> T {
-        let (facts, runs) = (self.live.facts.load(), self.runs());
-        ask(Site {
-            backend: self.id.as_str(),
-            runs: &runs,
-            build: facts.build.as_deref(),
-        })
     }
 
     /// The key it asks for, to be sent as `Authorization: Bearer …`.
@@ -327,7 +305,10 @@ impl Backend {
     }
 
     pub(in crate::fleet) fn set_facts(&self, facts: Facts) {
-        let more = facts.total_slots > self.live.facts.load().total_slots;
+        let before = self.live.facts.load();
+        let more = facts.total_slots > before.total_slots;
+        self.forget_trials(&before, &facts);
+        drop(before);
         self.live.facts.store(Arc::new(facts));
         if more {
             self.offer_place();

@@ -4,13 +4,16 @@
 //! is declared is also what `docs/metrics.md` lists.
 
 mod attempts;
+mod audit;
 mod declare;
 mod discovery;
 mod docs;
+mod exemplars;
 mod gen_ai;
 mod generation;
 mod guards;
 mod health;
+mod openmetrics;
 mod process;
 mod queue;
 mod requests;
@@ -24,12 +27,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::fleet_gauges::{self, FleetGauges, FleetSample};
 use attempts::Attempts;
+use audit::Audit;
 use declare::{Declare, Description};
 use discovery::Discovery;
+use exemplars::Exemplars;
 use gen_ai::GenAi;
 use generation::Generation;
 use guards::Guards;
@@ -42,6 +48,7 @@ use spec::Spec;
 
 pub use docs::markdown;
 pub use gen_ai::GenAiRequest;
+pub use openmetrics::{OPENMETRICS_FORMAT, is_wanted as wants_openmetrics};
 pub use rollouts::RolloutSample;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
@@ -67,8 +74,11 @@ pub struct Metrics {
     /// Builds that have series.
     builds: Mutex<HashSet<String>>,
     guards: Guards,
+    audit: Audit,
+    audit_now: audit::Source,
     process: Process,
     gen_ai: GenAi,
+    exemplars: Exemplars,
     sessions: process::Sessions,
     described: Vec<Description>,
 }
@@ -108,6 +118,8 @@ impl Metrics {
         let spec = Spec::declare(&to)?;
         let rollouts = Rollouts::declare(&to)?;
         let guards = Guards::declare(&to)?;
+        let audit = Audit::declare(&to)?;
+        let audit_now = audit::gauges(&to)?;
         let process = Process::declare(&to)?;
         // From 0 on, so that the first of them is an increase.
         process.start_at_zero();
@@ -131,8 +143,11 @@ impl Metrics {
             rolling: Mutex::default(),
             builds: Mutex::default(),
             guards,
+            audit,
+            audit_now,
             process,
             gen_ai,
+            exemplars: Exemplars::default(),
             sessions,
             described: described.into_inner(),
             registry,
@@ -160,12 +175,21 @@ impl Metrics {
     /// # Errors
     /// When a collected family is inconsistent.
     pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(32 * 1024);
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// All series in the text format of OpenMetrics ([`OPENMETRICS_FORMAT`]), with exemplars.
+    pub fn encode_openmetrics(&self) -> String {
+        openmetrics::encode(&self.gather(), &self.exemplars)
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
         if let Some(count) = self.before.load().as_deref() {
             count(self);
         }
-        let mut text = Vec::with_capacity(32 * 1024);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        self.registry.gather()
     }
 
     /// One backend's load under the names that endpoint pickers read from a model server. `None` when
@@ -179,7 +203,9 @@ impl Metrics {
             return Ok(None);
         };
         let mut text = Vec::new();
-        TextEncoder::new().encode(&fleet_gauges::aliases(backend)?, &mut text)?;
+        let mut families = fleet_gauges::aliases(backend)?;
+        families.extend(self.generation.aliases(backend)?);
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(Some(text))
     }
 }
@@ -189,8 +215,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::fleet::DraftCounts;
+    use crate::spec::Signature;
     use crate::telemetry::labels::{AbortCause, Configured, Dialect, Why};
-    use crate::telemetry::{BackendSample, QueueSample};
+    use crate::telemetry::{BackendSample, FoundSample, QueueSample};
 
     pub(super) fn text(metrics: &Metrics) -> String {
         String::from_utf8(metrics.encode().unwrap()).unwrap()
@@ -212,11 +240,24 @@ mod tests {
                 build: "b1-abc".into(),
                 model: "coder".into(),
                 profile: "ngram-mod".into(),
+                drafts: Some(Arc::new(DraftCounts {
+                    drafts: 9,
+                    at_position: vec![8, 5],
+                    ..DraftCounts::default()
+                })),
             }],
             queues: vec![QueueSample {
                 pool: "p".into(),
                 class: "batch",
                 waiting: 4,
+            }],
+            found: vec![FoundSample {
+                signature: Signature::AcceptanceCollapse,
+                pool: "p".into(),
+                backend: "gpu0".into(),
+                profile: "ngram-mod".into(),
+                build: "b1-abc".into(),
+                explained_by: "build b1-abc".to_owned(),
             }],
         }
     }
@@ -236,6 +277,9 @@ mod tests {
             r#"drover_backend_slots{backend="gpu0"} 4"#,
             r#"drover_backend_busy_slots{backend="gpu0"} 1"#,
             r#"drover_backend_kv_cache_ratio{backend="gpu0"} 0.25"#,
+            r#"drover_backend_spec_drafts{backend="gpu0"} 9"#,
+            r#"drover_backend_spec_accepted_at_position{backend="gpu0",position="1"} 5"#,
+            r#"drover_spec_finding{backend="gpu0",build="b1-abc",explained_by="build b1-abc",pool="p","#,
             r#"drover_backend_info{backend="gpu0",build="b1-abc",model="coder",pool="p",profile="ngram-mod"} 1"#,
         ] {
             assert!(now.contains(line), "{line} in {now}");
@@ -295,6 +339,7 @@ mod tests {
             FleetSample {
                 backends: (0..64).map(of).collect(),
                 queues: Vec::new(),
+                found: Vec::new(),
             }
         });
         for n in 0..16 {
