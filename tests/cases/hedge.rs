@@ -36,7 +36,7 @@ fn setup(sims: &[SimHandle], share: f64) -> Setup {
 /// A turn of about 200 tokens; the first backend stalls before it answers one that is `stalled`.
 fn turn(n: usize, stalled: bool) -> Request {
     let script =
-        json!({"steps": [{"sleep_ms": STALL.as_millis()}, {"text": "slowly"}], "on": "b0"});
+        json!({"steps": [{"sleep_ms": STALL.as_millis() as u64}, {"text": "slowly"}], "on": "b0"});
     let directive = match stalled {
         true => format!("[[sim {script}]]"),
         false => String::new(),
