@@ -77,6 +77,8 @@ fn place(profile: &str, build: &str) -> Place {
         backend: bench,
         profile: profile.into(),
         build: build.into(),
+        model: UNKNOWN.into(),
+        flags: UNKNOWN.into(),
     }
 }
 
@@ -113,6 +115,7 @@ fn observation(place: &Place, turn: &TurnResult) -> Option<Observation> {
         expected_cached: None,
         malformed: turn.malformed,
         looping: false,
+        answer: None,
     })
 }
 

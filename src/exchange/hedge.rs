@@ -339,7 +339,7 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
         if !failed {
             first.observe_cancel(self.outcome.signs.step);
         }
-        self.outcome.begin(Why::Hedge, lease);
+        self.outcome.begin(Why::Hedge, lease, self.exchange.wish);
         self.conversion
             .begin(attempt::target_of(self.exchange, lease), None);
     }

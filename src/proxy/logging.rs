@@ -104,7 +104,7 @@ fn exchange(ctx: &Context, record: &mut Record) {
         .as_ref()
         .map(|backend| backend.id().as_str().to_owned());
     record.attempts = (done.attempts.len() + done.lost.len()) as u32;
-    record.build = done.ran.as_ref().and_then(|ran| ran.build.clone());
+    record.build = done.ran.last().map(|ran| Arc::clone(&ran.place.build));
     record.ttft = done.first_token.map(|at| at.duration_since(ctx.started));
     record.overhead = ctx.overhead.map(|own| own.get(Stage::Total));
     let usage = ctx.report.usage;

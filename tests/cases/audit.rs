@@ -19,7 +19,7 @@ use crate::support::*;
 /// Rules of which `no.rm` is required.
 fn rules() -> Value {
     json!({"root": "/r", "profile": "p", "profiles": {"p": ["no.rm"]}, "rules": [
-        {"id": "no.rm", "on": "tool_call", "when": "shell.runs(tool.command, ['rm'])",
+        {"id": "no.rm", "on": "tool_call", "when": "tool.class == 'shell' && shell.runs(tool.command, ['rm'])",
          "then": {"block": {"reason": "no_removal", "hint": "Ask."}}}]})
 }
 
@@ -44,7 +44,7 @@ fn shown(path: &Path) -> &str {
 
 /// The records in `path`, as `drover audit query` prints them.
 async fn records(path: &Path, more: &[&str]) -> Vec<Value> {
-    let output = drover(&[&["audit", "query", shown(path)], more].concat()).await;
+    let output = drover(&[&["audit", "query", shown(path)][..], more].concat()).await;
     assert!(output.status.success(), "{}", out(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()

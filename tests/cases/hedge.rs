@@ -118,6 +118,7 @@ async fn no_more_than_the_share_is_hedged_and_it_is_told() {
     let sims = sims().await;
     let gateway = setup(&sims, 0.05).start().await;
     load(&gateway, 40).await;
+    gateway.idle().await;
     let sent = hedges(&gateway, "won").await + hedges(&gateway, "lost").await;
     assert!((1.0..=3.0).contains(&sent), "{sent} of 46, and the first");
     assert!(hedges(&gateway, "refused").await > 0.0);
@@ -135,7 +136,10 @@ async fn no_more_than_the_share_is_hedged_and_it_is_told() {
 #[tokio::test]
 async fn a_hedged_turn_explains_both_choices() {
     let sims = sims().await;
-    let gateway = setup(&sims, 1.0).start().await;
+    let gateway = setup(&sims, 1.0)
+        .set("guard.preset", json!("standard"))
+        .start()
+        .await;
     for n in 0..3 {
         gateway.ask(&turn(n, false)).await.assert_complete_stream();
     }

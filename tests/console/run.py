@@ -327,7 +327,10 @@ def screenshots(page: Page, it: World, folder: Path) -> None:
     take("sessions", "sessions", "#view-sessions tbody tr")
     session = page.locator("#view-sessions tbody tr a").first.get_attribute("href")
     take("session", session.removeprefix("#"), ".timeline li")
-    take("request", "request/request-of-a-client", "#view-request table")
+    # The one of before may be forgotten by now.
+    body = {"model": "coder", "messages": [{"role": "user", "content": script(f"Say {words(3)}.", steps=[{"text": "done"}])}]}
+    post(it.url, "/v1/chat/completions", body, {"x-request-id": "request-of-a-picture"})
+    take("request", "request/request-of-a-picture", "#view-request table")
     take("speculation", "spec", "#view-spec table")
     take("requests", "requests/order=ttft", "#view-requests tbody tr")
     take("config", "config", "#config")

@@ -9,7 +9,7 @@ use super::Metrics;
 use super::declare::Description;
 use crate::fleet::{BackendState, DiscoveryResult, Finding, Heal};
 use crate::telemetry::labels::{
-    AbortCause, Dialect, Operation, Outcome, Reload, Stage, TokenKind, Traced, Why,
+    AbortCause, Dialect, Hedged, Operation, Outcome, Reload, Stage, TokenKind, Traced, Why,
 };
 
 const HEAD: &str = "\
@@ -93,6 +93,7 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         }
         "result" if metric == "drover_traces_total" => fixed(Traced::ALL, Traced::as_str),
         "result" if metric == "drover_rollout_webhooks_total" => Fixed(vec!["sent", "failed"]),
+        "result" if metric == "drover_hedges_total" => fixed(Hedged::ALL, Hedged::as_str),
         "result" => Fixed(vec!["hit", "missing", "surplus"]),
         "source" => Fixed(vec!["hdr", "meta", "fp"]),
         "reason" if metric == "drover_queue_rejections_total" => {
