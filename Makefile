@@ -77,12 +77,12 @@ unit: setup ## Unit, golden and integration tests
 
 .PHONY: test-statistics
 test-statistics: setup ## The tests of speculation against chance, in thousands of simulated comparisons and rollouts
-	$(CARGO) test --locked --lib -- --include-ignored spec::simulation_tests spec::rollout::simulation_tests
+	$(CARGO) test --locked --lib -- --include-ignored spec::simulation_tests spec::rollout::simulation_tests spec::class
 
 .PHONY: statistics
 statistics: setup ## Write the tables of docs/speculative.md: detection delay, false alarms, accuracy of the classes
 	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::simulation_tests::the_documented -- --include-ignored
-	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::class::tests::the_documented
+	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::class::tests::the_documented -- --include-ignored
 
 .PHONY: test-streams
 test-streams: setup-test ## Random streams of the turn loop, read by the official Python SDKs
