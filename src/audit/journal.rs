@@ -204,7 +204,7 @@ impl Journal {
             let lines = || bytes.split(|b| *b == b'\n').filter_map(Line::of);
             let good = |line: &Line<'_>| self.chain.hash(line.body) == line.hash;
             if head.seq == 0
-                && let Some(line) = lines().filter(good).last()
+                && let Some(line) = lines().rfind(good)
             {
                 (head.seq, head.hash) = (line.seq, line.hash.to_owned());
             }

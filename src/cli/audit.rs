@@ -274,7 +274,10 @@ fn tail(args: &Tail, path: &std::path::Path) -> io::Result<ExitCode> {
         show(&mut out, &record)?;
     }
     out.flush()?;
-    while args.follow {
+    if !args.follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
         std::thread::sleep(LOOK);
         for record in follow.news()? {
             if record.seq > seen && filter.takes(&record) {
@@ -283,7 +286,6 @@ fn tail(args: &Tail, path: &std::path::Path) -> io::Result<ExitCode> {
         }
         out.flush()?;
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn query(args: &Query, path: &std::path::Path) -> io::Result<ExitCode> {

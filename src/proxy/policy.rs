@@ -41,7 +41,12 @@ pub(super) fn begin(
     turn: &mut Turn,
     bytes: usize,
 ) -> Result<Option<Rules>, TurnError> {
-    let Some((engine, active, profile)) = in_force(config, session, ctx, pool)? else {
+    let Some(InForce {
+        engine,
+        active,
+        profile,
+    }) = in_force(config, session, ctx, pool)?
+    else {
         return Ok(None);
     };
     let Some(visit) = ctx.visit.as_ref().filter(|_| !active.is_empty()) else {
@@ -98,13 +103,21 @@ fn header<'a>(session: &'a Session, name: &str) -> Option<&'a str> {
     Some(value.to_str().unwrap_or("?").trim())
 }
 
-/// The rules of all profiles together, and the profiles.
+/// What is in force for a turn.
+struct InForce<'a> {
+    engine: &'a Arc<Engine>,
+    /// The rules of all profiles together.
+    active: Active,
+    /// Names of the profiles.
+    profile: String,
+}
+
 fn in_force<'a>(
     config: &'a Config,
     session: &Session,
     ctx: &Context,
     pool: &Pool,
-) -> Result<Option<(&'a Arc<Engine>, Active, String)>, TurnError> {
+) -> Result<Option<InForce<'a>>, TurnError> {
     let Some(engine) = config.policy.as_ref().and_then(|policy| policy.engine()) else {
         return Ok(None);
     };
@@ -130,7 +143,11 @@ fn in_force<'a>(
             profiles.push(name);
         }
     }
-    Ok(Some((engine, active, profiles.join(","))))
+    Ok(Some(InForce {
+        engine,
+        active,
+        profile: profiles.join(","),
+    }))
 }
 
 /// What rules say about the request as a whole.

@@ -107,16 +107,16 @@ fn signatures(findings: &[Value]) -> Vec<&str> {
 type Change = fn(&mut Measured);
 
 #[rstest]
-#[case::none("", |_| {})]
-#[case::slower("throughput_collapse_after_build_change", |m| m.generated_ms *= 1.3)]
-#[case::hardly_slower("", |m| m.generated_ms *= 1.01)]
-#[case::faster("", |m| m.generated_ms /= 1.5)]
-#[case::reads_slower("prefill_regression", |m| m.prompt_ms *= 1.5)]
-#[case::reads_faster("", |m| m.prompt_ms /= 1.5)]
-#[case::accepts_less("acceptance_collapse", |m| (m.drafted, m.accepted) = (2, 1))]
-#[case::accepts_more("", |m| m.accepted = 4)]
-#[case::drafts_in_vain("rollback_spike", |m| m.drafted = 12)]
-#[case::drafts_more_and_accepts_it("", |m| (m.drafted, m.accepted) = (12, 9))]
+#[case::none("", |_: &mut Measured| {})]
+#[case::slower("throughput_collapse_after_build_change", |m: &mut Measured| m.generated_ms *= 1.3)]
+#[case::hardly_slower("", |m: &mut Measured| m.generated_ms *= 1.01)]
+#[case::faster("", |m: &mut Measured| m.generated_ms /= 1.5)]
+#[case::reads_slower("prefill_regression", |m: &mut Measured| m.prompt_ms *= 1.5)]
+#[case::reads_faster("", |m: &mut Measured| m.prompt_ms /= 1.5)]
+#[case::accepts_less("acceptance_collapse", |m: &mut Measured| (m.drafted, m.accepted) = (2, 1))]
+#[case::accepts_more("", |m: &mut Measured| m.accepted = 4)]
+#[case::drafts_in_vain("rollback_spike", |m: &mut Measured| m.drafted = 12)]
+#[case::drafts_more_and_accepts_it("", |m: &mut Measured| (m.drafted, m.accepted) = (12, 9))]
 #[tokio::test]
 async fn a_change_with_a_build_has_its_sign_and_its_cause(
     #[case] signature: &str,
@@ -153,7 +153,7 @@ async fn a_change_with_a_build_has_its_sign_and_its_cause(
         );
     }
     if !signature.is_empty() {
-        let labels = format!("explained_by=\"build b99999-other\",pool=\"default\"");
+        let labels = "explained_by=\"build b99999-other\",pool=\"default\"";
         eventually("the finding in the metrics", || async {
             (gateway.metric("drover_spec_finding", &labels).await >= 1.0).then_some(())
         })
@@ -354,7 +354,7 @@ async fn a_log_file_is_followed_and_gives_away_no_text() {
 #[tokio::test]
 async fn a_slot_that_gets_nowhere_is_a_finding_until_it_gets_on() {
     let sim = Sim::start(&["--decode-tps", "20"]).await;
-    let gateway = Setup::urls(&[sim.url.clone()])
+    let gateway = Setup::urls(std::slice::from_ref(&sim.url))
         .set("fleet.watchdog.stuck_after", json!("3s"))
         .set("fleet.watchdog.close_for", json!("1s"))
         .start()

@@ -74,7 +74,6 @@ impl Health {
 }
 
 fn props(health: Health) -> Value {
-    let window = health.window();
     let build = match health {
         Health::Rebuilt => "b99999-other",
         Health::Old => "b11000-test",

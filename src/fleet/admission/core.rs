@@ -40,7 +40,7 @@ pub(super) struct Core {
 pub(super) struct Undelivered(Vec<Answer>);
 
 pub(super) enum Placed {
-    Now(Grant),
+    Now(Box<Grant>),
     Later {
         ticket: Ticket,
         answer: oneshot::Receiver<Answer>,
@@ -82,7 +82,7 @@ impl Core {
             let kept = self.kept.as_ref().filter(|_| !goes_on);
             let kept = kept.map(|kept| &kept.backend);
             match pool.choose_free(ask.asked(kept)) {
-                Ok(grant) => return Ok(Placed::Now(grant.into())),
+                Ok(grant) => return Ok(Placed::Now(Box::new(grant.into()))),
                 Err(NoPlace::Unavailable(why)) => return Err(why),
                 Err(NoPlace::AllTaken) => self.drain.all_taken(now),
             }

@@ -153,7 +153,7 @@ impl Queue {
         drop(core);
         drop(undelivered);
         admitted.map(|placed| match placed {
-            Placed::Now(grant) => Admitted::Now(grant),
+            Placed::Now(grant) => Admitted::Now(*grant),
             Placed::Later {
                 ticket,
                 answer,
