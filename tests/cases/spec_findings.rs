@@ -155,7 +155,7 @@ async fn a_change_with_a_build_has_its_sign_and_its_cause(
     if !signature.is_empty() {
         let labels = "explained_by=\"build b99999-other\",pool=\"default\"";
         eventually("the finding in the metrics", || async {
-            (gateway.metric("drover_spec_finding", &labels).await >= 1.0).then_some(())
+            (gateway.metric("drover_spec_finding", labels).await >= 1.0).then_some(())
         })
         .await;
         assert!(
