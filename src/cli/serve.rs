@@ -13,9 +13,9 @@ use thiserror::Error;
 use super::{EXIT_INTERNAL, EXIT_USAGE, check, fail};
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Priority};
-use crate::exchange::PingoraConnector;
+use crate::exchange::{Leases, PingoraConnector};
 use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool};
-use crate::proxy::{Gateway, Shared};
+use crate::proxy::{Gateway, Leavers, Shared};
 use crate::server::drain::Inflight;
 use crate::server::findings::Findings;
 use crate::server::reload::{Reloader, Source};
@@ -132,6 +132,8 @@ pub(super) fn serve(
             .map(|otlp| Tracer::new(otlp, Metrics::global()))
             .transpose()?;
         let (tracer, exporter) = traces.unzip();
+        let store = store::open(&config.store)?;
+        let leases = Leases::new(Arc::clone(&store), store::wall_clock());
         let shared = Arc::new(Shared {
             config: Arc::clone(&current),
             fleet: Arc::clone(&fleet),
@@ -140,7 +142,8 @@ pub(super) fn serve(
             sessions: Arc::clone(&sessions),
             requests: Arc::clone(&requests),
             spec: Arc::clone(&spec),
-            store: store::open(&config.store)?,
+            store,
+            leases,
             tracer,
         });
         let reloader = source.map(|source| {
@@ -162,10 +165,16 @@ pub(super) fn serve(
         let findings = Findings::new(spec, Arc::clone(&fleet), Metrics::global());
         let findings = background_service("findings", findings);
         let health = background_service("health", HealthService::new(fleet));
+        let leavers = Leavers::new(Arc::clone(&sessions), shared.leases.clone());
+        let leavers = background_service("leases", leavers);
         let sweeper = Sweeper::new(sessions, config.limits.session_ttl);
         let sweeper = background_service("sessions", sweeper);
-        let mut background: Vec<Box<dyn ServiceWithDependents>> =
-            vec![Box::new(health), Box::new(sweeper), Box::new(findings)];
+        let mut background: Vec<Box<dyn ServiceWithDependents>> = vec![
+            Box::new(health),
+            Box::new(sweeper),
+            Box::new(leavers),
+            Box::new(findings),
+        ];
         if let Some(exporter) = exporter {
             background.push(Box::new(background_service("traces", exporter)));
         }

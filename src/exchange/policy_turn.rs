@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::policy_gate::{BlockedCall, Passed};
 use crate::dialect::llama::Ask;
 use crate::guard::trouble::Trouble;
+use crate::policy::lease::Grant;
 use crate::policy::source::OnBlock;
 use crate::policy::{Decision, TurnPolicy, notice, tell_blockers};
 use crate::turn::{Content, Message, Part, Role, ToolCall, ToolResult, TurnError};
@@ -21,6 +22,12 @@ pub(super) struct PolicyTurn {
     rounds: u32,
     total: u32,
     notes: Vec<String>,
+    /// Leases of calls that the client has or gets.
+    granted: Vec<Grant>,
+    /// How many of them it has, whatever comes of the running attempt.
+    kept: usize,
+    /// Leases of calls that it will not get.
+    unused: Vec<Grant>,
 }
 
 /// How an answer that has come to its end goes on.
@@ -42,6 +49,8 @@ pub struct PolicyReport {
     pub denials: u32,
     /// What the model is to hear with its next results.
     pub notes: Vec<String>,
+    /// Leases of the calls that the client has.
+    pub leases: Vec<Grant>,
 }
 
 impl PolicyTurn {
@@ -55,6 +64,9 @@ impl PolicyTurn {
             rounds: 0,
             total: 0,
             notes: Vec::new(),
+            granted: Vec::new(),
+            kept: 0,
+            unused: Vec::new(),
         }
     }
 
@@ -66,12 +78,28 @@ impl PolicyTurn {
         self.blocked.clear();
     }
 
+    /// The client keeps what it has.
+    pub(super) fn keep(&mut self) {
+        self.kept = self.granted.len();
+    }
+
+    /// The client does not get what the attempt has said.
+    pub(super) fn forget(&mut self) {
+        self.unused.extend(self.granted.drain(self.kept..));
+    }
+
+    /// Leases that are to be given back.
+    pub(super) fn unused(&mut self) -> Vec<Grant> {
+        std::mem::take(&mut self.unused)
+    }
+
     /// What its gate has let through, and what not.
     ///
     /// # Errors
     /// The client is told at once.
     pub(super) fn take(&mut self, passed: &mut Passed) -> Result<(), TurnError> {
         self.decisions.append(&mut passed.decisions);
+        self.granted.append(&mut passed.granted);
         self.total += passed.blocked.len() as u32;
         let reject = |call: &&BlockedCall| call.why.on_block == OnBlock::Reject;
         let refused = passed.blocked.iter().find(reject);
@@ -176,6 +204,7 @@ impl PolicyTurn {
             decisions: self.decisions.clone(),
             denials: self.total,
             notes: self.notes.clone(),
+            leases: self.granted.clone(),
         }
     }
 }

@@ -8,20 +8,25 @@ mod arguments;
 mod bindings;
 mod builtin;
 mod call;
+mod command_line;
 mod compile;
 mod engine;
 mod expr;
 mod functions;
 mod judge;
+pub mod lease;
 pub mod patch;
 pub mod path;
 mod rewrite;
 mod roots;
 pub mod secret;
+mod seen;
 mod session;
 pub mod shell;
 pub mod source;
+mod sure;
 pub mod tools;
+mod trees;
 mod verdict;
 
 pub use bindings::{Actor, Request};
@@ -32,7 +37,7 @@ pub use judge::{Blocker, Judged, TurnPolicy, notice, tell_blockers};
 pub use roots::stated_root;
 pub use session::{SessionPolicy, SessionState};
 pub use source::Source;
-pub use verdict::{Blocked, Decision, Verdict};
+pub use verdict::{Blocked, Decision, NeedsLease, Verdict};
 
 #[cfg(test)]
 mod tests;

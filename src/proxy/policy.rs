@@ -4,6 +4,7 @@ use pingora_proxy::Session;
 use serde_json::json;
 
 use super::context::Context;
+use super::{Shared, durable};
 use crate::config::Config;
 use crate::dialect::Dialect;
 use crate::fleet::Pool;
@@ -143,8 +144,8 @@ fn tell(turn: &mut Turn, notes: &[String]) {
     }
 }
 
-/// The turn is over, whatever its end.
-pub(super) fn end(ctx: &mut Context) {
+/// The turn is over, whatever its end. `delivered`: the client has all of the answer.
+pub(super) async fn end(shared: &Shared, config: &Config, ctx: &mut Context, delivered: bool) {
     let Some(report) = ctx.report.policy.take() else {
         return;
     };
@@ -152,7 +153,11 @@ pub(super) fn end(ctx: &mut Context) {
         visit.policy(|known| {
             known.state.denials += report.denials;
             known.notes.extend(report.notes);
+            if delivered {
+                known.leases.extend(report.leases);
+            }
         });
+        durable::keep(shared, config, visit).await;
     }
     record(ctx, &report.decisions);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config::Config;
-use crate::exchange::PingoraConnector;
+use crate::exchange::{Leases, PingoraConnector};
 use crate::fleet::Fleet;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
@@ -32,6 +32,8 @@ pub struct Shared {
     pub spec: Arc<Ledger>,
     /// What outlives requests.
     pub store: Arc<dyn Store>,
+    /// Who is at work on what.
+    pub leases: Leases,
     /// Takes turns that are traced; none where they are not.
     pub tracer: Option<Arc<Tracer>>,
 }

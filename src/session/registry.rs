@@ -12,6 +12,7 @@ use dashmap::mapref::entry::Entry as MapEntry;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::ended::Ended;
 use super::hot::{HotCache, Loops};
 use super::interventions::{Done, Recent};
 use super::key::{SessionId, SessionKey, Source};
@@ -25,6 +26,7 @@ use crate::guard::context::{self, ContextState};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::{self, Settled};
 use crate::policy::SessionPolicy;
+use crate::policy::lease::Grant;
 use crate::turn::Usage;
 
 /// Sessions removed under one lock by the sweeper.
@@ -39,6 +41,7 @@ pub struct Sessions {
     ttl: Duration,
     hot: Mutex<HotCache>,
     recent: Mutex<Recent>,
+    ended: Ended,
 }
 
 struct Entry {
@@ -89,6 +92,19 @@ impl Visit {
         self.transcript.kind() == Kind::Agent
     }
 
+    /// Whether policy knows nothing of the session yet.
+    pub fn is_new_to_policy(&self) -> bool {
+        self.session.policy.lock().is_none()
+    }
+
+    /// What policy knew of the session in an earlier life of the gateway; what it has learned since stays.
+    pub fn recalled(&self, known: SessionPolicy) {
+        self.session
+            .policy
+            .lock()
+            .get_or_insert_with(|| Box::new(known));
+    }
+
     /// What policy knows of the session, to be read and changed.
     pub fn policy<R>(&self, with: impl FnOnce(&mut SessionPolicy) -> R) -> R {
         with(self.session.policy.lock().get_or_insert_default())
@@ -123,6 +139,7 @@ impl Sessions {
             ttl: limits.session_ttl,
             hot: Mutex::new(HotCache::new()),
             recent: Mutex::default(),
+            ended: Ended::default(),
         })
     }
 
@@ -233,6 +250,11 @@ impl Sessions {
         }
     }
 
+    /// Leases of sessions that are over, once there are some.
+    pub async fn leases_of_ended(&self) -> Vec<Grant> {
+        self.ended.leases().await
+    }
+
     /// Sessions remembered.
     pub fn len(&self) -> usize {
         self.sessions.len()
@@ -263,7 +285,10 @@ impl Sessions {
                     entry.seen <= queued && Arc::strong_count(&entry.session) == 1
                 };
                 match self.sessions.remove_if(&id, idle) {
-                    Some(_) => Fate::Removed,
+                    Some((_, entry)) => {
+                        self.ended.note(&entry.session);
+                        Fate::Removed
+                    }
                     None => self.used(id, queued, now),
                 }
             });
@@ -364,6 +389,9 @@ impl Sessions {
         }
         // Freed outside the lock.
         drop(recency);
+        for (_, entry) in &pushed_out {
+            self.ended.note(&entry.session);
+        }
     }
 
     #[cfg(test)]
