@@ -12,6 +12,8 @@ CARGO   := cargo
 GATEWAY := $(TARGET)/quick/drover
 BENCH   := bench/latency/Cargo.toml
 COUNT   := bench/callgrind/Cargo.toml
+# Measured turns of each profile and workload of bench-spec.
+RUNS    := 8
 
 .PHONY: help
 help: ## Show this list
@@ -74,8 +76,8 @@ unit: setup ## Unit, golden and integration tests
 	$(CARGO) test --locked --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 
 .PHONY: test-statistics
-test-statistics: setup ## The tests of speculation against chance, in thousands of simulated comparisons
-	$(CARGO) test --locked --lib spec::simulation_tests -- --include-ignored
+test-statistics: setup ## The tests of speculation against chance, in thousands of simulated comparisons and rollouts
+	$(CARGO) test --locked --lib -- --include-ignored spec::simulation_tests spec::rollout::simulation_tests
 
 .PHONY: test-streams
 test-streams: setup-test ## Random streams of the turn loop, read by the official Python SDKs
@@ -109,6 +111,8 @@ test-llama: setup-test build llama ## The official SDKs through the gateway on r
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/doctor/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/fleet/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/spec/run.py --gateway $(GATEWAY)
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/bench/run.py --gateway $(GATEWAY)
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/rollout/run.py --gateway $(GATEWAY)
 
 .PHONY: test-templates
 test-templates: setup-test build llama ## Agents' conversations, rendered by two strict chat templates on a real llama-server
@@ -156,6 +160,17 @@ bench-llama: build llama ## The same on a real llama-server: first token, and ti
 	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench
 	@set -a; eval "$$(scripts/llama.sh)"; python3 scripts/llama_fleet.py run --count 1 --gateway $(GATEWAY) -- \
 		$(TARGET)/bench/release/drover-bench-latency --attach --out bench/results/latency-llama.json
+
+.PHONY: bench-spec
+bench-spec: build llama ## Speculative profiles side by side on real llama-servers: artifact, report and plots
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/bench/run.py --gateway $(GATEWAY) --out bench/results/spec -- \
+		--runs $(RUNS) --warmup 1 --max-tokens 96
+
+.PHONY: bench-autotune
+bench-autotune: build llama ## Look for the settings of ngram-mod on the small model of the tests, for up to half an hour
+	@set -a; eval "$$(scripts/llama.sh)"; OMP_WAIT_POLICY=passive $(GATEWAY) bench autotune --server "$$LLAMA_SERVER" \
+		--model "$$MODEL_SMOLLM2" --server-arg=-t --server-arg=1 --server-arg=-c --server-arg=4096 \
+		--workload repetitive --max-tokens 96 --budget 30m --out bench/results/autotune
 
 ##@ Clean
 

@@ -1,6 +1,7 @@
 //! Drover: the front door of a fleet of llama.cpp `llama-server` backends used by coding agents.
 
 pub mod admin;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod dialect;
@@ -10,6 +11,7 @@ pub mod fleet;
 pub mod guard;
 pub mod policy;
 pub mod proxy;
+pub mod rollout;
 pub mod server;
 pub mod session;
 pub mod sim;

@@ -340,6 +340,19 @@ ALERTS = [
         buckets("drover_runtime_delay_seconds", 'a="b"', "0+100x200", "0+100x200", "0.01"),
     ),
     Alert(
+        "DroverRolloutRolledBack", "warning", "0s", 'max by (instance, rollout) (drover_rollout_state{state="rolled_back"}) == 1',
+        "Rollout {{ $labels.rollout }} was rolled back",
+        "What was tried is worse than the baseline for certain, or could not be tried; all sessions are back on the baseline. Nobody is harmed "
+        "any more, and nothing goes on by itself.",
+        [
+            "`drover rollout status NAME`, or the console's *Rollouts*: the verdict names the metric, the class of requests and the numbers.",
+            "`failed`: the profile, build or server is to blame; `/api/spec/findings` may say more. `error`: something was missing, such as the control.",
+            "Repair it and `drover rollout start NAME`, or take the rollout out of the configuration: this alert ends.",
+        ],
+        one("drover_rollout_state", 'rollout="r", state="rolled_back"', "0x20 1x40"),
+        one("drover_rollout_state", 'rollout="r", state="rolled_back"', "0x60"), dashboard="drover-speculation",
+    ),
+    Alert(
         "DroverOverheadHigh", "warning", "10m",
         'histogram_quantile(0.99, sum by (instance, le) (rate(drover_overhead_seconds_bucket{stage="total"}[15m]))) > 0.025',
         "1 of 100 turns costs {{ $value | humanizeDuration }} of the gateway's own time",

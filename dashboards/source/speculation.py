@@ -1,6 +1,6 @@
 """Speculative decoding: how much of what was drafted held, by profile, build and backend."""
 
-from .grafana import BOTH, POOL, WINDOW, Dashboard, Panel, Query, Row, quantile, rate, share
+from .grafana import BOTH, INSTANCE, POOL, WINDOW, Dashboard, Panel, Query, Row, quantile, rate, share
 
 # Profile and build are labels of one series only; every other one is joined with it.
 WHO = "on (instance, backend) group_left (profile, build) drover_backend_info"
@@ -142,7 +142,50 @@ WISHES = Row("Wishes", [
     ),
 ])
 
+
+def difference(metric: str, bound: str) -> Query:
+    series = f'drover_rollout_difference_ratio{{{INSTANCE}, metric="{metric}", bound="{bound}"}}'
+    return Query(f"max by (rollout, class, busy) ({series})", f"{bound} {{{{rollout}}}} {{{{class}}}} {{{{busy}}}} busy")
+
+
+ROLLOUTS = Row("Rollouts", [
+    Panel(
+        "State", "Where each rollout is.", "short",
+        [Query(f"max by (rollout, state) (drover_rollout_state{{{INSTANCE}}}) == 1", "{{rollout}} {{state}}")], "speculative.md",
+    ),
+    Panel(
+        "Share of the sessions", "What the candidate has, and the control.", "percentunit",
+        [Query(f"max by (rollout, arm) (drover_rollout_share_ratio{{{INSTANCE}}})", "{{rollout}} {{arm}}")], "speculative.md", top=1,
+    ),
+    Panel(
+        "Difference of speed", "Decode tokens/s of the candidate, relative to the control: the mean, and where it is for certain.", "percentunit",
+        [difference("decode_tps", bound) for bound in ("low", "mean", "high")], "speculative.md",
+    ),
+    Panel(
+        "Difference of the first token", "Time to the first token of the candidate, relative to the control.", "percentunit",
+        [difference("ttft", bound) for bound in ("low", "mean", "high")], "speculative.md",
+    ),
+    Panel(
+        "Turns compared", "Turns of the two sides a second, and those that found no room on their side.", "reqps",
+        [
+            Query(f"sum by (rollout, arm) (rate(drover_rollout_turns_total{{{INSTANCE}}}{WINDOW}))", "{{rollout}} {{arm}}"),
+            Query(f"sum by (rollout, arm) (rate(drover_rollout_elsewhere_total{{{INSTANCE}}}{WINDOW}))", "{{rollout}} {{arm}} elsewhere"),
+        ],
+        "speculative.md",
+    ),
+    Panel(
+        "Verdicts", "Steps that were judged in the range shown.", "short",
+        [Query(f"sum by (rollout, verdict) (increase(drover_rollout_verdicts_total{{{INSTANCE}}}[$__range]))", "{{rollout}} {{verdict}}")],
+        "alerts.md",
+    ),
+    Panel(
+        "Verdicts told", "To webhooks, by whether they took them.", "short",
+        [Query(f"sum by (rollout, result) (increase(drover_rollout_webhooks_total{{{INSTANCE}}}[$__range]))", "{{rollout}} {{result}}")],
+        "speculative.md",
+    ),
+])
+
 DASHBOARD = Dashboard(
     "drover-speculation", "Drover / Speculative decoding",
-    "How much of what was drafted held, and how fast it made the answers, by profile, build and backend.", [ACCEPTANCE, SPEED, CLASSES, WISHES],
+    "How much of what was drafted held, and how fast it made the answers, by profile, build and backend.", [ACCEPTANCE, SPEED, CLASSES, WISHES, ROLLOUTS],
 )

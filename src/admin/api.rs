@@ -12,6 +12,7 @@ use super::pages;
 use super::reload;
 use super::reply::{self, Reply};
 use super::requests;
+use super::rollouts;
 use super::route::Endpoint;
 use super::view::BackendView;
 use crate::server::drain::Phase;
@@ -60,6 +61,9 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Rep
             let findings = state.fleet.findings(&state.spec);
             reply::json(StatusCode::OK, &json!({ "findings": findings }))
         }
+        Endpoint::Rollouts => rollouts::list(state),
+        Endpoint::Rollout(name) => rollouts::one(state, &name),
+        Endpoint::OrderRollout { name, command } => rollouts::order(state, &name, command).await,
         Endpoint::SetDraining { id, draining } => set_draining(state, &id, draining),
         Endpoint::Reload => reload::serve(state.reload.as_ref()).await,
     }
@@ -90,6 +94,13 @@ fn index() -> Reply {
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
                 endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load"),
                 endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, likely cause and remedy"),
+                endpoint("GET", "/api/rollouts", "every rollout: its state, step, shares and sides"),
+                endpoint("GET", "/api/rollouts/{id}", "one rollout with differences, verdicts and events"),
+                endpoint("POST", "/api/rollouts/{id}/start", "begin it, or begin it anew"),
+                endpoint("POST", "/api/rollouts/{id}/pause", "the shares stay; harm still rolls back"),
+                endpoint("POST", "/api/rollouts/{id}/resume", "go on"),
+                endpoint("POST", "/api/rollouts/{id}/promote?full=false", "the next step, whatever is known; full=true: all sessions at once"),
+                endpoint("POST", "/api/rollouts/{id}/abort", "back to the baseline"),
                 endpoint("POST", "/api/logs?backend={id}", "lines of a backend's log (text, up to 1 MiB): telling ones become findings"),
                 endpoint("GET", "/api/log", "what is logged"),
                 endpoint("POST", "/api/log?level=debug", "log this from now on; without level, as configured"),

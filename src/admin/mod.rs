@@ -12,6 +12,7 @@ mod pages;
 mod reload;
 mod reply;
 mod requests;
+mod rollouts;
 mod route;
 mod view;
 
@@ -28,6 +29,7 @@ use pingora_http::RequestHeader;
 use thiserror::Error;
 
 use crate::config::Config;
+use crate::rollout::Rollouts;
 use crate::server::drain::Inflight;
 use crate::server::reload::Handle;
 use crate::session::Sessions;
@@ -67,6 +69,8 @@ pub struct State {
     pub requests: Arc<Recent>,
     /// What came of turns, by what their backends ran.
     pub spec: Arc<Ledger>,
+    /// What is tried on part of the sessions.
+    pub rollouts: Arc<Rollouts>,
     /// The series of `/metrics`.
     pub metrics: &'static Metrics,
 }

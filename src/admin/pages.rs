@@ -27,6 +27,7 @@ const PAGES: &[(&str, &str)] = pages![
     "metrics.md",
     "operations.md",
     "policy.md",
+    "speculative-production.md",
     "speculative.md",
     "traces.md",
 ];

@@ -3,8 +3,9 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::{console, requests};
+use super::{console, requests, rollouts};
 use crate::session::Page;
+use crate::spec::rollout::Command;
 use crate::telemetry::recent::Query;
 
 /// Sessions shown at once, unless asked otherwise, and at most.
@@ -50,6 +51,17 @@ pub(super) enum Endpoint {
     Findings,
     /// `POST /api/logs?backend=`: lines of a backend's log.
     Logs(String),
+    /// `GET /api/rollouts`: every rollout.
+    Rollouts,
+    /// `GET /api/rollouts/{name}`: one with all that is known.
+    Rollout(String),
+    /// `POST /api/rollouts/{name}/start` and so on.
+    OrderRollout {
+        /// Name of the rollout.
+        name: String,
+        /// What is to be done.
+        command: Command,
+    },
     /// `GET /api/log`: what is logged.
     Log,
     /// `POST /api/log?level=…`: log this, or as configured again.
@@ -88,7 +100,7 @@ impl Endpoint {
         }
         let changes = matches!(
             endpoint,
-            Self::Reload | Self::Logs(_) | Self::SetDraining { .. }
+            Self::Reload | Self::Logs(_) | Self::SetDraining { .. } | Self::OrderRollout { .. }
         );
         let allowed = match *method {
             Method::GET | Method::HEAD => !changes,
@@ -118,6 +130,12 @@ impl Endpoint {
             ["api", "config"] => Self::Config,
             ["api", "spec"] => Self::Spec,
             ["api", "spec", "findings"] => Self::Findings,
+            ["api", "rollouts"] => Self::Rollouts,
+            ["api", "rollouts", name] if !name.is_empty() => Self::Rollout(decoded(name)?),
+            ["api", "rollouts", name, order] if !name.is_empty() => Self::OrderRollout {
+                name: decoded(name)?,
+                command: rollouts::command(order, text(query, "full").as_deref())?,
+            },
             ["api", "logs"] => Self::Logs(text(query, "backend").unwrap_or_default()),
             ["api", "log"] => Self::Log,
             ["api", "reload"] => Self::Reload,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::KvLayout;
+use crate::fleet::Fleet;
 use http::header::{ALLOW, AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
@@ -59,6 +60,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         available: state == "ready",
         inflight: 0,
         weight: 1,
+        preset: None,
         profile: None,
         speculative: None,
         build: None,
@@ -85,8 +87,20 @@ fn state(checked: bool, states: [&'static str; 2]) -> State {
         inflight: Inflight::new(),
         requests: Recent::new(10),
         spec: Arc::default(),
+        rollouts: rollouts(),
         metrics: &METRICS,
     }
+}
+
+fn rollouts() -> Arc<Rollouts> {
+    let config = Config::default();
+    let store = crate::store::open(&config.store).unwrap();
+    Rollouts::new(
+        store,
+        Fleet::new(&config).unwrap(),
+        Arc::default(),
+        &METRICS,
+    )
 }
 
 fn admin(checked: bool, states: [&'static str; 2]) -> Admin {

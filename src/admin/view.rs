@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::KvLayout;
-use crate::fleet::{Backend, Explained, Fleet, Template};
+use crate::fleet::{Backend, Explained, Fleet, Preset, Template};
 use crate::server::findings;
 use crate::spec::{Finding, Ledger, Place};
 
@@ -53,6 +53,9 @@ pub struct BackendView {
     pub inflight: usize,
     /// Share of load relative to its pool.
     pub weight: u32,
+    /// How its model stands with its router: `unloaded`, `loading`, `loaded`, `sleeping` or `failed`; null where there
+    /// is no router.
+    pub preset: Option<Preset>,
     /// Configured speculative profile.
     pub profile: Option<String>,
     /// Whether it really speculates, as it reports.
@@ -121,7 +124,8 @@ fn view(backend: &Backend) -> BackendView {
         available: backend.available() && !backend.leaving(),
         inflight: backend.inflight(),
         weight: backend.weight().get(),
-        profile: backend.profile().map(str::to_owned),
+        preset: facts.preset,
+        profile: backend.profile().map(|name| name.to_string()),
         speculative: facts.speculative,
         build: facts.build.clone(),
         model: facts.model_alias.clone(),

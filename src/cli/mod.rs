@@ -1,8 +1,11 @@
 //! The `drover` command: one file a subcommand.
 
+pub mod admin;
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod rollout;
 pub mod serve;
 pub mod sim;
 pub mod top;
@@ -38,6 +41,10 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Watch a running gateway in the terminal: fleet, turns, requests, guards
     Top(top::TopArgs),
+    /// Measure speculative profiles on real llama-servers, compare measurements, look for settings
+    Bench(Box<bench::BenchArgs>),
+    /// Try a speculative profile, a build or a backend on part of the sessions of a running gateway
+    Rollout(rollout::RolloutArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -64,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Rollout(args) => rollout::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }
@@ -83,6 +92,48 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Long flags of a command and all below it.
+    fn flags(command: &clap::Command, all: &mut Vec<String>) {
+        let own = command.get_arguments().filter_map(clap::Arg::get_long);
+        all.extend(own.map(|name| format!("--{name}")));
+        command.get_subcommands().for_each(|sub| flags(sub, all));
+    }
+
+    /// Flags that the page about speculation in production names are Drover's, or in the list of llama-server's, which
+    /// `make test-llama` compares with `llama-server --help`; and every type has its place there.
+    #[test]
+    fn flags_in_the_documentation_are_there() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+        let read = |path: &str| std::fs::read_to_string(format!("{root}{path}")).unwrap();
+        let list = read("tests/fixtures/spec/llama-server-flags.txt");
+        let mut known: Vec<String> = list.lines().map(str::to_owned).collect();
+        flags(&Cli::command(), &mut known);
+        // Named because they are gone.
+        known.extend(["--draft-max", "--draft-min", "--help"].map(str::to_owned));
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let page = read("docs/speculative-production.md");
+        let mut seen = 0;
+        for (at, _) in page.match_indices("--") {
+            let rest = &page[at..];
+            let flag = rest.split(|c: char| !is_part(c)).next().unwrap();
+            if flag.trim_matches('-').is_empty() || page[..at].ends_with(is_part) {
+                continue;
+            }
+            // `--spec-ngram-*` stands for several.
+            let family = rest[flag.len()..].starts_with('*');
+            let is_known = |name: &String| name == flag || (family && name.starts_with(flag));
+            assert!(known.iter().any(is_known), "{flag} is no flag");
+            seen += 1;
+        }
+        assert!(seen > 30, "{seen}");
+        for kind in list.lines().filter_map(|line| line.strip_prefix("type ")) {
+            let row = page
+                .lines()
+                .any(|line| line.starts_with('|') && line.contains(&format!("`{kind}`")));
+            assert!(row, "{kind} is not described");
+        }
     }
 
     #[test]

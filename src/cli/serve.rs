@@ -16,13 +16,14 @@ use crate::config::{self, Config, Priority};
 use crate::exchange::{Leases, PingoraConnector};
 use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool};
 use crate::proxy::{Gateway, Leavers, Shared};
+use crate::rollout::{self, Controller, Rollouts};
 use crate::server::drain::Inflight;
 use crate::server::findings::Findings;
 use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
 use crate::spec::Ledger;
-use crate::store::{self, StoreError};
+use crate::store::{self, Store, StoreError};
 use crate::telemetry::labels::Configured;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{self, BackendSample, FleetSample, Metrics, QueueSample, Recent};
@@ -91,6 +92,8 @@ pub(super) enum StartError {
     Traces(#[from] url::ParseError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the rollouts cannot be read: {0}")]
+    Rollouts(#[from] std::io::Error),
 }
 
 /// Serves `config` on `sockets`, with `extra` services beside the gateway's own. Where there is a
@@ -134,6 +137,7 @@ pub(super) fn serve(
         let (tracer, exporter) = traces.unzip();
         let store = store::open(&config.store)?;
         let leases = Leases::new(Arc::clone(&store), store::wall_clock());
+        let rollouts = restored(config, &store, &fleet, &spec)?;
         let shared = Arc::new(Shared {
             config: Arc::clone(&current),
             fleet: Arc::clone(&fleet),
@@ -144,6 +148,7 @@ pub(super) fn serve(
             spec: Arc::clone(&spec),
             store,
             leases,
+            rollouts: Arc::clone(&rollouts),
             tracer,
         });
         let reloader = source.map(|source| {
@@ -158,12 +163,15 @@ pub(super) fn serve(
             sessions: Arc::clone(&sessions),
             requests,
             spec: Arc::clone(&spec),
+            rollouts: Arc::clone(&rollouts),
             inflight: Arc::clone(&inflight),
             metrics: Metrics::global(),
         };
         let token = config.admin.token().map(config::Secret::expose);
         let findings = Findings::new(spec, Arc::clone(&fleet), Metrics::global());
         let findings = background_service("findings", findings);
+        let controller = Controller::new(rollouts, Arc::clone(&current));
+        let controller = background_service("rollouts", controller);
         let health = background_service("health", HealthService::new(fleet));
         let leavers = Leavers::new(Arc::clone(&sessions), shared.leases.clone());
         let leavers = background_service("leases", leavers);
@@ -174,6 +182,7 @@ pub(super) fn serve(
             Box::new(sweeper),
             Box::new(leavers),
             Box::new(findings),
+            Box::new(controller),
         ];
         if let Some(exporter) = exporter {
             background.push(Box::new(background_service("traces", exporter)));
@@ -190,6 +199,22 @@ pub(super) fn serve(
             inflight,
         })
     })
+}
+
+/// The rollouts as they were written down, before anybody is served: a rollback outlives the process.
+fn restored(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    fleet: &Arc<Fleet>,
+    spec: &Arc<Ledger>,
+) -> Result<Arc<Rollouts>, StartError> {
+    let (store, fleet, spec) = (Arc::clone(store), Arc::clone(fleet), Arc::clone(spec));
+    let rollouts = Rollouts::new(store, fleet, spec, Metrics::global());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(rollouts.load(config, rollout::now_ms()))?;
+    Ok(rollouts)
 }
 
 /// What waits, as the metrics show it.
@@ -252,7 +277,7 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
             n_ctx: facts.n_ctx,
             build: text(facts.build.as_deref()),
             model: text(facts.model_alias.as_deref()),
-            profile: text(backend.profile()),
+            profile: text(backend.profile().as_deref()),
         }
     };
     fleet.backends().iter().map(sample).collect()

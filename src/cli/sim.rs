@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration}
 
 use clap::Args;
 
-use crate::sim::{self, SimConfig, SimHandle, Speculation};
+use crate::sim::{self, ModelPreset, SimConfig, SimHandle, Speculation};
 
 /// Run simulated llama-servers: scripted and deterministic, with the real one's shapes and errors.
 #[derive(Args, Clone, Debug)]
@@ -78,9 +78,32 @@ pub struct SimArgs {
     /// Scripted answers: a YAML or JSON list of rules.
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
+    /// Router mode: a model behind the address, `NAME` or `NAME=TYPES` with its speculative-decoding type; repeat for
+    /// each. Loading one takes --load-time.
+    #[arg(long = "preset", value_name = "NAME[=TYPES]", value_parser = preset)]
+    pub presets: Vec<ModelPreset>,
+    /// Router mode: models in memory at a time; 0 = no limit.
+    #[arg(long, default_value_t = 4)]
+    pub models_max: usize,
+    /// Router mode: requests load no models.
+    #[arg(long)]
+    pub no_models_autoload: bool,
     /// No /sim/ control paths.
     #[arg(long)]
     pub no_control: bool,
+}
+
+fn preset(text: &str) -> Result<ModelPreset, String> {
+    let (name, types) = text.split_once('=').unwrap_or((text, "none"));
+    if name.is_empty() {
+        return Err("a model has a name".to_owned());
+    }
+    Ok(ModelPreset {
+        name: name.to_owned(),
+        aliases: Vec::new(),
+        speculation: types.parse()?,
+        broken: false,
+    })
 }
 
 /// Usage errors, as `sysexits.h` EX_USAGE.
@@ -171,6 +194,9 @@ fn configs(args: &SimArgs) -> Result<Vec<(SocketAddr, SimConfig)>, String> {
         ping_interval: args.ping_interval,
         rules: rules.clone(),
         control: !args.no_control,
+        presets: args.presets.clone(),
+        models_max: args.models_max,
+        models_autoload: !args.no_models_autoload,
     };
     Ok(args
         .listen

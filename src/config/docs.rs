@@ -41,7 +41,7 @@ pub fn markdown() -> String {
 /// One table of keys, then the tables of what is nested in them.
 fn section(page: &mut String, path: &str, schema: &Value, order: Option<&Node>) {
     let Some(properties) = object(schema) else {
-        return;
+        return kinds(page, path, schema);
     };
     let heading = match path {
         "" => "Top level",
@@ -87,6 +87,36 @@ fn section(page: &mut String, path: &str, schema: &Value, order: Option<&Node>) 
             ),
             None => section(page, &path, table(property), below),
         }
+    }
+}
+
+/// A table of the forms of a value that says by `kind` which it has; other values have no section.
+fn kinds(page: &mut String, path: &str, schema: &Value) {
+    let forms = schema.get("oneOf").and_then(Value::as_array);
+    let forms: Vec<_> = forms
+        .into_iter()
+        .flatten()
+        .filter_map(|form| Some((form, object(form)?)))
+        .filter_map(|(form, keys)| Some((form, keys, keys.get("kind")?)))
+        .collect();
+    if forms.is_empty() {
+        return;
+    }
+    let text = description(schema).unwrap_or_default();
+    let _ = write!(page, "\n## {path}\n\n{text}\n\n");
+    page.push_str("| `kind` | meaning | further keys |\n|---|---|---|\n");
+    for (form, keys, kind) in forms {
+        let keys = keys.iter().filter(|(key, _)| *key != "kind");
+        let keys = keys.map(|(key, property)| {
+            let meaning = description(property).unwrap_or_default();
+            format!("`{key}` ({}): {meaning}", type_name(property))
+        });
+        let keys = match keys.collect::<Vec<_>>().join(" ") {
+            keys if keys.is_empty() => "none".to_owned(),
+            keys => keys,
+        };
+        let meaning = description(form).unwrap_or_default();
+        let _ = writeln!(page, "| {} | {meaning} | {keys} |", type_name(kind));
     }
 }
 

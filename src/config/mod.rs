@@ -24,12 +24,14 @@ pub use load::{check, listed, load, parse};
 pub use pattern::{NameGlob, Pattern};
 pub use reload::{Plan, plan};
 pub use schema::{
-    Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Config, Context, Discovery, DnsSource,
-    FileSource, Fleet, ForceTools, Guard, Health, KeySource, KubernetesSource, KvLayout, Limits,
-    Listener, LogFormat, Loops, MaySelect, ModelProfile, Otlp, Passthrough, PingoraSettings,
-    Policy, Pool, Preset, Priority, Queue, Reload, RequestClass, Sampling, Selection, SlotCount,
-    Spec, SpecProfile, SpecRule, SpecType, SrvSource, Store, Telemetry, Template, Timeouts, Tls,
-    ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog,
+    Above, Admin, ApiKey, Auth, Backend, Budgets, BuiltinFragment, Classes, Config, Context,
+    Discovery, DnsSource, FileSource, Fleet, ForceTools, Guard, Health, KeySource,
+    KubernetesSource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect, ModelProfile,
+    NeverWorse, OnInconclusive, Otlp, Passthrough, Percent, PingoraSettings, Points, Policy, Pool,
+    Preset, Priority, PromoteWhen, Queue, Relative, Reload, RequestClass, RollbackSignature,
+    RollbackWhen, Rollout, RolloutHooks, RolloutStep, RouterSource, Sampling, Selection, SlotCount,
+    Spec, SpecProfile, SpecRule, SpecType, SrvSource, Store, Subject, Telemetry, Template,
+    Timeouts, Tls, ToolCalls, TurnLimits, Volatile, VolatilePattern, Watchdog, Webhook,
 };
 pub use secret::{EnvSecret, REDACTED, Secret};
 pub use validate::SLOTS_EVERY_MIN;

@@ -483,6 +483,12 @@ fn the_retry_knobs_have_their_earlier_names_too(
     "discovery.kubernetes.server",
     "loopback"
 )]
+#[case("{router: {url: nowhere}}", "discovery.router.url", "")]
+#[case(
+    "{router: {url: 'http://a:1', every: 0s}}",
+    "discovery.router.every",
+    "longer than 0s"
+)]
 #[case(
     "{dns: {name: a, port: 1}, backend: {api_key_env: UNSET}}",
     "discovery.backend.api_key_env",
@@ -541,4 +547,111 @@ fn speculative_settings_are_checked() {
     );
     let named = format!("spec: {{profiles: {{fast: {{type: ngram-mod}}}}}}\n{pool}");
     assert!(parse(&named, env(&[])).is_ok());
+}
+
+/// A pool of two backends and a rollout in it, with `more` keys.
+fn rollout(more: &str) -> String {
+    format!(
+        "fleet: {{pools: [{{name: p, models: [m], backends: [{{name: a, url: 'http://127.0.0.1:1'}}, \
+         {{name: b, url: 'http://127.0.0.1:2'}}]}}]}}\nspec: {{rollouts: [{{name: r, pool: p, baseline: none, \
+         candidate: ngram-mod, control: a, {more}}}]}}"
+    )
+}
+
+#[test]
+fn a_rollout_has_the_documented_defaults() {
+    let config = parse(&rollout(""), env(&[])).unwrap();
+    let rollout = &config.spec.rollouts[0];
+    let steps: Vec<_> = rollout.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(steps, ["5%", "25%", "50%", "100%"]);
+    assert_eq!(rollout.promote_when.decode_tps.to_string(), "> +5%");
+    assert_eq!(rollout.never_worse.decode_tps.unwrap().to_string(), "-3%");
+    assert_eq!(rollout.rollback_when.signatures.len(), 2);
+    let shown = serde_json::to_string(&config).unwrap();
+    assert_eq!(
+        parse(&shown, env(&[])).unwrap(),
+        config,
+        "what is shown can be read back"
+    );
+}
+
+#[rstest]
+#[case("steps: []", "steps", "at least one")]
+#[case("steps: [5%, 5%]", "steps[1]", "more than")]
+#[case("steps: [60%]", "steps[0]", "at most 50%")]
+#[case("steps: [0%, 5%]", "steps[0]", "more than 0%")]
+#[case("step: {min_turns: 0}", "step.min_turns", "never promotes")]
+#[case("step: {min_sessions: 5000}", "step.min_sessions", "1000")]
+#[case("step: {min_time: 2h, max_time: 1h}", "step.min_time", "max_time")]
+#[case("never_worse: {decode_tps: '+3%'}", "never_worse.decode_tps", "loss")]
+#[case("never_worse: {ttft: '-3%'}", "never_worse.ttft", "rise")]
+#[case("alpha: 0", "alpha", "above 0")]
+#[case("hooks: {timeout: 0s}", "hooks.timeout", "longer")]
+#[case("webhooks: [{url: 'ftp://x'}]", "webhooks[0].url", "address")]
+#[case(
+    "webhooks: [{url: 'http://x', token_env: NONE}]",
+    "webhooks[0].token_env",
+    "not set"
+)]
+fn mistakes_in_a_rollout(#[case] more: &str, #[case] path: &str, #[case] part: &str) {
+    let found = mistakes(&rollout(more), &[]);
+    let path = format!("spec.rollouts[0].{path}");
+    let is_it = |(p, _, m): &&(String, _, String)| *p == path && m.contains(part);
+    assert!(
+        found.len() == 1 && found.iter().any(|m| is_it(&m)),
+        "{found:?}"
+    );
+}
+
+#[rstest]
+#[case(
+    "candidate: ngram-mod",
+    "candidate: none",
+    "candidate",
+    "nothing to compare"
+)]
+#[case("candidate: ngram-mod", "candidate: fast", "candidate", "no profile")]
+#[case(
+    "candidate: ngram-mod",
+    "candidate: {backend: a}",
+    "control",
+    "candidate"
+)]
+#[case(
+    "candidate: ngram-mod",
+    "candidate: {backend: x}",
+    "candidate.backend",
+    "no backend"
+)]
+#[case("baseline: none", "baseline: {backend: b}", "control", "baseline")]
+#[case("control: a", "control: c", "control", "no backend")]
+#[case("pool: p", "pool: q", "pool", "no pool")]
+fn rollouts_are_of_what_is_there(
+    #[case] given: &str,
+    #[case] instead: &str,
+    #[case] path: &str,
+    #[case] part: &str,
+) {
+    let found = mistakes(&rollout("").replace(given, instead), &[]);
+    let path = format!("spec.rollouts[0].{path}");
+    assert!(
+        found.iter().any(|(p, _, m)| *p == path && m.contains(part)),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn units_are_asked_for() {
+    for (more, hint) in [
+        ("steps: [5]", "5%"),
+        ("never_worse: {error_rate: 0.5}", "+0.5pp"),
+        ("promote_when: {decode_tps: '+5%'}", "> +5%"),
+        ("rollback_when: {signatures: [slow]}", "acceptance_collapse"),
+    ] {
+        let found = mistakes(&rollout(more), &[]);
+        assert!(
+            found.iter().any(|(_, _, m)| m.contains(hint)),
+            "{more}: {found:?}"
+        );
+    }
 }

@@ -5,6 +5,7 @@
 mod build;
 mod one;
 mod pool;
+mod router;
 mod said;
 mod speculation;
 
@@ -68,5 +69,6 @@ pub fn examine(surveys: &[Survey]) -> Vec<Finding> {
         }
         pool::examine(pool, &mut findings);
     }
+    router::shared(&said, &mut findings);
     findings
 }

@@ -2,7 +2,7 @@
 
 use super::Severity::{Error, Info, Warning};
 use super::said::Said;
-use super::{Finding, build, speculation};
+use super::{Finding, build, router, speculation};
 use crate::fleet::Asked;
 
 /// Agents' system prompt and tools take 15 to 25 thousand tokens before the first file is read.
@@ -16,7 +16,7 @@ pub(super) fn examine(said: &Said<'_>, findings: &mut Vec<Finding>) {
     let checks = [
         key,
         props,
-        router,
+        router::examine,
         slots,
         metrics,
         context,
@@ -83,6 +83,8 @@ fn props(said: &Said<'_>) -> Option<Finding> {
     let what = match &said.survey.props {
         Ok((200, _)) if said.props.is_some() => return None,
         Ok((401 | 403, _)) => return None,
+        // What the router says of it is told instead.
+        _ if said.unloaded().is_some() || said.is_unknown() => return None,
         Ok((200, _)) => "/props cannot be read".to_owned(),
         Ok((status, _)) => format!("/props answers {status}"),
         Err(why) => format!("/props: {why}"),
@@ -92,36 +94,17 @@ fn props(said: &Said<'_>) -> Option<Finding> {
         "no_props",
         what,
         "slots, context and chat template are unknown; prompts are folded and sizes guessed",
-        "for a preset of a router: it is not loaded, or `model` names none of its presets",
+        "check `url`, with its path when the server runs with --api-prefix; update an old build",
     ))
 }
 
-fn router(said: &Said<'_>) -> Option<Finding> {
-    let Some(wanted) = said.survey.backend.upstream_model() else {
-        return said.is_router().then(|| {
-            said.find(
-                Error,
-                "router_without_model",
-                "it is a router, and `model` does not say which preset is meant",
-                "the client's model name decides which preset it loads",
-                "write one backend for each preset, with its name in `model`",
-            )
-        });
-    };
-    let listed = said.models.iter().any(|model| model.id == wanted);
-    (said.models.len() > 1 && !listed).then(|| {
-        said.find(
-            Error,
-            "unknown_preset",
-            format!("it lists no model `{wanted}`"),
-            "every request to it is answered 400",
-            "correct `model`; GET /v1/models of the router lists the names",
-        )
-    })
-}
-
 fn slots(said: &Said<'_>) -> Option<Finding> {
+    if let Some(status) = said.unloaded() {
+        let off = status.args.iter().any(|arg| arg == "--no-slots");
+        return off.then(|| no_slots(said, "/slots is switched off"));
+    }
     let what = match &said.survey.slots {
+        _ if said.is_unknown() => return None,
         Some(Ok((501 | 404, _))) => "/slots is switched off".to_owned(),
         Some(Ok((200 | 401 | 403, _))) | None => {
             let backend = &said.survey.backend;
@@ -140,29 +123,42 @@ fn slots(said: &Said<'_>) -> Option<Finding> {
         Some(Ok((status, _))) => format!("/slots answers {status}"),
         Some(Err(why)) => format!("/slots: {why}"),
     };
-    Some(said.find(
+    Some(no_slots(said, what))
+}
+
+fn no_slots(said: &Said<'_>, what: impl Into<String>) -> Finding {
+    said.find(
         Warning,
         "no_slots",
         what,
-        "idle slots cannot be seen, nor whether speculation is really on",
+        "stuck slots cannot be found, nor whether speculation is really on",
         "start the server without --no-slots",
-    ))
+    )
 }
 
 fn metrics(said: &Said<'_>) -> Option<Finding> {
+    if let Some(status) = said.unloaded() {
+        let on = status.args.iter().any(|arg| arg == "--metrics");
+        return (!on).then(|| no_metrics(said, "/metrics is switched off"));
+    }
     let what = match &said.survey.metrics {
+        _ if said.is_unknown() => return None,
         Ok((200 | 401 | 403, _)) => return None,
         Ok((501 | 404, _)) => "/metrics is switched off".to_owned(),
         Ok((status, _)) => format!("/metrics answers {status}"),
         Err(why) => format!("/metrics: {why}"),
     };
-    Some(said.find(
+    Some(no_metrics(said, what))
+}
+
+fn no_metrics(said: &Said<'_>, what: impl Into<String>) -> Finding {
+    said.find(
         Warning,
         "no_metrics",
         what,
         "acceptance by draft position and the server's own totals cannot be had",
         "start the server with --metrics",
-    ))
+    )
 }
 
 fn context(said: &Said<'_>) -> Option<Finding> {

@@ -28,6 +28,8 @@ pub(super) struct Props {
 pub(super) struct Model {
     pub(super) id: String,
     #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(default)]
     pub(super) meta: Option<Meta>,
     /// Router mode tells how each model is started.
     #[serde(default)]
@@ -42,10 +44,19 @@ pub(super) struct Meta {
     pub(super) n_ctx_train: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Status {
-    #[serde(default)]
+    value: String,
     pub(super) args: Vec<String>,
+    pub(super) failed: bool,
+    pub(super) exit_code: Option<i64>,
+}
+
+impl Model {
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.aliases.iter().any(|alias| alias == name)
+    }
 }
 
 #[derive(Deserialize)]
@@ -94,10 +105,30 @@ impl<'a> Said<'a> {
         role == Some("router")
     }
 
+    /// Whether it lists models that it may serve, not the one that it serves.
+    pub(super) fn lists_many(&self) -> bool {
+        let has_status = |model: &Model| model.status.is_some();
+        self.models.len() > 1 || self.models.iter().any(has_status)
+    }
+
+    /// Whether it is a router that has no such model.
+    pub(super) fn is_unknown(&self) -> bool {
+        let wanted = self.survey.backend.upstream_model();
+        wanted.is_some() && self.lists_many() && self.model().is_none()
+    }
+
+    /// What its router says of its model, where that is not in memory.
+    pub(super) fn unloaded(&self) -> Option<&Status> {
+        let status = self.model()?.status.as_ref()?;
+        (status.value == "unloaded").then_some(status)
+    }
+
     /// The model it serves, of those it lists.
     pub(super) fn model(&self) -> Option<&Model> {
         match self.survey.backend.upstream_model() {
-            Some(wanted) if self.models.len() > 1 => self.models.iter().find(|m| m.id == wanted),
+            Some(wanted) if self.lists_many() => {
+                self.models.iter().find(|model| model.is_called(wanted))
+            }
             _ => self.models.first(),
         }
     }

@@ -7,7 +7,8 @@ use super::said::Said;
 pub(super) fn examine(said: &Said<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let facts = &said.survey.facts;
-    match (said.survey.backend.profile(), facts.speculative) {
+    let profile = said.survey.backend.profile();
+    match (profile.as_deref(), facts.speculative) {
         (Some(profile), Some(false)) if profile != "none" => findings.push(said.find(
             Error,
             "spec_silently_off",
@@ -27,7 +28,7 @@ pub(super) fn examine(said: &Said<'_>) -> Vec<Finding> {
         _ => {}
     }
     findings.extend(shift_with_map(said));
-    let types = said.spec_types.as_deref().or(said.survey.backend.profile());
+    let types = said.spec_types.as_deref().or(profile.as_deref());
     if types.is_some_and(|types| types.contains("ngram-mod")) {
         findings.push(said.find(
             Info,
@@ -48,7 +49,8 @@ fn shift_with_map(said: &Said<'_>) -> Option<Finding> {
         .and_then(|model| model.status.as_ref())
         .map(|status| status.args.as_slice());
     let has = |flag: &str| args.is_some_and(|args| args.iter().any(|arg| arg.contains(flag)));
-    let types = said.spec_types.as_deref().or(said.survey.backend.profile());
+    let profile = said.survey.backend.profile();
+    let types = said.spec_types.as_deref().or(profile.as_deref());
     let maps = has("ngram-map-k") || types.is_some_and(|types| types.contains("ngram-map-k"));
     const MEANS: &str = "with --context-shift and ngram-map the server aborts at the first shift, and \
          every open answer with it";

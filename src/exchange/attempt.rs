@@ -179,6 +179,17 @@ async fn serve<C: Connector, D: Downstream>(
     Ok(ended)
 }
 
+/// A router that does not know the model is at odds with the client only where the client has named it.
+fn about_us(lease: &Lease, fault: Fault) -> Fault {
+    match fault {
+        Fault::Transient(TurnError::UnknownModel(_)) if lease.upstream_model().is_some() => {
+            let why = "the backend knows no model of the name it is configured with";
+            Fault::Transient(TurnError::Upstream(why.to_owned()))
+        }
+        fault => fault,
+    }
+}
+
 /// What the backend of `lease` is, as far as requests depend on it.
 pub(super) fn target(lease: &Lease) -> Target<'_> {
     let facts = lease.facts();
@@ -297,7 +308,8 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
                 Ok(None) | Err(Stopped::Fault(_)) => break,
             }
         }
-        Ok(http_fault(head.status, &body, head.retry_after))
+        let fault = http_fault(head.status, &body, head.retry_after);
+        Ok(about_us(self.lease, fault))
     }
 
     /// Convert the answer piece by piece. Awaiting each write before the next read is the flow

@@ -47,6 +47,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             }
             Err(stopped) => return Err(stopped),
         };
+        // It has come into the pool since.
         if now.is_resumption()
             && !lease.continues_answers()
             && let Some(fault) = last_fault
@@ -101,7 +102,14 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             Next::Shorter(error) => return Err(Stopped::Fault(Fault::Permanent(error))),
             Next::Failed(fault) => {
                 let asked = now.is_reask() && !conversion.delivered();
-                match elsewhere(now, &mut budget, conversion, backend, fault.clone()) {
+                match elsewhere(
+                    exchange,
+                    now,
+                    &mut budget,
+                    conversion,
+                    backend,
+                    fault.clone(),
+                ) {
                     Err(_) if asked => return give_up(client, conversion).await,
                     next => {
                         last_fault = Some(fault);
@@ -125,7 +133,8 @@ fn shortened(conversion: &mut dyn Conversion, error: &TurnError) -> bool {
 
 /// A failing backend is replaced while the client has seen nothing of its answer; after that another one goes on
 /// with it where the answer allows that.
-fn elsewhere(
+fn elsewhere<C>(
+    exchange: &Exchange<'_, C>,
     now: Continuation,
     budget: &mut TurnBudget,
     conversion: &mut dyn Conversion,
@@ -141,7 +150,14 @@ fn elsewhere(
     }
     // What a further attempt has added to an earlier one's text is no single message.
     let ask = (!now.is_reask()).then(|| conversion.resume()).flatten();
-    ask.map(|ask| now.resume(ask, failed)).ok_or_else(over)
+    let cannot = exchange
+        .pool
+        .backends()
+        .iter()
+        .filter(|backend| !backend.continues_answers());
+    let cannot = cannot.map(|backend| backend.id().clone());
+    ask.map(|ask| now.resume(ask, failed, cannot))
+        .ok_or_else(over)
 }
 
 /// What was good of the answer stays; its end says that the rest was not.

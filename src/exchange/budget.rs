@@ -64,10 +64,17 @@ impl Continuation {
         }
     }
 
-    /// The rest of a half-delivered answer from another backend, after `failed` failed.
+    /// The rest of a half-delivered answer from another backend, after `failed` failed; from none of those that
+    /// `cannot` go on with it.
     #[must_use]
-    pub fn resume(mut self, ask: Ask, failed: BackendId) -> Self {
+    pub fn resume(
+        mut self,
+        ask: Ask,
+        failed: BackendId,
+        cannot: impl Iterator<Item = BackendId>,
+    ) -> Self {
         self.backend.except.push(failed);
+        self.backend.except.extend(cannot);
         self.backend.prefer = None;
         Self {
             why: Why::Resume,

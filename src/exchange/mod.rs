@@ -124,6 +124,8 @@ pub struct Outcome {
     pub backend: Option<Arc<Backend>>,
     /// What that one ran when the attempt began.
     pub ran: Option<Ran>,
+    /// Where earlier attempts failed because of the backend, and what ran there.
+    pub failed: Vec<(Arc<Backend>, Ran)>,
     /// When the first content event arrived.
     pub first_token: Option<Instant>,
     /// Attempts given up by us, by cause.
@@ -136,6 +138,11 @@ pub struct Outcome {
 
 impl Outcome {
     fn begin(&mut self, why: Why, lease: &Lease) {
+        if matches!(why, Why::Failover | Why::Resume)
+            && let Some(before) = self.backend.take().zip(self.ran.take())
+        {
+            self.failed.push(before);
+        }
         self.attempts.push(why);
         self.backend = Some(Arc::clone(lease));
         self.ran = Some(Ran::of(lease));

@@ -69,6 +69,8 @@ pub enum Standing {
     Unavailable,
     /// It runs another speculative profile than is asked for.
     OtherProfile,
+    /// It is not for the session's side of a rollout.
+    OtherArm,
 }
 
 impl Candidates {
@@ -86,8 +88,8 @@ impl Candidates {
         self.names.iter().enumerate().filter_map(tell).collect()
     }
 
-    /// Leaves only those that `stay`, in their order.
-    pub(super) fn retain(&mut self, stay: &[bool]) {
+    /// Leaves only those that `stay`, in their order; what the others are is told.
+    pub(super) fn retain(&mut self, stay: &[bool], standing: Standing) {
         let mut left = Vec::new();
         let all = std::mem::take(&mut self.views).into_iter();
         let all = all.zip(std::mem::take(&mut self.places)).zip(stay);
@@ -98,7 +100,7 @@ impl Candidates {
                 continue;
             }
             let out = Out {
-                standing: Standing::OtherProfile,
+                standing,
                 inflight: view.inflight,
                 slots: view.slots,
             };

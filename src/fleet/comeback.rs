@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::state::BackendState;
 
 /// Part of its share of the load that a backend gets at once.
-const LEAST: f64 = 0.1;
+pub(super) const LEAST: f64 = 0.1;
 
 /// When a backend was away.
 #[derive(Debug)]
@@ -60,7 +60,12 @@ impl Comeback {
         Some((into, since.elapsed()))
     }
 
-    /// How often it was seen to load its model; each time its caches are empty.
+    /// Its router has ended the process of its model.
+    pub(super) fn unloaded(&self) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was seen to load its model, or to have lost it; each time its caches are empty.
     pub(super) fn loads(&self) -> u64 {
         self.loads.load(Ordering::Relaxed)
     }

@@ -9,6 +9,7 @@ use super::candidates::Candidates;
 use super::select::Reason;
 use crate::config::Priority;
 use crate::spec::Cause;
+use crate::spec::rollout::Arm;
 
 /// One selection.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +30,8 @@ pub struct Decision {
     pub waited: Option<Waited>,
     /// What became of its wish for a speculative profile, where it had one.
     pub spec: Option<Profiled>,
+    /// Its side of a rollout, where its pool has one.
+    pub rollout: Option<Armed>,
     /// Every backend of the pool, in the order of the configuration.
     pub candidates: Box<Candidates>,
 }
@@ -42,6 +45,17 @@ pub struct Profiled {
     pub cause: Cause,
     /// Why it was not met; none: it was.
     pub unserved: Option<Unserved>,
+}
+
+/// A session's side of a rollout.
+#[derive(Clone, Debug, Serialize)]
+pub struct Armed {
+    /// The rollout.
+    pub rollout: Box<str>,
+    /// The side.
+    pub arm: Arm,
+    /// Whether that side had room.
+    pub served: bool,
 }
 
 /// Why a request runs with another profile than it asks for.
@@ -166,6 +180,7 @@ mod tests {
             predicted_cached_tokens: 70,
             waited: None,
             spec: None,
+            rollout: None,
             candidates: Box::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::router::Preset;
 use super::template::Template;
 use super::watchdog::Work;
 
@@ -27,6 +28,8 @@ pub struct Facts {
     pub modalities: Modalities,
     /// Whether the model is unloaded until the next request (`--sleep-idle-seconds`).
     pub is_sleeping: bool,
+    /// How its model stands with the router that serves it; none where there is no router.
+    pub preset: Option<Preset>,
     /// Whether `/slots` can be read.
     pub has_slots_endpoint: Option<bool>,
     /// Whether `/metrics` can be read.
@@ -136,6 +139,13 @@ impl Slots {
         serde_json::from_slice(body)
     }
 
+    /// Whether any of them speculates; none: they do not say.
+    pub(super) fn speculative(&self) -> Option<bool> {
+        let said = || self.0.iter().filter_map(|slot| slot.speculative);
+        said().next()?;
+        Some(said().any(|on| on))
+    }
+
     /// What those that are busy work on.
     pub(super) fn busy(&self) -> Vec<Work> {
         let busy = self.0.iter().filter(|slot| slot.is_processing);
@@ -182,6 +192,10 @@ impl Facts {
             chat_template_caps: props.chat_template_caps,
             modalities: props.modalities,
             is_sleeping: props.is_sleeping,
+            preset: self.preset.map(|_| match props.is_sleeping {
+                true => Preset::Sleeping,
+                false => Preset::Loaded,
+            }),
             has_slots_endpoint: props.endpoint_slots,
             has_metrics_endpoint: props.endpoint_metrics,
             speculative: self.speculative.filter(|_| same),
@@ -203,10 +217,9 @@ impl Facts {
 
     /// These facts with what `/slots` says now.
     pub(super) fn with_slots(&self, slots: &Slots) -> Self {
-        let idle = slots.idle();
+        let (idle, speculative) = (slots.idle(), slots.speculative());
         let Slots(slots) = slots;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let said: Vec<bool> = slots.iter().filter_map(|s| s.speculative).collect();
         Self {
             n_ctx: slots.iter().filter_map(|s| s.n_ctx).min().or(self.n_ctx),
             total_slots: Some(count(slots.len())),
@@ -215,7 +228,7 @@ impl Facts {
                 .iter()
                 .filter_map(|s| s.n_prompt_tokens)
                 .reduce(|a, b| a + b),
-            speculative: (!said.is_empty()).then(|| said.contains(&true)),
+            speculative,
             ..self.clone()
         }
     }

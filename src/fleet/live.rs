@@ -1,7 +1,7 @@
 //! What a backend is at this moment, as opposed to how it is configured.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ pub(super) struct Live {
     /// Whether that says ready: selections look here.
     pub(super) ready: AtomicBool,
     pub(super) facts: ArcSwap<Facts>,
+    /// The profile it was given since, by a rollout.
+    pub(super) profile: ArcSwapOption<Arc<str>>,
     pub(super) trouble: ArcSwapOption<String>,
     /// Whether the first check has finished.
     pub(super) checked: watch::Sender<bool>,
@@ -48,6 +50,8 @@ pub(super) struct Live {
     pub(super) cancelled: Cancelled,
     /// Requests that no slot has begun.
     pub(super) unbegun: AtomicUsize,
+    /// Requests that were answered.
+    pub(super) answered: AtomicU64,
     /// Requests that were silent since then are to be closed.
     pub(super) closed_if_silent_since: watch::Sender<Option<Instant>>,
     pub(super) events: Untold<HealthEvent>,
@@ -61,6 +65,7 @@ impl Live {
             health: Mutex::new(HealthState::new(thresholds)),
             ready: AtomicBool::new(false),
             facts: ArcSwap::default(),
+            profile: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
             checked: watch::Sender::new(false),
             draining: AtomicBool::new(false),
@@ -74,6 +79,7 @@ impl Live {
             comeback: Comeback::new(),
             cancelled: Cancelled::default(),
             unbegun: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
             closed_if_silent_since: watch::Sender::new(None),
             events: Untold::default(),
         }

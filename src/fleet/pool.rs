@@ -1,5 +1,6 @@
 //! The backends that serve the same model.
 
+mod arm;
 mod pick;
 mod profile;
 

@@ -11,7 +11,7 @@ use super::facts::Slots;
 use super::probe::{HttpProbe, Probe as _};
 use super::resolve::{SystemResolver, resolve};
 use super::scrape::question;
-use super::{Backend, Facts, Fleet};
+use super::{Backend, Facts, Fleet, router};
 
 /// Status and body of an answer, or why there was none, in words for people.
 pub type Asked = Result<(u16, Bytes), String>;
@@ -31,6 +31,10 @@ pub struct Survey {
     pub metrics: Asked,
     /// `GET /v1/models`.
     pub models: Asked,
+    /// For a model of a router: whether a request loads it.
+    pub autoload: Option<bool>,
+    /// For a model of a router: how many it holds at a time; 0: no limit.
+    pub models_max: Option<u64>,
     /// What the answers amount to.
     pub facts: Facts,
 }
@@ -82,7 +86,13 @@ async fn ask_all(probe: &HttpProbe, backend: Arc<Backend>, patience: Duration) -
     }
     let metrics = ask_more(&question(&backend, "/metrics")).await;
     let models = ask_more("/v1/models").await;
+    let told = router::ask(probe, &backend, patience).await;
+    if let Some(told) = told.as_ref().filter(|_| !matches!(props, Ok((200, _)))) {
+        facts = facts.with_told(told);
+    }
     Survey {
+        autoload: told.as_ref().map(|told| told.autoload),
+        models_max: told.as_ref().and_then(|told| told.most),
         health,
         props,
         slots,

@@ -226,12 +226,19 @@ impl Asker<'_> {
                 .ok()
                 .map(|rendered| rendered.prompt)),
             // Whoever says this speaks of the moment, not of the template.
+            400 if is_unloaded(&reply.body) => Err("its model is not loaded".to_owned()),
             status @ (401 | 403 | 408 | 429 | 502..=504) => {
                 Err(format!("/apply-template answers {status}"))
             }
             _ => Ok(None),
         }
     }
+}
+
+/// What a router says of a model that was pushed out of memory between two questions.
+fn is_unloaded(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    text.contains("model is not loaded") || text.contains("is not running")
 }
 
 #[derive(Deserialize)]

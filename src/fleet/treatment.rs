@@ -41,6 +41,7 @@ pub(super) fn treat(
         busy: slots.busy(),
         idle: slots.idle(),
         unbegun: backend.unbegun(),
+        answered: backend.answered(),
         own: backend.inflight(),
         closed: backend.cancelled().pending(),
     };
@@ -58,7 +59,11 @@ pub(super) fn treat(
         );
     }
     if let Some(heal) = verdict.heal {
-        apply(backend, heal, look_at.finding(), orders, now);
+        apply(backend, heal, look_at.finding(), orders);
+    }
+    // Whoever came after the first closing is stuck as well, once it has been silent for as long.
+    if look_at.is_healing() {
+        backend.close_if_silent_since(now.checked_sub(orders.stuck_after));
     }
     if let Some(after) = verdict.over {
         tracing::info!(backend = %backend.id(), after_ms = after.as_millis() as u64, "watchdog: it gets on again");
@@ -66,15 +71,10 @@ pub(super) fn treat(
     }
 }
 
-fn apply(
-    backend: &Arc<Backend>,
-    heal: Heal,
-    finding: Option<Finding>,
-    orders: &Orders,
-    now: Instant,
-) {
+fn apply(backend: &Arc<Backend>, heal: Heal, finding: Option<Finding>, orders: &Orders) {
     match heal {
-        Heal::Close => backend.close_if_silent_since(now.checked_sub(orders.stuck_after)),
+        // Done at every look from now on.
+        Heal::Close => {}
         Heal::Quarantine => {
             let why = finding.map_or("", Finding::in_words);
             backend.observe(Observation::Wedged, why);

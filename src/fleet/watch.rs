@@ -7,7 +7,9 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, timeout};
 
 use super::backend::Backend;
+use super::facts::Facts;
 use super::probe::Probe;
+use super::router::{self, Preset, Retry, Told};
 use super::scrape::{PropsOutcome, SlotsClock, read_props, read_slots};
 use super::state::{BackendState, Observation};
 use super::template::Learner;
@@ -18,9 +20,13 @@ use crate::config::{self, Health};
 /// What a check found.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    Well { facts_are_fresh: bool },
+    Well {
+        facts_are_fresh: bool,
+    },
     Loading,
     Failed(String),
+    /// It answers, and takes no requests: there is nothing to be doubted.
+    Away(String),
 }
 
 /// What the tasks that watch a backend go by. A reload sends new ones.
@@ -38,6 +44,7 @@ pub(super) async fn watch(mut orders: Receiver<Orders>, probe: Arc<dyn Probe>) {
         slots: SlotsClock::new(Duration::ZERO),
         learner: Learner::default(),
         watchdog: Watchdog::default(),
+        router: Router::default(),
     };
     loop {
         let now = orders.borrow_and_update().clone();
@@ -62,11 +69,20 @@ struct Memory {
     slots: SlotsClock,
     learner: Learner,
     watchdog: Watchdog,
+    router: Router,
+}
+
+/// What is kept about the router a backend is behind.
+#[derive(Default)]
+struct Router {
+    /// Whether it is one; `None`: not known.
+    is_one: Option<bool>,
+    retry: Retry,
 }
 
 async fn round(orders: &Orders, probe: &dyn Probe, memory: &mut Memory) {
     let (backend, patience) = (&orders.backend, orders.health.timeout);
-    match check(backend, probe, patience).await {
+    match check(orders, probe, &mut memory.router).await {
         Verdict::Well { facts_are_fresh } => {
             // Before it gets requests: their prompts must not change when it is known.
             if facts_are_fresh {
@@ -88,7 +104,12 @@ async fn round(orders: &Orders, probe: &dyn Probe, memory: &mut Memory) {
             memory.watchdog.forget();
             backend.observe(Observation::Loading, "loading its model");
         }
+        Verdict::Away(why) => {
+            memory.watchdog.forget();
+            backend.observe(Observation::Unreachable, &why);
+        }
         Verdict::Failed(why) => {
+            memory.router.is_one = None;
             backend.observe(Observation::Failed, &why);
             if backend.state() == BackendState::Down {
                 memory.watchdog.forget();
@@ -99,7 +120,8 @@ async fn round(orders: &Orders, probe: &dyn Probe, memory: &mut Memory) {
 }
 
 /// `/health` needs no key and says whether the model is loaded; `/props` shows whether the key fits.
-async fn check(backend: &Backend, probe: &dyn Probe, patience: Duration) -> Verdict {
+async fn check(orders: &Orders, probe: &dyn Probe, router: &mut Router) -> Verdict {
+    let (backend, patience) = (&*orders.backend, orders.health.timeout);
     match timeout(patience, probe.get(backend, "/health")).await {
         Err(_) => return Verdict::Failed(format!("no answer to /health within {patience:?}")),
         Ok(Err(why)) => return Verdict::Failed(why),
@@ -109,17 +131,79 @@ async fn check(backend: &Backend, probe: &dyn Probe, patience: Duration) -> Verd
             status => return Verdict::Failed(format!("/health answers {status}")),
         },
     }
-    match read_props(probe, backend, patience).await {
-        PropsOutcome::Fresh => Verdict::Well {
-            facts_are_fresh: true,
-        },
-        PropsOutcome::Unknown => Verdict::Well {
-            facts_are_fresh: false,
+    let outcome = read_props(probe, backend, patience).await;
+    let is_loaded = matches!(outcome, PropsOutcome::Fresh);
+    if is_loaded {
+        router.retry.reset();
+        router.look(backend, probe, patience).await;
+    } else if !matches!(outcome, PropsOutcome::Refused(_))
+        && let Some(told) = router::ask(probe, backend, patience).await
+    {
+        router.is_one = Some(true);
+        return router.judge(backend, &told, orders.health.eject_for_max);
+    }
+    match outcome {
+        PropsOutcome::Fresh | PropsOutcome::Unknown => Verdict::Well {
+            facts_are_fresh: is_loaded,
         },
         PropsOutcome::Loading => Verdict::Loading,
         PropsOutcome::Refused(status) => Verdict::Failed(format!(
             "/props answers {status}: is its API key the one in `api_key_env`?"
         )),
+    }
+}
+
+impl Router {
+    /// The model has spoken for itself: whether there is a router before it is asked once.
+    async fn look(&mut self, backend: &Backend, probe: &dyn Probe, patience: Duration) {
+        if self.is_one.is_none() && backend.upstream_model().is_some() {
+            self.is_one = router::is_router(probe, backend, patience).await;
+        }
+        let facts = backend.facts();
+        if self.is_one == Some(true) && facts.preset.is_none_or(Preset::is_cold) {
+            backend.set_facts(Facts {
+                preset: Some(match facts.is_sleeping {
+                    true => Preset::Sleeping,
+                    false => Preset::Loaded,
+                }),
+                ..Facts::clone(&facts)
+            });
+        }
+    }
+
+    /// What follows from what the router says of a model that does not speak for itself.
+    fn judge(&mut self, backend: &Backend, told: &Told, retry_every: Duration) -> Verdict {
+        let before = backend.facts();
+        let facts = before.with_told(told);
+        if before.preset.is_some_and(|p| !p.is_cold()) && facts.preset.is_none_or(Preset::is_cold) {
+            backend.comeback().unloaded();
+        }
+        if *before != facts {
+            let preset = facts.preset.map(Preset::as_str);
+            tracing::info!(backend = %backend.id(), preset, "its model at the router");
+            backend.set_facts(facts);
+        }
+        if told.preset != Some(Preset::Failed) {
+            self.retry.reset();
+        }
+        let well = Verdict::Well {
+            facts_are_fresh: false,
+        };
+        match told.preset {
+            None => Verdict::Away("its router knows no model of the name in `model`".to_owned()),
+            Some(Preset::Loaded | Preset::Sleeping) => well,
+            // The router itself has the requests wait until the model is there.
+            Some(Preset::Unloaded | Preset::Loading) if told.autoload => well,
+            Some(Preset::Loading) => Verdict::Loading,
+            Some(Preset::Unloaded) => Verdict::Away(
+                "its model is not loaded, and its router loads none by itself".to_owned(),
+            ),
+            Some(Preset::Failed) if told.autoload && self.retry.is_due(retry_every) => well,
+            Some(Preset::Failed) => Verdict::Away(match told.exit_code {
+                Some(code) => format!("its model failed to load (exit code {code})"),
+                None => "its model failed to load".to_owned(),
+            }),
+        }
     }
 }
 

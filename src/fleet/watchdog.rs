@@ -29,6 +29,8 @@ pub(super) struct Look {
     pub(super) idle: usize,
     /// Requests of this gateway that no slot has begun.
     pub(super) unbegun: usize,
+    /// Requests of this gateway that it has answered so far.
+    pub(super) answered: u64,
     /// Requests of this gateway that it has, begun or not.
     pub(super) own: usize,
     /// When the first request was closed that may still be worked on.
@@ -117,6 +119,7 @@ pub(super) struct Watchdog {
     seen: Vec<(Work, Instant)>,
     /// Since when requests wait although a slot is idle.
     unbegun: Option<Instant>,
+    answered: u64,
     now: Option<Case>,
 }
 
@@ -166,6 +169,12 @@ impl Watchdog {
         self.now.map(|case| case.finding)
     }
 
+    /// Whether something is being done about it.
+    pub(super) fn is_healing(&self) -> bool {
+        self.now
+            .is_some_and(|case| case.step.is_some() && case.finding.needs_healing())
+    }
+
     /// It was started anew, or does not answer: what was seen says nothing any more.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
@@ -183,6 +192,11 @@ impl Watchdog {
             .collect();
         // An answer in one piece is begun when it is complete: a slot may be at work for each of those.
         let waits = look.unbegun > look.busy.len() && look.idle > 0;
+        // Under many short requests some are on their way at any moment: others than those of the last look.
+        let stands = look.answered == std::mem::replace(&mut self.answered, look.answered);
+        if !stands {
+            self.unbegun = None;
+        }
         self.unbegun = waits.then(|| self.unbegun.unwrap_or(now));
     }
 
@@ -293,12 +307,27 @@ mod tests {
         );
         let verdict = dog.look(&busy(1, 8), start + secs(801), &patience());
         assert_eq!(verdict.over, Some(secs(741)));
+        assert!(!dog.is_healing());
         let told = watch(&mut dog, start, 802..872, |_| busy(1, 8));
         assert_eq!(
             told,
             [(862, Some(Finding::Stuck), Some(Heal::Close))],
             "from the beginning, counted from its last progress"
         );
+    }
+
+    /// Regression: only who was silent at the first closing was closed, and who came after that waited for its deadline.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_while_it_is_treated_is_closed_as_well() {
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        watch(&mut dog, start, 0..58, |_| busy(1, 7));
+        assert!(!dog.is_healing());
+        for at in [60, 80, 400] {
+            watch(&mut dog, start, at..at + 2, |_| busy(1, 7));
+            assert!(dog.is_healing(), "{at}");
+        }
+        watch(&mut dog, start, 402..404, |_| busy(2, 0));
+        assert!(!dog.is_healing());
     }
 
     #[tokio::test(start_paused = true)]
@@ -328,6 +357,21 @@ mod tests {
         assert_eq!(watch(&mut dog, start, 900..1952, passing), [], "all begin");
         let told = watch(&mut dog, start, 2002..2070, |_| look(1, 1));
         assert_eq!(told, [(2062, Some(Finding::Unbegun), Some(Heal::Close))]);
+    }
+
+    /// Regression: a server that is fast and busy was taken for one that begins nothing.
+    #[tokio::test(start_paused = true)]
+    async fn requests_on_their_way_to_a_server_that_answers_are_no_finding() {
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        let look = |at: u64| Look {
+            unbegun: 3,
+            idle: 1,
+            answered: at,
+            ..Look::default()
+        };
+        assert_eq!(watch(&mut dog, start, 0..900, look), []);
+        let told = watch(&mut dog, start, 900..1000, |_| look(900));
+        assert_eq!(told[0], (960, Some(Finding::Unbegun), Some(Heal::Close)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::admission::Caller;
 use super::backend::BackendId;
 use super::warmth::{Prefix, Warmth};
+use crate::spec::rollout::Assigned;
 use crate::spec::{Asked, Choice};
 
 /// Of a request with its JSON, on average.
@@ -28,6 +29,8 @@ pub struct Wish {
     pub caller: Caller,
     /// What it wants of speculative decoding, where it wants anything.
     pub spec: Option<SpecWish>,
+    /// Its session's side of a rollout, where its pool has one.
+    pub rollout: Option<Assigned>,
     /// It takes no slot: neither does it wait for one.
     pub beside: bool,
 }

@@ -18,6 +18,7 @@ use crate::policy::Decision;
 use crate::server::drain::InflightGuard;
 use crate::server::head;
 use crate::session::{SessionId, Visit};
+use crate::spec::rollout::Assigned;
 use crate::telemetry::access_log::{ClientText, Record};
 use crate::telemetry::feed::Underway;
 use crate::telemetry::labels::{Dialect as Label, Operation};
@@ -44,6 +45,8 @@ pub struct Context {
     pub(super) predicted_cached: Option<u64>,
     /// What kind of turn it is.
     pub(super) class: Option<RequestClass>,
+    /// Its side of a rollout.
+    pub(super) rollout: Option<Assigned>,
     /// The stay in it, of a turn.
     pub(super) visit: Option<Visit>,
     pub(super) native: Option<Native>,
@@ -95,6 +98,7 @@ impl Context {
             session: None,
             predicted_cached: None,
             class: None,
+            rollout: None,
             visit: None,
             native: None,
             underway: None,

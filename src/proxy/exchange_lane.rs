@@ -139,7 +139,15 @@ async fn prepare(
             let police = policy::begin(config, session, ctx, &pool, &mut turn, body.len())?;
             durable::settle(shared, ctx).await;
             let spec = spec::begin(config, session, ctx, &pool, &turn)?;
-            let wish = selection::wish(config, &pool, ctx.visit.as_ref(), &turn, spec);
+            let mut wish = selection::wish(
+                config,
+                &pool,
+                ctx.visit.as_ref(),
+                &turn,
+                spec,
+                shared.rollouts.moves(pool.name()),
+            );
+            spec::side(shared, ctx, &pool, &mut wish);
             let (id, model) = (ctx.id.clone(), turn.model.clone());
             let meta = Meta {
                 id,
@@ -186,13 +194,14 @@ async fn prepare(
             let (pool, pattern) = pool(shared, config, ctx, &relay.model, stream)?;
             ctx.generates = Some((operation(kind), pattern));
             sessions::relay(shared, config, session, ctx, &relay);
-            let wish = Wish {
+            let mut wish = Wish {
                 spec: match kind {
                     RelayKind::Completion => spec::relayed(config, session, &pool)?,
                     RelayKind::Embedding => None,
                 },
                 ..Wish::default()
             };
+            spec::side(shared, ctx, &pool, &mut wish);
             Ok((pool, Box::new(RelayConversion::new(relay)), stream, wish))
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn finish(shared: &Shared, session: &Session, error: Option<&Error>, 
     exchange(ctx, &mut record);
     record.outcome = outcome(ctx, &record, error.is_some());
     count(ctx, &record);
-    spec::observe(shared, ctx, &record);
+    spec::observe(shared, ctx, &mut record);
     tell(ctx, &record);
     trace(shared, ctx, &mut record);
     record.emit();

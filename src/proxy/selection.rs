@@ -12,20 +12,21 @@ use crate::telemetry::Metrics;
 use crate::telemetry::labels::Configured;
 use crate::turn::Turn;
 
-/// What is known of `turn` before its first attempt.
+/// What is known of `turn` before its first attempt; what it asks of speculation, or a rollout of its pool, may move it.
 pub(super) fn wish(
     config: &Config,
     pool: &Pool,
     visit: Option<&Visit>,
     turn: &Turn,
     spec: Option<SpecWish>,
+    has_rollout: bool,
 ) -> Wish {
     // With one backend there is nothing to choose, but its cache is still predicted.
     let mut wish = visit.map(of_visit).unwrap_or_default();
     let stays = wish
         .preferred()
         .is_some_and(|backend| pool.would_stay(backend));
-    if !stays || spec.is_some() {
+    if !stays || spec.is_some() || has_rollout {
         let least = config.fleet.selection.min_prefix.as_u64();
         wish.prefix = Prefix::of(turn, least);
     }

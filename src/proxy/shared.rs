@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use crate::config::Config;
 use crate::exchange::{Leases, PingoraConnector};
 use crate::fleet::Fleet;
+use crate::rollout::Rollouts;
 use crate::server::drain::{Inflight, Phase};
 use crate::session::Sessions;
 use crate::spec::Ledger;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// Who is at work on what.
     pub leases: Leases,
+    /// Which side of a rollout sessions are on.
+    pub rollouts: Arc<Rollouts>,
     /// Takes turns that are traced; none where they are not.
     pub tracer: Option<Arc<Tracer>>,
 }

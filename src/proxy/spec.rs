@@ -8,12 +8,13 @@ use super::Shared;
 use super::context::Context;
 use crate::config::{Config, RequestClass};
 use crate::exchange::End;
-use crate::fleet::{Pool, SpecWish};
+use crate::fleet::{Pool, SpecWish, Wish};
 use crate::guard::intervention::Intervention;
-use crate::spec::{Cause, Drafts, Observation, Place, Sources, StopKind, Stratum, resolve};
+use crate::spec::rollout::Site;
+use crate::spec::{Cause, Drafts, Observation, Place, Runs, Sources, StopKind, Stratum, resolve};
 use crate::telemetry::Metrics;
-use crate::telemetry::access_log::Record;
-use crate::telemetry::labels::Outcome;
+use crate::telemetry::access_log::{Record, Speculation};
+use crate::telemetry::labels::{Configured, Outcome};
 use crate::turn::{Stop, Turn, TurnError};
 
 /// Says what a client wants: `off`, a profile, or `auto`.
@@ -73,12 +74,77 @@ fn wish(
 
 /// What came of the turn, for comparisons between profiles and builds. Turns that their client has left, or that it
 /// asked wrongly, say nothing.
-pub(super) fn observe(shared: &Shared, ctx: &Context, record: &Record) {
+pub(super) fn observe(shared: &Shared, ctx: &Context, record: &mut Record) {
+    failures(ctx).for_each(|failed| compare(shared, ctx, failed));
     let Some(seen) = observation(ctx, record) else {
         return;
     };
+    record.spec = Some(Speculation {
+        class: seen.stratum.class,
+        profile: Arc::clone(&seen.place.profile),
+        drafted: seen.drafts.drafted,
+        accepted: seen.drafts.accepted,
+        verify_steps: seen.drafts.steps,
+    });
     Metrics::global().spec_seen(&seen);
     shared.spec.push(&seen);
+    compare(shared, ctx, seen);
+}
+
+/// The side of a rollout that the request is on. One that asks for a profile gets that, and takes no part.
+pub(super) fn side(shared: &Shared, ctx: &mut Context, pool: &Pool, wish: &mut Wish) {
+    if wish.spec.is_some() || !shared.rollouts.moves(pool.name()) {
+        return;
+    }
+    let session = ctx.session.map(|id| id.to_string());
+    ctx.rollout = shared.rollouts.assign(pool.name(), session.as_deref());
+    wish.rollout = ctx.rollout.clone();
+}
+
+/// What came of a turn is the rollout's to compare, where it ran on its side.
+fn compare(shared: &Shared, ctx: &Context, seen: Observation) {
+    let (Some(assigned), Some(session)) = (&ctx.rollout, ctx.session) else {
+        return;
+    };
+    if !assigned.arm.is_compared() {
+        return;
+    }
+    let place = &seen.place;
+    let runs = Runs::named(&place.profile);
+    let site = Site {
+        backend: &place.backend,
+        runs: &runs,
+        build: Some(&place.build),
+    };
+    let counts = assigned.routing.counts(assigned.arm, site);
+    let rollout = Configured::name(&assigned.routing.rollout);
+    Metrics::global().rollout_turn(rollout, assigned.arm, counts);
+    if counts {
+        shared.rollouts.seen(assigned, &session.to_string(), seen);
+    }
+}
+
+/// Attempts that failed are hidden from clients by those that followed, and are the rollout's all the same.
+fn failures(ctx: &Context) -> impl Iterator<Item = Observation> {
+    let known = ctx.exchanged.as_ref().zip(ctx.pool.clone()).zip(ctx.class);
+    known.into_iter().flat_map(|((done, pool), class)| {
+        done.failed.iter().map(move |(backend, ran)| Observation {
+            place: Place {
+                pool: Arc::clone(&pool),
+                backend: backend.id().as_str().into(),
+                profile: Arc::clone(&ran.profile),
+                build: ran.build.clone().unwrap_or_else(|| "unknown".into()),
+            },
+            stratum: Stratum::new(class, ran.busy),
+            timings: None,
+            drafts: Drafts::default(),
+            ttft: None,
+            stop: StopKind::Failed,
+            expected_cached: None,
+            malformed: false,
+            looping: false,
+        })
+    })
 }
 
 fn observation(ctx: &Context, record: &Record) -> Option<Observation> {

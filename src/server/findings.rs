@@ -96,13 +96,13 @@ pub fn all(ledger: &Ledger, fleet: &Fleet) -> Vec<Finding> {
 }
 
 fn silently_off(backend: &Backend) -> Option<Finding> {
-    let profile = backend.profile().filter(|profile| *profile != NONE)?;
+    let profile = backend.profile().filter(|profile| **profile != *NONE)?;
     let is_off = backend.facts().speculative == Some(false);
     let evidence = format!("`profile` says {profile}, and its slots do not speculate");
     is_off.then(|| {
         Finding::new(
             Signature::SpecSilentlyOff,
-            &place(backend, profile),
+            &place(backend, &profile),
             evidence,
         )
     })

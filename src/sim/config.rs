@@ -55,6 +55,26 @@ pub struct SimConfig {
     pub rules: Vec<Rule>,
     /// Serve `/sim/...` to loopback peers.
     pub control: bool,
+    /// Router mode: the models behind its address. Each is like this server, but for what it says itself; loading one
+    /// takes [`Self::load_time`].
+    pub presets: Vec<ModelPreset>,
+    /// Models in memory at a time (`--models-max`); 0 = no limit.
+    pub models_max: usize,
+    /// A request loads its model (`--models-autoload`, the default).
+    pub models_autoload: bool,
+}
+
+/// A model of a server in router mode.
+#[derive(Clone, Debug)]
+pub struct ModelPreset {
+    /// The name requests use.
+    pub name: String,
+    /// Other names for it.
+    pub aliases: Vec<String>,
+    /// Speculative decoding.
+    pub speculation: Speculation,
+    /// It cannot be loaded.
+    pub broken: bool,
 }
 
 impl Default for SimConfig {
@@ -83,6 +103,9 @@ impl Default for SimConfig {
             ping_interval: Duration::from_secs(30),
             rules: Vec::new(),
             control: true,
+            presets: Vec::new(),
+            models_max: 4,
+            models_autoload: true,
         }
     }
 }

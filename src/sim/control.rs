@@ -23,6 +23,8 @@ pub struct Patch {
     pub load_ms: Option<u64>,
     /// Slots stay busy without progress.
     pub wedged: Option<bool>,
+    /// The model is out of memory (`--sleep-idle-seconds`) until the next request.
+    pub sleeping: Option<bool>,
     /// Answer nothing but `/sim/...`.
     pub frozen: Option<bool>,
     /// Another build.
@@ -90,6 +92,7 @@ impl Sim {
             patch.draft_rate,
         );
         set(&mut live.loading, patch.loading);
+        set(&mut live.sleeping, patch.sleeping);
         set(&mut live.build_info, patch.build_info);
         set(&mut live.prefill_tps, patch.prefill_tps);
         set(&mut live.decode_tps, patch.decode_tps);

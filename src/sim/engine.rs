@@ -22,6 +22,7 @@ use super::{
     errors::ApiError,
     metrics::{Metrics, Passes},
     rng::Rng,
+    router::Router,
     script::Scripts,
     step::ErrorStep,
     timings::Timings,
@@ -49,6 +50,8 @@ pub(crate) struct Live {
     /// Abandoned requests keep their slot until they would have ended.
     pub(crate) orphans: bool,
     pub(crate) loading: bool,
+    /// The model is out of memory until the next request.
+    pub(crate) sleeping: bool,
     pub(crate) ready_at: Instant,
     /// Errors for the next generation requests.
     pub(crate) failures: VecDeque<ErrorStep>,
@@ -65,6 +68,8 @@ pub(crate) struct Sim {
     pub(crate) scripts: Mutex<Scripts>,
     pub(crate) requests: Mutex<Requests>,
     pub(crate) life: watch::Sender<Life>,
+    /// In router mode: its models.
+    pub(crate) router: Option<Router>,
     permits: Arc<Semaphore>,
     deferred: AtomicUsize,
     tasks: AtomicU64,
@@ -95,6 +100,7 @@ impl Sim {
             speculation: config.speculation.clone(),
             orphans: false,
             loading: false,
+            sleeping: false,
             ready_at: Instant::now() + config.load_time,
             failures: VecDeque::new(),
         };
@@ -107,6 +113,7 @@ impl Sim {
             scripts: Mutex::default(),
             requests: Mutex::default(),
             life: watch::Sender::new(Life::Alive),
+            router: Router::new(&config),
             permits: Arc::new(Semaphore::new(config.total_slots)),
             deferred: AtomicUsize::new(0),
             tasks: AtomicU64::new(0),
@@ -126,6 +133,9 @@ impl Sim {
         *self.metrics.lock() = Metrics::default();
         self.live.lock().ready_at = Instant::now() + self.config.load_time;
         self.gate.send_replace(Gate::default());
+        if let Some(router) = &self.router {
+            router.restart();
+        }
         self.life.send_if_modified(|life| {
             let dead = matches!(life, Life::Dead { .. });
             if dead {

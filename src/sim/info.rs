@@ -91,7 +91,7 @@ pub(crate) fn slots(slots: &[Slot], n_ctx: usize, types: &str, speculative: bool
 }
 
 /// The body of `/props`. As on the real server it never tells the speculation types.
-pub(crate) fn props(config: &SimConfig, build: &str) -> String {
+pub(crate) fn props(config: &SimConfig, build: &str, is_sleeping: bool) -> String {
     let defaults = Task {
         id: 0,
         prompt: 0,
@@ -117,7 +117,7 @@ pub(crate) fn props(config: &SimConfig, build: &str) -> String {
          \"supports_parallel_tool_calls\":{tools},\"supports_preserve_reasoning\":false,\
          \"supports_reasoning_effort\":false,\"supports_string_content\":true,\"supports_system_role\":true,\
          \"supports_tool_calls\":{tools},\"supports_tools\":{tools},\"supports_typed_content\":false}},\
-         \"bos_token\":\"<|im_start|>\",\"eos_token\":\"<|im_end|>\",\"build_info\":{},\"is_sleeping\":false,\
+         \"bos_token\":\"<|im_start|>\",\"eos_token\":\"<|im_end|>\",\"build_info\":{},\"is_sleeping\":{is_sleeping},\
          \"cors_proxy_enabled\":false}}",
         config.n_ctx,
         config.total_slots,

@@ -25,7 +25,7 @@
 //!
 //! # Differences from the real server
 //! A client that leaves is noticed at once for whole answers too (the real one needs a second);
-//! `orphans` in [`Patch`] gives the worse behaviour. `/v1/messages`, `/v1/responses`, router mode,
+//! `orphans` in [`Patch`] gives the worse behaviour. `/v1/messages`, `/v1/responses`,
 //! LoRA and slot files are absent.
 
 mod answer;
@@ -46,6 +46,7 @@ mod plan;
 mod prose;
 mod request;
 pub(crate) mod rng;
+mod router;
 mod schema;
 mod script;
 mod service;
@@ -64,9 +65,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use config::{Acceptance, SPEC_TYPES, SimConfig, Speculation};
+pub use config::{Acceptance, ModelPreset, SPEC_TYPES, SimConfig, Speculation};
 pub use control::{FailNext, Patch, Recorded};
 pub use errors::KnownFailure;
+pub use router::{Router, Stand};
 pub use script::{Rule, Script, parse_rules};
 pub use service::SimService;
 pub use step::{Call, ErrorStep, Step};
@@ -136,6 +138,12 @@ impl SimHandle {
     /// Forgets the recorded requests.
     pub fn clear_requests(&self) {
         self.sim.requests.lock().clear();
+    }
+
+    /// Its models, in router mode.
+    #[must_use]
+    pub fn router(&self) -> Option<&Router> {
+        self.sim.router.as_ref()
     }
 
     /// Number of busy slots.

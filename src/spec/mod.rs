@@ -12,6 +12,7 @@ mod ledger;
 mod log;
 mod observe;
 mod regress;
+pub mod rollout;
 mod runs;
 pub mod sequential;
 mod signature;

@@ -35,6 +35,15 @@ impl Runs {
         }
     }
 
+    /// What goes by this name.
+    pub fn named(name: &str) -> Self {
+        match name {
+            NONE => Self::Plain,
+            "unknown" => Self::Unknown,
+            name => Self::Profile(Some(name.into())),
+        }
+    }
+
     /// Its name in headers, metrics and the admin API.
     pub fn name(&self) -> &str {
         match self {

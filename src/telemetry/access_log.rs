@@ -6,12 +6,14 @@
 //! credentials.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
 pub use super::client_text::ClientText;
 use super::labels::{Dialect, Outcome};
+use crate::config::RequestClass;
 
 /// The `tracing` target of access lines.
 pub const TARGET: &str = "access";
@@ -90,6 +92,9 @@ pub struct Record {
         rename = "overhead_us"
     )]
     pub overhead: Option<Duration>,
+    /// Of a turn: its class, and what came of speculation.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Speculation>,
     /// What guards changed, by kind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interventions: Vec<&'static str>,
@@ -100,6 +105,21 @@ pub struct Record {
     pub bytes_in: u64,
     /// Response body bytes sent.
     pub bytes_out: u64,
+}
+
+/// A turn as the statistics of speculation count it (docs/speculative.md).
+#[derive(Clone, Debug, Serialize)]
+pub struct Speculation {
+    /// Class of the request.
+    pub class: RequestClass,
+    /// What the backend of the last attempt ran: a profile, `none`, or `unknown`.
+    pub profile: Arc<str>,
+    /// Draft tokens proposed in that attempt.
+    pub drafted: u64,
+    /// Draft tokens accepted.
+    pub accepted: u64,
+    /// Drafts verified.
+    pub verify_steps: u64,
 }
 
 impl Record {
@@ -131,6 +151,7 @@ impl Record {
             ttft: None,
             total: Duration::ZERO,
             overhead: None,
+            spec: None,
             interventions: Vec::new(),
             error: None,
             bytes_in: 0,
@@ -298,6 +319,13 @@ mod tests {
         full.principal = Some("team".to_owned());
         full.session = Some("s".to_owned());
         full.interventions = vec!["reask"];
+        full.spec = Some(Speculation {
+            class: RequestClass::Prose,
+            profile: "none".into(),
+            drafted: 0,
+            accepted: 0,
+            verify_steps: 0,
+        });
         full.error = Some("timeout");
         let line: serde_json::Value = serde_json::from_str(&full.to_string()).unwrap();
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access-log.md");

@@ -12,6 +12,7 @@ pub mod labels;
 pub mod level;
 pub mod log;
 pub mod metrics;
+pub mod post;
 pub mod recent;
 pub mod trace;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -99,6 +99,51 @@ async fn read(connector: &Connector, address: &Address, known: &Shared) -> Resul
 }
 
 async fn ask(connector: &Connector, address: &Address) -> Result<HttpSession, String> {
+    let session = send(connector, address, "GET", "/api/events").await?;
+    let status = session
+        .response_header()
+        .map_or(0, |head| head.status.as_u16());
+    match status {
+        200 => Ok(session),
+        401 => Err("it asks for a token, or for another one (--token-env)".to_owned()),
+        status => Err(format!("it answers {status}")),
+    }
+}
+
+impl Address {
+    /// Status and body of the answer to one request without a body.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub async fn ask(&self, method: &str, path: &str) -> Result<(u16, Vec<u8>), String> {
+        let connector = Connector::new(None);
+        let answer = async {
+            let mut session = send(&connector, self, method, path).await?;
+            let status = session
+                .response_header()
+                .map_or(0, |head| head.status.as_u16());
+            let mut body = Vec::new();
+            loop {
+                let piece = session.read_response_body().await;
+                match piece.map_err(|error| error.etype().as_str().to_owned())? {
+                    Some(piece) if body.len() + piece.len() <= MOST_BYTES => body.extend(piece),
+                    Some(_) => return Err("its answer is too long".to_owned()),
+                    None => return Ok((status, body)),
+                }
+            }
+        };
+        let answered = timeout(SILENCE, answer).await;
+        answered.unwrap_or_else(|_| Err("no answer".to_owned()))
+    }
+}
+
+/// Sends a request without a body, and waits for the head of the answer.
+async fn send(
+    connector: &Connector,
+    address: &Address,
+    method: &str,
+    path: &str,
+) -> Result<HttpSession, String> {
     let url = &address.url;
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
@@ -109,10 +154,13 @@ async fn ask(connector: &Connector, address: &Address) -> Result<HttpSession, St
     let peer = HttpPeer::new(found, url.scheme() == "https", bare.to_owned());
     let asked = async {
         let (mut session, _) = connector.get_http_session(&peer).await?;
-        let path = format!("{}/api/events", url.path().trim_end_matches('/'));
-        let mut request = RequestHeader::build("GET", path.as_bytes(), Some(4))?;
+        let path = format!("{}{path}", url.path().trim_end_matches('/'));
+        let mut request = RequestHeader::build(method, path.as_bytes(), Some(5))?;
         request.insert_header(HOST, format!("{host}:{port}"))?;
-        request.insert_header(ACCEPT, "text/event-stream")?;
+        request.insert_header(ACCEPT, "text/event-stream, application/json")?;
+        if method != "GET" {
+            request.insert_header(CONTENT_LENGTH, "0")?;
+        }
         if let Some(token) = &address.token {
             request.insert_header(AUTHORIZATION, format!("Bearer {}", token.expose()))?;
         }
@@ -121,17 +169,9 @@ async fn ask(connector: &Connector, address: &Address) -> Result<HttpSession, St
         session.read_response_header().await?;
         Ok::<_, Box<pingora_core::Error>>(session)
     };
-    let session = asked
+    asked
         .await
-        .map_err(|error| error.etype().as_str().to_owned())?;
-    let status = session
-        .response_header()
-        .map_or(0, |head| head.status.as_u16());
-    match status {
-        200 => Ok(session),
-        401 => Err("it asks for a token, or for another one (--token-env)".to_owned()),
-        status => Err(format!("it answers {status}")),
-    }
+        .map_err(|error| error.etype().as_str().to_owned())
 }
 
 #[cfg(test)]

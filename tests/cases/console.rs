@@ -59,7 +59,15 @@ async fn browsers_get_the_page_and_tools_the_index() {
         (sent.status, sent.headers.get("location")),
         (302, Some("/console/"))
     );
-    for file in ["", "app.js", "api.js", "dom.js", "views.js", "style.css"] {
+    for file in [
+        "",
+        "app.js",
+        "api.js",
+        "dom.js",
+        "rollouts.js",
+        "views.js",
+        "style.css",
+    ] {
         let answer = gateway.admin_get(&format!("/console/{file}")).await;
         assert_eq!(answer.status, 200, "{file}");
         let policy = answer.headers.get("content-security-policy").unwrap();

@@ -332,6 +332,102 @@ async fn what_is_too_old_for_kubernetes_is_listed_anew_and_failures_change_nothi
     becomes(&gateway, &["gpu-1"]).await;
 }
 
+/// A gateway that finds API server, token and authority as a pod does, but for where the files are.
+fn in_a_pod(api: &Kubernetes, token: &Path, authority: &Path) -> Setup {
+    let at = api.url().strip_prefix("https://").unwrap();
+    let (host, port) = at.rsplit_once(':').unwrap();
+    let service = json!({
+        "service": "llama", "namespace": "ai", "token_file": token, "ca_file": authority,
+    });
+    discovering(json!({"kubernetes": service}))
+        .env("KUBERNETES_SERVICE_HOST", host)
+        .env("KUBERNETES_SERVICE_PORT", port)
+}
+
+#[tokio::test]
+async fn over_tls_watches_go_on_and_what_is_too_old_is_listed_anew() {
+    let (one, two) = (Backend::start().await, Backend::start().await);
+    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    let token = dir.path().join("token");
+    // As it is projected into a pod: some have a line's end.
+    std::fs::write(&token, "t0ken-1\n").unwrap();
+    let api = Kubernetes::start_tls(&authority, "t0ken-1").await;
+    api.pod("gpu-0", &one, false);
+    let gateway = in_a_pod(&api, &token, &authority.write(dir.path()));
+    let gateway = gateway.start().await;
+    becomes(&gateway, &["gpu-0"]).await;
+    api.pod("gpu-1", &two, false);
+    becomes(&gateway, &["gpu-0", "gpu-1"]).await;
+
+    // A watch that breaks off goes on from where it was.
+    let (lists, watches) = api.asked();
+    api.cut();
+    api.gone("gpu-0");
+    becomes(&gateway, &["gpu-1"]).await;
+    let now = api.asked();
+    assert!(now.0 == lists && now.1 > watches, "{now:?}");
+
+    // 410 Gone.
+    api.pod("gpu-2", &one, false);
+    api.compact();
+    becomes(&gateway, &["gpu-1", "gpu-2"]).await;
+    eventually("another list", || async {
+        (api.asked().0 > lists).then_some(())
+    })
+    .await;
+    gateway.ask(&stream()).await.assert_complete_stream();
+    assert_eq!(api.refused(), 0);
+    let log = gateway.log().join("\n");
+    assert!(!log.contains("t0ken"), "the token is in the log");
+}
+
+/// A pod's token is exchanged by the kubelet before it expires.
+#[tokio::test]
+async fn the_token_is_read_anew_for_every_question() {
+    let (one, two) = (Backend::start().await, Backend::start().await);
+    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    let token = dir.path().join("token");
+    std::fs::write(&token, "first").unwrap();
+    let api = Kubernetes::start_tls(&authority, "first").await;
+    api.pod("gpu-0", &one, false);
+    let gateway = in_a_pod(&api, &token, &authority.write(dir.path()));
+    let gateway = gateway.start().await;
+    becomes(&gateway, &["gpu-0"]).await;
+
+    // Exchanged in time: nobody notices.
+    write(&token, "second");
+    api.wants("second");
+    api.cut();
+    api.pod("gpu-1", &two, false);
+    becomes(&gateway, &["gpu-0", "gpu-1"]).await;
+    assert_eq!((api.refused(), told(&gateway, "failed").await), (0, 0.0));
+
+    // Too late: what is known stays, until there is a token that is let in.
+    api.wants("third");
+    api.cut();
+    tells(&gateway, "failed").await;
+    assert!(api.refused() > 0);
+    api.gone("gpu-0");
+    becomes(&gateway, &["gpu-0", "gpu-1"]).await;
+    gateway.ask(&stream()).await.assert_complete_stream();
+    write(&token, "third");
+    becomes(&gateway, &["gpu-1"]).await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_nobody_vouches_for_gets_no_token() {
+    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    let token = dir.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    let api = Kubernetes::start_tls(&Authority::new(), "secret").await;
+    let gateway = in_a_pod(&api, &token, &authority.write(dir.path()));
+    let gateway = gateway.start_unready().await;
+    tells(&gateway, "failed").await;
+    assert_eq!((api.asked(), api.refused()), ((0, 0), 0));
+    let log = gateway.log().join("\n");
+    assert!(log.contains("the API server: "), "{log}");
+}
+
 #[tokio::test]
 async fn a_reload_changes_the_source_and_keeps_what_was_found_until_it_answers() {
     let (one, two, listed) = (

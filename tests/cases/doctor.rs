@@ -83,7 +83,10 @@ async fn serve(answers: Answers) -> Server {
             let line = String::from_utf8_lossy(&head[..n]).into_owned();
             let target = line.split(' ').nth(1).unwrap_or_default();
             let path = target.split('?').next().unwrap_or_default();
-            let (status, body) = answers.get(path).cloned().unwrap_or((404, json!({})));
+            let about_one = target.contains("?model=").then(|| format!("{path}?model"));
+            let about_one = about_one.and_then(|path| answers.get(&*path));
+            let answer = about_one.or_else(|| answers.get(path)).cloned();
+            let (status, body) = answer.unwrap_or((404, json!({})));
             let body = body.to_string();
             let answer = format!(
                 "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -228,6 +231,104 @@ async fn what_is_wrong_with_one(
     }
 }
 
+/// A router that tells of one model, `coder`, which is not in memory.
+fn unloaded(more: Value) -> Answers {
+    let refused = json!({"error": {"code": 400, "message": "model is not loaded"}});
+    let mut status = json!({"value": "unloaded",
+        "args": ["--metrics", "--parallel", "2", "--ctx-size", "131072", "--spec-type", "ngram-mod"]});
+    status
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let listed = json!({"data": [{"id": "coder", "aliases": ["stable"], "status": status}]});
+    BTreeMap::from([
+        ("/health", (200, json!({"status": "ok"}))),
+        (
+            "/props",
+            (
+                200,
+                json!({"role": "router", "models_autoload": true, "max_instances": 1, "build_info": "b11434-abc"}),
+            ),
+        ),
+        ("/props?model", (400, refused.clone())),
+        ("/slots", (400, refused.clone())),
+        ("/metrics", (400, refused)),
+        ("/v1/models", (200, listed)),
+    ])
+}
+
+#[rstest]
+#[case::unloaded(json!({}), "coder", &[("info", "model_unloaded")])]
+#[case::alias(json!({}), "stable", &[("info", "model_unloaded")])]
+#[case::failed(json!({"failed": true, "exit_code": 1}), "coder", &[("error", "model_failed")])]
+#[case::unknown(json!({}), "nope", &[("error", "unknown_preset")])]
+#[case::loaded_by(json!({"args": ["--parallel", "2", "--ctx-size", "8192", "--no-slots"]}), "coder",
+    &[("info", "model_unloaded"), ("warning", "no_slots"), ("warning", "no_metrics"), ("warning", "small_context")])]
+#[case::shift(json!({"args": ["--metrics", "--context-shift", "--spec-type", "ngram-map-k"]}), "coder",
+    &[("info", "model_unloaded"), ("error", "context_shift_with_ngram_map")])]
+#[tokio::test]
+async fn what_is_wrong_with_a_model_of_a_router(
+    #[case] more: Value,
+    #[case] model: &str,
+    #[case] expected: &[(&str, &str)],
+) {
+    let server = serve(unloaded(more)).await;
+    let backend = [(format!("http://{}", server.addr), json!({"model": model}))];
+    let report = report(&doctor(&backend, &["--json"]).await);
+    let mut found = found(&report);
+    let mut expected: Vec<(String, String)> = expected
+        .iter()
+        .map(|(s, id)| ((*s).into(), (*id).into()))
+        .collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected, "{report}");
+}
+
+#[tokio::test]
+async fn a_router_that_is_too_small_and_one_that_loads_nothing() {
+    let mut answers = unloaded(json!({}));
+    answers.get_mut("/props").unwrap().1["models_autoload"] = json!(false);
+    let other = json!({"id": "other", "status": {"value": "unloaded", "args": ["--metrics", "--parallel", "2"]}});
+    answers.get_mut("/v1/models").unwrap().1["data"]
+        .as_array_mut()
+        .unwrap()
+        .push(other);
+    let server = serve(answers).await;
+    let url = || format!("http://{}", server.addr);
+    let backends = [
+        (url(), json!({"model": "coder"})),
+        (url(), json!({"model": "other"})),
+    ];
+    let report = report(&doctor(&backends, &["--json"]).await);
+    let mut found = found(&report);
+    found.sort();
+    let warning = |id: &str| ("warning".to_owned(), id.to_owned());
+    let for_good = warning("model_unloaded_for_good");
+    assert_eq!(
+        found,
+        [for_good.clone(), for_good, warning("router_too_small")],
+        "{report}"
+    );
+}
+
+/// A plain server does not look at the model's name.
+#[tokio::test]
+async fn one_server_under_two_names() {
+    let server = serve(sound()).await;
+    let url = || format!("http://{}", server.addr);
+    let backends = [
+        (url(), json!({"model": "a"})),
+        (url(), json!({"model": "b"})),
+    ];
+    let report = report(&doctor(&backends, &["--json"]).await);
+    assert_eq!(
+        found(&report),
+        [("warning".into(), "one_server_twice".into())],
+        "{report}"
+    );
+}
+
 #[tokio::test]
 async fn one_slot_is_worth_knowing() {
     let mut answers = with("/props", "/total_slots", json!(1));
@@ -328,7 +429,7 @@ fn every_finding_is_documented() {
         .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
         .collect();
     let mut told = Vec::new();
-    for file in ["build", "one", "pool", "speculation"] {
+    for file in ["build", "one", "pool", "router", "speculation"] {
         let text = read(&format!("src/doctor/{file}.rs"));
         // An id is the line after its severity.
         let mut lines = text.lines().map(str::trim).peekable();

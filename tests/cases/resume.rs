@@ -154,3 +154,34 @@ async fn an_answer_of_which_only_the_end_is_missing_ends() {
     assert_eq!(response.said(), "Once upon a");
     assert_eq!(asked(&backends), 2);
 }
+
+/// Regression: whoever was next was asked, and the answer was cut where that was of an older build.
+#[tokio::test]
+async fn of_mixed_builds_one_is_asked_that_can_go_on() {
+    let backends = [
+        Backend::start().await,
+        Backend::start().await,
+        Backend::start().await,
+    ];
+    // Whichever is asked first; of the others one is too old.
+    for backend in &backends {
+        backend.plays(true, |body| {
+            let body: Value = serde_json::from_slice(body).unwrap();
+            match body["continue_final_message"] == true {
+                true => rest(),
+                false => half(),
+            }
+        });
+    }
+    backends[1].set_health(Health::Old);
+    // The older one has the most room: it is next whenever it may be.
+    let mut setup = Setup::to(&backends.each_ref()).set("fleet.resume", json!(true));
+    for (n, weight) in [(0, 1000), (1, 100), (2, 1)] {
+        setup.config["fleet"]["pools"][0]["backends"][n]["weight"] = json!(weight);
+    }
+    let gateway = setup.start().await;
+    let response = gateway.ask(&stream()).await;
+    response.assert_complete_stream();
+    assert_eq!(response.said(), "Once upon a time.");
+    assert!(backends[1].requests().is_empty());
+}

@@ -28,7 +28,7 @@ from world import BACKENDS, World, world  # noqa: E402
 
 TOKEN = "console-token-7"
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 800}
-TABS = ["fleet", "live", "sessions", "spec", "config"]
+TABS = ["fleet", "live", "sessions", "spec", "rollouts", "config"]
 MARKUP = '<img src=x onerror="window.hacked=1">'
 expect.set_options(timeout=15_000)
 
@@ -121,6 +121,41 @@ def finds_a_request(page: Page, it: World) -> None:
 def shows_the_configuration(page: Page, it: World) -> None:
     page.goto(f"{it.admin}/console/#config")
     expect(page.locator("#config")).to_contain_text("house.no_rm")
+
+
+def rollout(it: World) -> dict:
+    with urllib.request.urlopen(f"{it.admin}/api/rollouts/mtp", timeout=5) as response:
+        return json.load(response)
+
+
+def orders_a_rollout(page: Page, it: World) -> None:
+    """Its differences are drawn, and orders are asked about first."""
+    page.goto(f"{it.admin}/console/#rollouts")
+    card = page.locator('[data-rollout="mtp"]')
+    expect(card).to_contain_text("running")
+    drawn = card.locator("svg.interval")
+    expect(drawn.first).to_be_visible()
+    # Known for certain, once there are enough turns of both sides: without a reload of the page.
+    expect(card.locator("svg.interval circle").first).to_be_visible()
+    expect(card.locator("svg .range:not(.open)").first).to_be_attached(timeout=60_000)
+    assert re.search(r"difference [+−]\d", drawn.first.get_attribute("aria-label")), drawn.first.get_attribute("aria-label")
+    box = drawn.first.bounding_box()
+    assert box["width"] > 100 and box["height"] > 20, box
+    pause = card.locator('button[data-order="pause"]')
+    pause.click()
+    expect(page.locator("#ask-text")).to_contain_text("mtp")
+    page.keyboard.press("Enter")  # on Cancel, which has the focus
+    assert rollout(it)["state"] == "running", "paused without a yes"
+    pause.focus()
+    page.wait_for_timeout(2500)
+    assert page.evaluate("document.activeElement.dataset.order") == "pause", "an update took the focus"
+    page.keyboard.press("Enter")
+    page.locator("#ask-yes").click()
+    expect(card).to_contain_text("paused")
+    assert rollout(it)["state"] == "paused"
+    card.locator('button[data-order="resume"]').click()
+    page.locator("#ask-yes").click()
+    expect(card).to_contain_text("running")
 
 
 def obeys_the_keyboard(page: Page, it: World) -> None:
@@ -221,7 +256,7 @@ def asks_for_the_token(browser: Browser, it: World) -> None:
 
 ON_ONE_PAGE = [
     shows_the_fleet, drains_after_asking, shows_what_happens, tells_a_session, finds_a_request, shows_the_configuration,
-    obeys_the_keyboard, fits_a_phone, is_dark_or_light, shows_texts_as_texts,
+    orders_a_rollout, obeys_the_keyboard, fits_a_phone, is_dark_or_light, shows_texts_as_texts,
 ]
 ON_ITS_OWN = [obeys_its_own_pages_only, asks_for_the_token]
 
@@ -248,6 +283,9 @@ def screenshots(page: Page, it: World, folder: Path) -> None:
     take("session", session.removeprefix("#"), ".timeline li")
     take("request", "request/request-of-a-client", "#explained")
     take("config", "config", "#config")
+    take("rollouts", "rollouts", "svg.interval")
+    take("rollouts-dark", "rollouts", "svg.interval", scheme="dark")
+    take("rollouts-phone", "rollouts", "svg.interval", size=PHONE)
 
 
 def run(binary: str, folder: Path | None) -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 import urllib.parse
+import urllib.request
 
 from agents import Agent, Crowd, bash, post, script, words
 from world import MadeUp, World
@@ -25,6 +26,18 @@ def quiet(world: World, crowd: Crowd) -> None:
         crowd.add(lambda model=model: leave(world, model, after_s=0.3), pause_s=6)
     crowd.add(lambda: ask_twice(world), pause_s=3)
     crowd.add(lambda: malformed(world, "watched"), pause_s=3)
+    order_rollout(world, "start")
+    crowd.add(lambda: tried(world), times=2, pause_s=0.1)
+
+
+def order_rollout(world: World, order: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(f"{world.admin}/api/rollouts/mtp/{order}", b"", method="POST"), timeout=10).close()
+
+
+def tried(world: World) -> None:
+    """A turn of one of many sessions, which are on the two sides of a rollout."""
+    body = {"model": "tried", "max_tokens": 24, "messages": [{"role": "user", "content": words(9)}]}
+    post(world.url, "/v1/chat/completions", body, {"x-session-id": f"tried-{random.randint(0, 15)}"})
 
 
 def work(world: World, stream: bool, headers: dict | None = None) -> None:
@@ -133,6 +146,7 @@ def incidents(world: World, crowd: Crowd) -> None:
     MadeUp.broken = True
     world.sim("gpu1", "state", {"accept_rate": 0.05, "build_info": "b99999-bad"})
     world.sim("gpu0", "state", {"decode_tps": 50})
+    world.sim("tried0", "state", {"decode_tps": 25})
     world.sim("watched0", "state", {"orphans": True})
     world.sim("flaky0", "die", {"restart_ms": 1500})
     world.sim("spare0", "die", {})

@@ -27,6 +27,8 @@ BACKENDS = [
     ("shared0", "shared", "none", {}),
     ("stuck0", "stuck", "none", {}),
     ("found0", "found", "none", {}),
+    ("tried0", "tried", "draft-mtp", {}),
+    ("base0", "tried", "none", {}),
 ]
 # Its pool is told its backends by a file.
 FOUND = "found"
@@ -66,6 +68,12 @@ def configuration(listen: str, admin: str, urls: dict[str, str], state: Path) ->
         },
         "policy": {"rules": rules, "profiles": {"house": ["house.no_rm", "house.tests"]}},
         "reload": {"watch": False},
+        # Started by the scenarios. What it takes is never reached: it goes on until something breaks.
+        "spec": {"rollouts": [{
+            "name": "mtp", "pool": "tried", "baseline": "none", "candidate": "draft-mtp", "control": "base0", "steps": ["50%"],
+            "step": {"min_sessions": 2, "min_turns": 10, "min_time": "1s", "max_time": "1h"}, "hardware_equal": True,
+            "promote_when": {"decode_tps": "> +5000%"}, "never_worse": {"ttft": None},
+        }]},
     }
 
 

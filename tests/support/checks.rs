@@ -19,6 +19,8 @@ pub(crate) enum Health {
     Roomy,
     /// Like a server that speculates.
     Speculates,
+    /// Like a server of an older build.
+    Old,
     /// Every path says that the model is loading.
     Loading,
 }
@@ -51,7 +53,7 @@ impl Check {
         }
         let body = match self {
             Self::Health => json!({"status": "ok"}),
-            Self::Props => props(health.window()),
+            Self::Props => props(health),
             Self::Slots => (0..4).map(|id| slot(id, health)).collect(),
             Self::ApplyTemplate => json!({"prompt": render(body)}),
         };
@@ -64,18 +66,22 @@ impl Health {
     fn window(self) -> u64 {
         match self {
             Self::Roomy => 1 << 20,
-            Self::Ok | Self::Loading | Self::Speculates => N_CTX,
+            Self::Ok | Self::Old | Self::Loading | Self::Speculates => N_CTX,
         }
     }
 }
 
-fn props(window: u64) -> Value {
+fn props(health: Health) -> Value {
+    let build = match health {
+        Health::Old => "b11000-test",
+        _ => "b11434-test",
+    };
     json!({
-        "default_generation_settings": {"params": {"seed": 1}, "n_ctx": window},
+        "default_generation_settings": {"params": {"seed": 1}, "n_ctx": health.window()},
         "total_slots": 4, "model_alias": "backend-model", "model_path": "/m.gguf",
         "modalities": {"vision": true, "video": false, "audio": false},
         "endpoint_slots": true, "endpoint_props": false, "endpoint_metrics": false,
-        "chat_template": "{{ messages }}", "build_info": "b11434-test",
+        "chat_template": "{{ messages }}", "build_info": build,
         "chat_template_caps": {"supports_tools": true, "supports_tool_calls": true},
         "is_sleeping": false,
     })

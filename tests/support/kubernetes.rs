@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
+use super::authority::Authority;
 use super::backend::Backend;
 use super::http::Reader;
 
@@ -24,6 +25,10 @@ struct State {
     /// Open watches are cut when this changes.
     cuts: u64,
     failing: bool,
+    /// The only token that is let in; none: whoever comes.
+    token: Option<String>,
+    /// Questions that were turned away because of their token.
+    refused: usize,
     asked: Vec<String>,
 }
 
@@ -37,15 +42,35 @@ pub(crate) struct Kubernetes {
 impl Kubernetes {
     /// One whose service has no endpoints.
     pub(crate) async fn start() -> Self {
+        Self::listening(None, State::default()).await
+    }
+
+    /// The same over TLS, for who brings the token.
+    pub(crate) async fn start_tls(authority: &Authority, token: &str) -> Self {
+        let state = State {
+            token: Some(token.to_owned()),
+            ..State::default()
+        };
+        Self::listening(Some(authority.acceptor()), state).await
+    }
+
+    async fn listening(tls: Option<TlsAcceptor>, state: State) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(watch::Sender::new(State::default()));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let state = Arc::new(watch::Sender::new(state));
         let mut task = JoinSet::new();
         let shared = Arc::clone(&state);
         task.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&shared)));
+                let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(stream, shared).await,
+                        Some(tls) => serve(tls.accept(stream).await.ok()?, shared).await,
+                    }
+                });
             }
         });
         Self {
@@ -53,6 +78,17 @@ impl Kubernetes {
             state,
             _task: task,
         }
+    }
+
+    /// From now on only this token is let in; open watches go on.
+    pub(crate) fn wants(&self, token: &str) {
+        self.state
+            .send_modify(|state| state.token = Some(token.to_owned()));
+    }
+
+    /// Questions that were turned away because of their token.
+    pub(crate) fn refused(&self) -> usize {
+        self.state.borrow().refused
     }
 
     /// Its address, for the configuration.
@@ -134,10 +170,21 @@ impl Kubernetes {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<watch::Sender<State>>) -> Option<()> {
-    let (read, mut writer) = stream.into_split();
-    let (line, _) = Reader::new(read).head().await.ok()??;
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send,
+    state: Arc<watch::Sender<State>>,
+) -> Option<()> {
+    let (read, mut writer) = tokio::io::split(stream);
+    let (line, headers) = Reader::new(read).head().await.ok()??;
     let target = line.split(' ').nth(1)?.to_owned();
+    let wanted = state.borrow().token.clone();
+    let bearer = |token: &String| headers.get("authorization") == Some(&format!("Bearer {token}"));
+    if wanted.is_some_and(|token| !bearer(&token)) {
+        state.send_modify(|state| state.refused += 1);
+        let refused = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+        writer.write_all(refused).await.ok()?;
+        return writer.shutdown().await.ok();
+    }
     state.send_modify(|state| state.asked.push(target.clone()));
     let now = state.borrow().clone();
     let query = target.split_once('?')?.1;
@@ -155,14 +202,15 @@ async fn serve(stream: TcpStream, state: Arc<watch::Sender<State>>) -> Option<()
             let list = json!({"metadata": {"resourceVersion": version}, "items": items});
             let list = list.to_string();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", list.len());
-            writer.write_all((head + &list).as_bytes()).await.ok()
+            writer.write_all((head + &list).as_bytes()).await.ok()?;
+            writer.shutdown().await.ok()
         }
         Some(version) => stream_events(writer, &state, version.parse().ok()?).await,
     }
 }
 
 async fn stream_events(
-    mut writer: OwnedWriteHalf,
+    mut writer: impl AsyncWrite + Unpin,
     state: &watch::Sender<State>,
     mut version: u64,
 ) -> Option<()> {
@@ -190,12 +238,13 @@ async fn stream_events(
 }
 
 /// One event in two chunks: the borders of chunks mean nothing.
-async fn write(writer: &mut OwnedWriteHalf, event: &Value) -> Option<()> {
+async fn write(writer: &mut (impl AsyncWrite + Unpin), event: &Value) -> Option<()> {
     let line = format!("{event}\n");
     let (a, b) = line.split_at(line.len() / 2);
     for part in [a, b] {
         let chunk = format!("{:x}\r\n{part}\r\n", part.len());
         writer.write_all(chunk.as_bytes()).await.ok()?;
+        writer.flush().await.ok()?;
         tokio::task::yield_now().await;
     }
     Some(())

@@ -1,6 +1,7 @@
 //! What the tests are made of.
 
 pub(crate) mod agent;
+pub(crate) mod authority;
 pub(crate) mod backend;
 pub(crate) mod checks;
 pub(crate) mod client;
@@ -10,6 +11,7 @@ pub(crate) mod gateway;
 pub(crate) mod h2c;
 pub(crate) mod http;
 pub(crate) mod kubernetes;
+pub(crate) mod load;
 pub(crate) mod recorded;
 pub(crate) mod request;
 pub(crate) mod response;
@@ -20,6 +22,7 @@ pub(crate) mod turns;
 pub(crate) mod wait;
 pub(crate) mod window;
 
+pub(crate) use authority::Authority;
 pub(crate) use backend::{Backend, dead_url};
 pub(crate) use checks::{Health, N_CTX};
 pub(crate) use client::Client;

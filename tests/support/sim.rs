@@ -1,9 +1,11 @@
 //! Simulated servers in processes of their own.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::time::sleep;
 
 use super::client::Client;
 use super::gateway::DROVER;
@@ -20,8 +22,20 @@ pub(crate) struct Sim {
 impl Sim {
     /// Starts one on a free port.
     pub(crate) async fn start(args: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", args).await
+    }
+
+    /// Kills it, and starts another one at its address after a while.
+    pub(crate) async fn killed_for(mut self, time: Duration, args: &[&str]) -> Self {
+        self.child.kill().await.unwrap();
+        sleep(time).await;
+        let at = self.url.strip_prefix("http://").unwrap();
+        Self::start_at(at, args).await
+    }
+
+    async fn start_at(address: &str, args: &[&str]) -> Self {
         let mut child = Command::new(DROVER)
-            .args(["sim", "--listen", "127.0.0.1:0"])
+            .args(["sim", "--listen", address])
             .args(args)
             .stderr(Stdio::piped())
             .kill_on_drop(true)

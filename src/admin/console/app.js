@@ -4,9 +4,10 @@ import { call, events, Refused, setToken } from "./api.js";
 import { h } from "./dom.js";
 import * as views from "./views.js";
 
-const TABS = ["fleet", "live", "sessions", "spec", "config"];
+const TABS = ["fleet", "live", "sessions", "spec", "rollouts", "config"];
 const KEPT = 100;
 const RETRY_MS = 2000;
+const POLL_MS = 2000;
 
 const known = { fleet: null, live: [], requests: [], happened: [] };
 const at = (id) => document.getElementById(id);
@@ -42,10 +43,38 @@ function drawTabs() {
 function draw() {
   const view = views[shown.name];
   const focused = document.activeElement?.closest?.("[data-backend]")?.dataset.backend;
-  const content = shown.error ? [h("p", { class: "bad", role: "alert" }, shown.error)] : view.show(known, act, shown.data);
+  const button = document.activeElement?.dataset?.focus;
+  const content = shown.error ? [h("p", { class: "bad", role: "alert" }, shown.error)] : view.show(known, act, shown.data, order);
   at("view").replaceChildren(h("div", { id: `view-${shown.name}` }, content));
   // Drawing anew must not take the keyboard away.
-  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}"] button`)?.focus();
+  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}"] button`)?.focus();
+  if (button) document.querySelector(`[data-focus="${CSS.escape(button)}"]`)?.focus();
+}
+
+/** Looks again, and draws what has changed. */
+async function poll() {
+  const wanted = shown;
+  wanted.polled = Date.now();
+  try {
+    wanted.data = await views[wanted.name].load(wanted.id);
+    wanted.error = null;
+  } catch (error) {
+    if (error.status === 401) return;
+    wanted.error = error.message;
+  }
+  if (shown === wanted && !at("ask").open) draw();
+}
+
+/** Asks, and then gives an order to a rollout. */
+async function order(rollout, what, question) {
+  if (!(await sure(question))) return;
+  try {
+    await call(`/api/rollouts/${encodeURIComponent(rollout)}/${what}`, "POST");
+    say(`${rollout}: ${what} done`);
+  } catch (error) {
+    say(`${rollout}: ${error.message}`);
+  }
+  await poll();
 }
 
 /** Asks, and then changes what a backend may do. */
@@ -89,7 +118,9 @@ function take(kind, data) {
   if (kind === "fleet" || kind === "live") {
     say("live");
     if (views[shown.name].live && !at("ask").open) draw();
+    if (views[shown.name].poll && Date.now() - (shown.polled ?? 0) > POLL_MS) poll();
   }
+  if (kind === "rollout" && shown.name === "rollouts") poll();
 }
 
 async function listen() {

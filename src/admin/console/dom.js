@@ -11,6 +11,16 @@ export function h(name, attributes = {}, ...children) {
   return element;
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** The same for drawings. */
+export function svg(name, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
 /** A table; columns are [title, cell of a row, class]. */
 export function table(columns, rows, none) {
   if (!rows.length) return h("p", { class: "soft" }, none);

@@ -3,6 +3,8 @@
 import { call } from "./api.js";
 import { clock, facts, h, number, percent, seconds, table, toRequest, toSession } from "./dom.js";
 
+export { rollouts } from "./rollouts.js";
+
 // What is older is in the sessions.
 const SHOWN = 24;
 

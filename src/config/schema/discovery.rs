@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::{Backend, KvLayout, SlotCount};
-use crate::config::{EnvSecret, units};
+use crate::config::{EnvSecret, NameGlob, units};
 
-/// One source of backends: exactly one of `file`, `dns`, `srv` and `kubernetes` (docs/backends.md).
+/// One source of backends: exactly one of `file`, `dns`, `srv`, `kubernetes` and `router` (docs/backends.md).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Discovery {
@@ -23,6 +23,8 @@ pub struct Discovery {
     pub srv: Option<SrvSource>,
     /// Every pod behind a Kubernetes service.
     pub kubernetes: Option<KubernetesSource>,
+    /// Every model of a llama-server in router mode.
+    pub router: Option<RouterSource>,
     /// What all of them are like, but for those of a file, which says it itself.
     pub backend: Template,
 }
@@ -105,6 +107,25 @@ pub struct KubernetesSource {
     /// PEM file of the authority that vouches for the API server; null: that of the pod.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+}
+
+/// The models that a llama-server in router mode lists: one backend for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouterSource {
+    /// Its address, as `url` of a backend.
+    pub url: String,
+    /// Names of the models that are meant, exact or globs. Empty: all.
+    #[serde(default)]
+    pub models: Vec<NameGlob>,
+    /// Time between two looks.
+    #[serde(with = "units::duration", default = "router_every")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub every: Duration,
+}
+
+fn router_every() -> Duration {
+    Duration::from_secs(10)
 }
 
 /// Keys of the backends that are found. They mean what they mean in `fleet.pools[].backends`.

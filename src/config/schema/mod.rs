@@ -12,6 +12,7 @@ mod loops;
 mod operations;
 mod policy;
 mod queue;
+mod rollout;
 mod sampling;
 mod spec;
 mod store;
@@ -21,7 +22,9 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{ApiKey, Auth, KeySource, MaySelect};
 pub use context::{BuiltinFragment, Context, Volatile, VolatilePattern};
-pub use discovery::{Discovery, DnsSource, FileSource, KubernetesSource, SrvSource, Template};
+pub use discovery::{
+    Discovery, DnsSource, FileSource, KubernetesSource, RouterSource, SrvSource, Template,
+};
 pub use fleet::{
     Backend, Fleet, Health, KvLayout, Passthrough, Pool, Selection, SlotCount, Watchdog,
 };
@@ -32,6 +35,10 @@ pub use loops::{Budgets, ForceTools, Loops};
 pub use operations::{LogFormat, Otlp, PingoraSettings, Reload, Telemetry};
 pub use policy::Policy;
 pub use queue::{Priority, Queue};
+pub use rollout::{
+    Above, Classes, NeverWorse, OnInconclusive, Percent, Points, PromoteWhen, Relative,
+    RollbackSignature, RollbackWhen, Rollout, RolloutHooks, RolloutStep, Subject, Webhook,
+};
 pub use sampling::{ModelProfile, Sampling};
 pub use spec::{RequestClass, Spec, SpecProfile, SpecRule, SpecType};
 pub use store::Store;

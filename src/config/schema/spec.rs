@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rollout::Rollout;
 use crate::config::units;
 
 /// Speculative decoding. A profile is what a backend was started with (`fleet.pools[].backends[].profile`);
@@ -30,6 +31,8 @@ pub struct Spec {
     pub reprefill_max: Duration,
     /// Prompt tokens a backend reads in a second, where its own speed is not known yet.
     pub reprefill_rate: u32,
+    /// Rollouts of a profile, a build or a backend (docs/speculative.md). None begins by itself.
+    pub rollouts: Vec<Rollout>,
 }
 
 impl Default for Spec {
@@ -40,6 +43,7 @@ impl Default for Spec {
             rules: Vec::new(),
             reprefill_max: Duration::from_secs(10),
             reprefill_rate: 1000,
+            rollouts: Vec::new(),
         }
     }
 }

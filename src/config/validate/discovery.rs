@@ -3,6 +3,7 @@
 use url::{Host, Url};
 
 use super::Checker;
+use crate::config::Endpoint;
 use crate::config::schema::{Discovery, KubernetesSource};
 
 impl Checker<'_> {
@@ -12,13 +13,14 @@ impl Checker<'_> {
             discovery.dns.is_some(),
             discovery.srv.is_some(),
             discovery.kubernetes.is_some(),
+            discovery.router.is_some(),
         ];
         let count = sources.into_iter().filter(|there| *there).count();
         if count != 1 {
             self.error(
                 path,
                 format!(
-                    "needs exactly one of `file`, `dns`, `srv` and `kubernetes`, found {count}"
+                    "needs exactly one of `file`, `dns`, `srv`, `kubernetes` and `router`, found {count}"
                 ),
             );
         }
@@ -35,6 +37,12 @@ impl Checker<'_> {
         }
         if let Some(kubernetes) = &discovery.kubernetes {
             self.kubernetes(&format!("{path}.kubernetes"), kubernetes);
+        }
+        if let Some(router) = &discovery.router {
+            self.positive(format!("{path}.router.every"), router.every);
+            if let Err(why) = Endpoint::parse(&router.url) {
+                self.error(format!("{path}.router.url"), why);
+            }
         }
         let key = discovery.backend.api_key_env.as_mut();
         self.fill(&format!("{path}.backend.api_key_env"), key);

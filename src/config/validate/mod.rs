@@ -7,6 +7,7 @@ mod fleet;
 mod guard;
 mod listen;
 mod policy;
+mod rollout;
 mod spec;
 mod traces;
 
@@ -58,6 +59,7 @@ impl<'a> Checker<'a> {
         self.loops(config);
         self.policy(config);
         self.spec(config);
+        self.rollouts(config);
         self.operations(config);
         self.traces(config);
     }

@@ -56,6 +56,13 @@ const TEMPLATE: &[&str] = &[
 /// The 500 of an answer that does not follow the template's own format (`common/chat.cpp`).
 const MISPARSED: &str = "does not match the expected";
 
+/// Texts of a router's 400s about a model that no process serves now (`router_validate_model` and `proxy_request`,
+/// `server-models.cpp`).
+const NOT_LOADED: &[&str] = &["model is not loaded", "is not running"];
+
+/// When to ask again for a model that is being loaded.
+const LOADED_IN: Duration = Duration::from_secs(2);
+
 /// Texts of 500s that blame the request.
 const REQUEST: &[&str] = &[
     "is not supported - hint",
@@ -90,6 +97,7 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
         }
     };
     match status {
+        400 if let Some(fault) = wire.router_fault() => fault,
         400 | 422 => wire.client_fault().unwrap_or_else(|| {
             Fault::Permanent(TurnError::bad_request(told(
                 "the backend rejects the request",
@@ -108,7 +116,7 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
             "the backend does not support this",
         ))),
         503 => Fault::Transient(TurnError::Loading {
-            retry_after: retry_after.unwrap_or(Duration::from_secs(2)),
+            retry_after: retry_after.unwrap_or(LOADED_IN),
         }),
         500 => wire
             .client_fault()
@@ -137,6 +145,19 @@ pub fn stream_fault(what: &str) -> Fault {
 }
 
 impl WireError {
+    /// What a router says of the model, not of the request.
+    fn router_fault(&self) -> Option<Fault> {
+        let name = self.message.strip_prefix("model '");
+        if let Some(name) = name.and_then(|rest| rest.strip_suffix("' not found")) {
+            return Some(Fault::Transient(TurnError::UnknownModel(clip(name))));
+        }
+        let is_gone = self.message.starts_with("model ")
+            && NOT_LOADED.iter().any(|text| self.message.ends_with(text));
+        is_gone.then_some(Fault::Transient(TurnError::Loading {
+            retry_after: LOADED_IN,
+        }))
+    }
+
     fn client_fault(&self) -> Option<Fault> {
         if self.r#type == "exceed_context_size_error" {
             return Some(Fault::Permanent(TurnError::ContextOverflow {
@@ -227,6 +248,29 @@ mod tests {
         let error = TurnError::RateLimited { retry_after };
         assert_eq!((error.status(), error.retry_after()), (429, retry_after));
         assert_eq!(fault, Fault::Transient(error));
+    }
+
+    /// Bodies as a router of b11434 sends them.
+    #[test]
+    fn what_a_router_says_of_its_models_is_no_fault_of_the_request() {
+        let unknown = br#"{"error":{"code":400,"message":"model 'nope' not found","type":"invalid_request_error"}}"#;
+        let expected = Fault::Transient(TurnError::UnknownModel("nope".into()));
+        assert_eq!(http_fault(400, unknown, None), expected);
+        for message in ["model is not loaded", "model name=smol-base is not running"] {
+            let body = format!(
+                r#"{{"error":{{"code":400,"message":"{message}","type":"invalid_request_error"}}}}"#
+            );
+            let fault = http_fault(400, body.as_bytes(), None);
+            let Fault::Transient(error @ TurnError::Loading { .. }) = fault else {
+                panic!("{message}: {fault:?}");
+            };
+            assert_eq!(error.status(), 503);
+        }
+        let broken = br#"{"error":{"code":500,"message":"model name=smol-broken failed to load","type":"server_error"}}"#;
+        assert!(matches!(
+            http_fault(500, broken, None),
+            Fault::Transient(TurnError::Upstream(_))
+        ));
     }
 
     #[test]

@@ -45,8 +45,11 @@ impl Waiter {
     fn accepts(&self, pool: &Pool, free: &[BackendId], now: Duration) -> bool {
         let only = self.hold.as_ref().filter(|hold| now < hold.until);
         let only = only.filter(|hold| pool.usable(&hold.backend).is_some());
-        free.iter()
-            .any(|id| !self.ask.except.contains(id) && only.is_none_or(|hold| hold.backend == *id))
+        free.iter().any(|id| {
+            !self.ask.except.contains(id)
+                && only.is_none_or(|hold| hold.backend == *id)
+                && (pool.usable(id)).is_none_or(|b| pool.may_wait_for(b, &self.ask.wish))
+        })
     }
 }
 

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::{Backend, Failure};
 use crate::fleet::breaker::{Breaker, Changed};
 use crate::fleet::cancelled::Cancelled;
-use crate::fleet::comeback::Comeback;
+use crate::fleet::comeback::{Comeback, LEAST};
 use crate::fleet::live::Live;
+use crate::fleet::router::Preset;
 use crate::fleet::state::{BackendState, Observation, Transition};
 use crate::fleet::treatment::HealthEvent;
 use crate::fleet::untold::Untold;
@@ -111,6 +112,7 @@ impl Backend {
 
     /// Tells that a request was answered.
     pub fn observe_success(&self) {
+        self.live.answered.fetch_add(1, Ordering::Relaxed);
         self.observe(Observation::Served, "");
     }
 
@@ -172,11 +174,22 @@ impl Backend {
         &self.live.comeback
     }
 
-    /// Its state as people are shown it: one that serves is busy while all its slots are taken.
+    /// Part of its share of the load it gets: little where a request would first have its model loaded, and while it
+    /// comes back.
+    pub(in crate::fleet) fn pace_of_share(&self, slow_start: Duration, now: Instant) -> f64 {
+        match self.live.facts.load().preset {
+            Some(preset) if preset.is_cold() => LEAST,
+            _ => self.live.comeback.pace(slow_start, now),
+        }
+    }
+
+    /// Its state as people are shown it: one that serves is busy while all its slots are taken, and loading while its
+    /// router reads its model.
     pub fn shown_state(&self) -> BackendState {
         let facts = self.live.facts.load();
         let all_busy = facts.idle_slots == Some(0) && facts.total_slots > Some(0);
         match self.state() {
+            BackendState::Ready if facts.preset == Some(Preset::Loading) => BackendState::Loading,
             BackendState::Ready if all_busy || !self.is_free() => BackendState::Busy,
             state => state,
         }
@@ -185,6 +198,11 @@ impl Backend {
     /// Requests that no slot has begun.
     pub(in crate::fleet) fn unbegun(&self) -> usize {
         self.live.unbegun.load(Ordering::Relaxed)
+    }
+
+    /// Requests that it has answered.
+    pub(in crate::fleet) fn answered(&self) -> u64 {
+        self.live.answered.load(Ordering::Relaxed)
     }
 
     /// Counts a request that was sent, until what is returned is dropped: its answer has begun.

@@ -24,8 +24,9 @@ use crate::fleet::peer;
 use crate::fleet::rendezvous;
 use crate::fleet::resolve::Addresses;
 use crate::fleet::state::Thresholds;
-use crate::fleet::target::{Site, Target};
+use crate::fleet::target::{self, Target};
 use crate::spec::Runs;
+use crate::spec::rollout::Site;
 pub use condition::{Closing, Unbegun};
 
 /// Identity of a backend: its name, unique in the fleet. (An address is not enough: presets of a
@@ -118,9 +119,9 @@ impl Backend {
             target,
         };
         match &this.target.site {
-            Site::Address(address) => this.found(vec![*address]),
-            Site::Socket(_) => this.connect_to_site(None),
-            Site::Named(..) => {}
+            target::Site::Address(address) => this.found(vec![*address]),
+            target::Site::Socket(_) => this.connect_to_site(None),
+            target::Site::Named(..) => {}
         }
         Ok(this)
     }
@@ -160,14 +161,32 @@ impl Backend {
         self.model.as_deref()
     }
 
-    /// Speculative profile it was started with, as configured.
-    pub fn profile(&self) -> Option<&str> {
-        self.profile.as_deref()
+    /// Speculative profile it was started with: as configured, or as a rollout has given it since.
+    pub fn profile(&self) -> Option<Arc<str>> {
+        let given = self.live.profile.load();
+        given.as_deref().or(self.profile.as_ref()).cloned()
+    }
+
+    /// It runs this profile from now on, whatever is configured.
+    pub fn give_profile(&self, name: &str) {
+        self.live.profile.store(Some(Arc::new(name.into())));
     }
 
     /// What it runs: its profile, corrected by what it says itself.
     pub fn runs(&self) -> Runs {
-        Runs::of(self.profile.as_ref(), self.live.facts.load().speculative)
+        let given = self.live.profile.load();
+        let profile = given.as_deref().or(self.profile.as_ref());
+        Runs::of(profile, self.live.facts.load().speculative)
+    }
+
+    /// What `ask` says of it as a rollout sees it.
+    pub fn at_site<T>(&self, ask: impl FnOnce(Site<'_>) -> T) -> T {
+        let (facts, runs) = (self.live.facts.load(), self.runs());
+        ask(Site {
+            backend: self.id.as_str(),
+            runs: &runs,
+            build: facts.build.as_deref(),
+        })
     }
 
     /// The key it asks for, to be sent as `Authorization: Bearer …`.
@@ -283,6 +302,10 @@ impl Backend {
     /// This configuration with the state, the facts and the leases of `before`, the same server.
     pub(in crate::fleet) fn continuing(self, before: &Self) -> Self {
         let live = Arc::clone(&before.live);
+        if self.profile != before.profile {
+            // Somebody has written down what it runs.
+            live.profile.store(None);
+        }
         Self { live, ..self }
     }
 
@@ -311,8 +334,8 @@ impl Backend {
     /// The name to resolve, `None` when it is given by address.
     pub(in crate::fleet) fn hostname(&self) -> Option<(&str, u16)> {
         match &self.target.site {
-            Site::Named(host, port) => Some((host, *port)),
-            Site::Address(_) | Site::Socket(_) => None,
+            target::Site::Named(host, port) => Some((host, *port)),
+            target::Site::Address(_) | target::Site::Socket(_) => None,
         }
     }
 
@@ -345,8 +368,8 @@ impl Backend {
     /// New connections go to its socket, or else to `address`, where one is known.
     fn connect_to_site(&self, address: Option<SocketAddr>) {
         let address = match &self.target.site {
-            Site::Socket(socket) => Some(L4Addr::Unix(socket.clone())),
-            Site::Address(_) | Site::Named(..) => address.map(L4Addr::Inet),
+            target::Site::Socket(socket) => Some(L4Addr::Unix(socket.clone())),
+            target::Site::Address(_) | target::Site::Named(..) => address.map(L4Addr::Inet),
         };
         if let Some(address) = address {
             let peer = peer::build(&self.id, &self.target, address, &self.timeouts);

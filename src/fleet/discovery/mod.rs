@@ -1,4 +1,4 @@
-//! Backends that are not listed in the configuration but found: in a file, in DNS, in Kubernetes.
+//! Backends that are not listed in the configuration but found: in a file, in DNS, in Kubernetes, at a router.
 //!
 //! Each source runs in a task of its own and tells the whole set it sees. [`Discovery`] compares that with
 //! what it told before; whoever reloads the fleet puts it to use like a changed configuration. A source that
@@ -7,6 +7,7 @@
 mod dns;
 mod file;
 mod kubernetes;
+mod router;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -268,6 +269,7 @@ async fn look(from: config::Discovery, teller: Teller) {
         dns,
         srv,
         kubernetes,
+        router,
         backend: like,
     } = from;
     if let Some(source) = file {
@@ -278,6 +280,8 @@ async fn look(from: config::Discovery, teller: Teller) {
         dns::look_for_services(&source, &like, &teller).await;
     } else if let Some(source) = kubernetes {
         kubernetes::look(&source, &like, &teller).await;
+    } else if let Some(source) = router {
+        router::look(&source, &like, &teller).await;
     }
 }
 

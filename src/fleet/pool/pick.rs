@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Asked, NoPlace, Pool, State, too_many};
 use crate::fleet::backend::{Backend, BackendId};
 use crate::fleet::candidates::{Candidates, Out, Standing};
-use crate::fleet::decision::{Decision, Profiled};
+use crate::fleet::decision::{Armed, Decision, Profiled};
 use crate::fleet::lease::{Lease, Place};
 use crate::fleet::select::{Need, Reason, View, choose};
 use crate::fleet::warmth::Warmth;
@@ -27,6 +27,7 @@ pub(super) struct Picked {
     pub(super) lease: Lease,
     candidates: Candidates,
     spec: Option<Profiled>,
+    rollout: Option<Armed>,
     reason: Reason,
     /// One was to be left to the main conversation.
     spared: bool,
@@ -98,6 +99,7 @@ impl Pool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let mut candidates = self.candidates(state, asked, now);
+        let rollout = self.by_arm(&mut candidates, asked);
         let spec = self.by_profile(&mut candidates, &state.warmth, asked);
         let Candidates { views, places, .. } = &candidates;
         let find = |id: &BackendId| places.iter().position(|at| self.backends[*at].id() == id);
@@ -149,6 +151,7 @@ impl Pool {
             ),
             candidates,
             spec,
+            rollout,
             reason,
             spared: need.spare.is_some(),
             predicted,
@@ -194,7 +197,7 @@ impl Pool {
             key: backend.key(),
             inflight: backend.taken(),
             weight: backend.weight().get(),
-            pace: backend.comeback().pace(self.selection.slow_start, now),
+            pace: backend.pace_of_share(self.selection.slow_start, now),
             slots,
             warm: warmth.warm(self.selection.warm_for, slots, now),
         }
@@ -216,6 +219,7 @@ impl Picked {
             predicted_cached_tokens: self.predicted,
             waited: None,
             spec: self.spec,
+            rollout: self.rollout,
             candidates: Box::new(self.candidates),
         };
         (self.lease, decision)

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::{Asked, Pool};
 use crate::fleet::backend::Backend;
-use crate::fleet::candidates::Candidates;
+use crate::fleet::candidates::{Candidates, Standing};
 use crate::fleet::decision::{Profiled, Unserved};
 use crate::fleet::select::View;
 use crate::fleet::warmth::Warmth;
@@ -49,7 +49,7 @@ impl Pool {
             () => stays_home(),
         };
         if unserved.is_none() {
-            all.retain(&serve);
+            all.retain(&serve, Standing::OtherProfile);
         }
         Some(Profiled {
             asked: wish.choice.asked.name().into(),
@@ -60,7 +60,9 @@ impl Pool {
 
     /// Whether a conversation that has its cache on `backend` would go on there.
     pub(in crate::fleet) fn keeps(&self, backend: &Backend, wish: &Wish) -> bool {
-        let Some(spec) = &wish.spec else { return true };
+        let Some(spec) = &wish.spec else {
+            return self.keeps_arm(backend, wish);
+        };
         let at = self.backends.iter().position(|b| b.id() == backend.id());
         let dear = |at: usize| is_dear(backend, &self.state.lock().warmth[at], wish);
         serves(backend, spec)

@@ -56,8 +56,11 @@ impl Probe for Script {
         self.asked
             .lock()
             .push((Instant::now(), path_and_query.to_owned()));
+        // What is said about one model, where that is another thing.
+        let is_own = self.answers.lock().contains_key(path_and_query);
         let path = path_and_query.split('?').next().unwrap_or_default();
-        self.answer(path).await
+        self.answer(if is_own { path_and_query } else { path })
+            .await
     }
 
     async fn post(
@@ -263,6 +266,103 @@ async fn a_preset_of_a_router_is_asked_by_name_and_not_loaded_for_it() {
         .script
         .times("/props?model=q%26a&autoload=false", bench.start);
     assert_eq!(asked.len(), 1);
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+}
+
+const ABOUT_Q: &str = "/props?model=q&autoload=false";
+const NOT_LOADED: Answer = Answer::Reply(400, r#"{"error":{"message":"model is not loaded"}}"#);
+
+fn listed(script: &Script, status: &'static str) {
+    script.set("/v1/models", Answer::Reply(200, status));
+}
+
+/// A router whose model `q` is not in memory.
+fn router(autoload: bool) -> Arc<Script> {
+    let script = Script::well();
+    script.set(
+        "/props",
+        Answer::Reply(
+            200,
+            match autoload {
+                true => r#"{"role":"router","models_autoload":true,"build_info":"b1"}"#,
+                false => r#"{"role":"router","models_autoload":false,"build_info":"b1"}"#,
+            },
+        ),
+    );
+    script.set(ABOUT_Q, NOT_LOADED);
+    listed(
+        &script,
+        r#"{"data":[{"id":"q","status":{"value":"unloaded","args":["--parallel","3"]}}]}"#,
+    );
+    script
+}
+
+const OF_ROUTER: &str = "{name: a, url: 'http://127.0.0.1:1', model: q}";
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_not_loaded_takes_requests_little_by_little() {
+    let bench = bench(OF_ROUTER, router(true));
+    after(5000).await;
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+    let facts = bench.backend.facts();
+    assert_eq!(facts.preset, Some(Preset::Unloaded));
+    assert_eq!(bench.backend.slots(), Some(3));
+    let pace = || bench.backend.pace_of_share(Duration::ZERO, Instant::now());
+    assert!(pace() < 0.2);
+    let asked = bench.script.asked.lock().clone();
+    let loads = |path: &str| path.contains("model=") && !path.contains("autoload=false");
+    assert!(!asked.iter().any(|(_, path)| loads(path)), "{asked:?}");
+    assert!(!asked.iter().any(|(_, path)| path.starts_with("/slots")));
+
+    bench.script.set(ABOUT_Q, Answer::Reply(200, PROPS));
+    after(2000).await;
+    assert_eq!(bench.backend.facts().preset, Some(Preset::Loaded));
+    assert!(pace() > 0.9);
+    let loads = bench.backend.comeback().loads();
+    bench.script.set(ABOUT_Q, NOT_LOADED);
+    after(2000).await;
+    assert_eq!(bench.backend.facts().preset, Some(Preset::Unloaded));
+    assert_eq!(
+        bench.backend.comeback().loads(),
+        loads + 1,
+        "caches are lost"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_failed_is_down_and_open_to_a_try_once_a_minute() {
+    let script = router(true);
+    listed(
+        &script,
+        r#"{"data":[{"id":"q","status":{"value":"unloaded","failed":true,"exit_code":9}}]}"#,
+    );
+    let bench = bench(OF_ROUTER, script);
+    let mut open = Vec::new();
+    for second in 0..130 {
+        after(1000).await;
+        if bench.backend.available() {
+            open.push(second);
+        }
+    }
+    assert_eq!(open.len(), 4, "two seconds a minute: {open:?}");
+    let trouble = bench.backend.trouble().unwrap();
+    assert_eq!(trouble, "its model failed to load (exit code 9)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_autoload_a_model_is_away_until_it_is_loaded() {
+    let bench = bench(OF_ROUTER, router(false));
+    after(1).await;
+    assert_eq!(bench.backend.state(), BackendState::Down);
+    bench.script.set(ABOUT_Q, Answer::Reply(503, "{}"));
+    listed(
+        &bench.script,
+        r#"{"data":[{"id":"q","status":{"value":"loading"}}]}"#,
+    );
+    after(2000).await;
+    assert_eq!(bench.backend.state(), BackendState::Loading);
+    bench.script.set(ABOUT_Q, Answer::Reply(200, PROPS));
+    after(2000).await;
     assert_eq!(bench.backend.state(), BackendState::Ready);
 }
 

@@ -5,6 +5,7 @@
 
 mod control;
 mod read;
+mod router;
 mod routes;
 mod texts;
 mod wire;

@@ -46,8 +46,9 @@ pub(super) async fn answer(
             Access-Control-Allow-Headers: *\r\nContent-Type: text/html\r\n";
         return wire.respond(200, CORS, b"").await;
     }
+    let is_router = sim.router.is_some();
     let public = matches!(request.path.as_str(), "/health" | "/v1/health" | "/");
-    if request.path != "/" && sim.is_loading() {
+    if request.path != "/" && !is_router && sim.is_loading() {
         return wire
             .json(503, ApiError::known(KnownFailure::Loading).http_body())
             .await;
@@ -55,6 +56,12 @@ pub(super) async fn answer(
     if !public && !authorized(sim, &request) {
         let error = ApiError::new(401, "authentication_error", "Invalid API Key");
         return wire.json(401, error.http_body()).await;
+    }
+    if let Some(router) = &sim.router {
+        return super::router::answer(sim, router, wire, request, peer).await;
+    }
+    if request.method == "POST" || request.path == "/slots" {
+        sim.live.lock().sleeping = false;
     }
     match request.method.as_str() {
         "GET" => get(sim, wire, &request).await,
@@ -101,7 +108,10 @@ async fn result(wire: &mut Wire, result: Result<String, ApiError>) -> Result<(),
 fn page(sim: &Sim, request: &HttpRequest) -> Option<Result<String, ApiError>> {
     Some(match request.path.as_str() {
         "/health" | "/v1/health" => Ok("{\"status\":\"ok\"}".into()),
-        "/props" => Ok(info::props(&sim.config, &sim.live.lock().build_info)),
+        "/props" => {
+            let live = sim.live.lock();
+            Ok(info::props(&sim.config, &live.build_info, live.sleeping))
+        }
         "/v1/models" | "/models" => Ok(info::models(&sim.config, unix_now())),
         "/lora-adapters" => Ok("[]".into()),
         "/slots" => slots(sim, &request.query),

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry,
 };
 
 /// What is known of a declared series.
@@ -40,6 +41,7 @@ macro_rules! series {
     (@ counter) => { prometheus::IntCounter };
     (@ counters) => { prometheus::IntCounterVec };
     (@ float_counters) => { prometheus::CounterVec };
+    (@ gauges) => { prometheus::GaugeVec };
     (@ histogram) => { prometheus::Histogram };
     (@ histograms) => { prometheus::HistogramVec };
 }
@@ -84,6 +86,16 @@ impl Declare<'_> {
     ) -> prometheus::Result<CounterVec> {
         let counters = CounterVec::new(Opts::new(name, help), labels)?;
         self.add(counters, "counter", &[])
+    }
+
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
+        let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
+        self.add(gauges, "gauge", &[])
     }
 
     pub(super) fn histogram(

@@ -2,6 +2,7 @@
 
 use crate::config::RequestClass;
 use crate::spec::Signature;
+use crate::spec::rollout::{Arm, Phase, Verdict};
 use std::fmt::Write as _;
 
 use super::Metrics;
@@ -87,6 +88,7 @@ fn values(label: &str, metric: &str) -> Option<Values> {
             fixed(&DiscoveryResult::ALL, DiscoveryResult::as_str)
         }
         "result" if metric == "drover_traces_total" => fixed(Traced::ALL, Traced::as_str),
+        "result" if metric == "drover_rollout_webhooks_total" => Fixed(vec!["sent", "failed"]),
         "result" => Fixed(vec!["hit", "missing", "surplus"]),
         "source" => Fixed(vec!["hdr", "meta", "fp"]),
         "reason" if metric == "drover_queue_rejections_total" => {
@@ -105,6 +107,18 @@ fn values(label: &str, metric: &str) -> Option<Values> {
         "step" => fixed(&Heal::ALL, Heal::as_str),
         "from" | "to" | "reason" => {
             Said("rungs and reasons of loop protection, see [loops.md](loops.md)")
+        }
+        "rollout" => Said("`spec.rollouts[].name`"),
+        "arm" => fixed(&Arm::ALL, Arm::as_str),
+        "bound" => Fixed(vec!["low", "mean", "high"]),
+        "verdict" => fixed(&Verdict::ALL, Verdict::as_str),
+        "metric" => Fixed(vec!["decode_tps", "ttft"]),
+        "busy" => Said(
+            "requests on the backend when the turn began: `1`, `2`, `3` (and 4), `5` (and more)",
+        ),
+        "state" if metric == "drover_rollout_state" => fixed(&Phase::ALL, Phase::as_str),
+        "class" if metric == "drover_rollout_difference_ratio" => {
+            fixed(&RequestClass::ALL, RequestClass::as_str)
         }
         "class" if metric.starts_with("drover_spec_") => {
             fixed(&RequestClass::ALL, RequestClass::as_str)

@@ -14,6 +14,7 @@ mod health;
 mod process;
 mod queue;
 mod requests;
+mod rollouts;
 mod spec;
 
 use std::cell::RefCell;
@@ -36,10 +37,12 @@ use health::Health;
 use process::Process;
 use queue::Queue;
 use requests::Requests;
+use rollouts::Rollouts;
 use spec::Spec;
 
 pub use docs::markdown;
 pub use gen_ai::GenAiRequest;
+pub use rollouts::RolloutSample;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -58,6 +61,9 @@ pub struct Metrics {
     queue: Queue,
     generation: Generation,
     spec: Spec,
+    rollouts: Rollouts,
+    /// Label values of their gauges.
+    rolling: Mutex<rollouts::Shown>,
     /// Builds that have series.
     builds: Mutex<HashSet<String>>,
     guards: Guards,
@@ -100,6 +106,7 @@ impl Metrics {
         let queue = Queue::declare(&to)?;
         let generation = Generation::declare(&to)?;
         let spec = Spec::declare(&to)?;
+        let rollouts = Rollouts::declare(&to)?;
         let guards = Guards::declare(&to)?;
         let process = Process::declare(&to)?;
         // From 0 on, so that the first of them is an increase.
@@ -120,6 +127,8 @@ impl Metrics {
             queue,
             generation,
             spec,
+            rollouts,
+            rolling: Mutex::default(),
             builds: Mutex::default(),
             guards,
             process,

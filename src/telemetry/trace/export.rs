@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use parking_lot::Mutex;
-use pingora_core::connectors::http::Connector;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_http::RequestHeader;
 use prost::Message;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
@@ -20,6 +16,7 @@ use super::{TracedTurn, otlp};
 use crate::config::{Otlp, Secret};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Traced;
+use crate::telemetry::post::{Post, Poster};
 
 /// Turns of one request.
 const BATCH: usize = 256;
@@ -38,7 +35,7 @@ pub struct Exporter {
     token: Option<Secret>,
     service: String,
     waiting: Mutex<Option<Receiver<TracedTurn>>>,
-    connector: Connector,
+    poster: Poster,
     metrics: &'static Metrics,
 }
 
@@ -61,7 +58,7 @@ impl Exporter {
             token: config.token().cloned(),
             service: config.service.clone(),
             waiting: Mutex::new(Some(waiting)),
-            connector: Connector::new(None),
+            poster: Poster::default(),
             metrics,
         })
     }
@@ -92,52 +89,19 @@ impl Exporter {
     }
 
     async fn post(&self, body: Bytes) -> Result<(), Refused> {
-        let status = self.exchange(body).await.map_err(Refused::ForNow)?;
+        let post = Post {
+            url: &self.endpoint,
+            content_type: "application/x-protobuf",
+            token: self.token.as_ref(),
+        };
+        let status = self.poster.send(post, body).await;
+        let status = status.map_err(Refused::ForNow)?;
         match status {
             200..=299 => Ok(()),
             // OTLP, section "Retryable Response Codes".
             429 | 502 | 503 | 504 => Err(Refused::ForNow(format!("status {status}"))),
             _ => Err(Refused::ForGood(status)),
         }
-    }
-
-    async fn exchange(&self, body: Bytes) -> Result<u16, String> {
-        let host = self.endpoint.host_str().unwrap_or_default();
-        let port = self.endpoint.port_or_known_default().unwrap_or(4318);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let mut addresses = tokio::net::lookup_host((bare, port))
-            .await
-            .map_err(|error| format!("{host}: {error}"))?;
-        let address = addresses
-            .next()
-            .ok_or_else(|| format!("{host} has no address"))?;
-        let tls = self.endpoint.scheme() == "https";
-        let peer = HttpPeer::new(address, tls, bare.to_owned());
-        self.ask(&peer, &format!("{host}:{port}"), body)
-            .await
-            .map_err(|error| error.etype().as_str().to_owned())
-    }
-
-    async fn ask(&self, peer: &HttpPeer, host: &str, body: Bytes) -> pingora_core::Result<u16> {
-        let (mut session, _) = self.connector.get_http_session(peer).await?;
-        let path = self.endpoint.path().as_bytes();
-        let mut request = RequestHeader::build("POST", path, Some(5))?;
-        request.insert_header(HOST, host)?;
-        request.insert_header(CONTENT_TYPE, "application/x-protobuf")?;
-        request.insert_header(CONTENT_LENGTH, body.len())?;
-        if let Some(token) = &self.token {
-            request.insert_header(AUTHORIZATION, format!("Bearer {}", token.expose()))?;
-        }
-        session.write_request_header(Box::new(request)).await?;
-        session.write_request_body(body, true).await?;
-        session.finish_request_body().await?;
-        session.read_response_header().await?;
-        let status = session.response_header().map_or(0, |h| h.status.as_u16());
-        while session.read_response_body().await?.is_some() {}
-        self.connector
-            .release_http_session(session, peer, Some(Duration::from_secs(30)))
-            .await;
-        Ok(status)
     }
 }
 

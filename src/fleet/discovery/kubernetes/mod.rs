@@ -6,7 +6,7 @@ mod slices;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Teller;
 use crate::config::{KubernetesSource, Template};
@@ -19,6 +19,9 @@ const WATCH_SECONDS: u32 = 290;
 /// A watch that says nothing for so long, not even its end, is dead.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 30);
 
+/// Least time from the beginning of a watch to that of the next.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -27,7 +30,7 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// Why a watch has ended.
 enum End {
-    /// In order: the next one goes on from where it was.
+    /// In order, or broken off: the next one goes on from where it was.
     Over,
     /// The version is too old: list anew.
     Expired,
@@ -65,8 +68,10 @@ async fn list_and_watch(
             return Ok(());
         }
         let changed = |slices: &Slices| teller.tell(Ok(slices.backends(port, like)));
+        let began = Instant::now();
         match watch(answer, &mut slices, changed).await? {
-            End::Over => {}
+            // One that ends at once must not be begun anew at once.
+            End::Over => sleep_until(began + SHORTEST).await,
             End::Expired => return Ok(()),
         }
     }
@@ -80,9 +85,15 @@ async fn watch(
     let mut pending = BytesMut::new();
     loop {
         let piece = timeout(SILENCE, answer.piece()).await;
-        let piece = piece.map_err(|_| format!("the watch was silent for {SILENCE:?}"))??;
-        let Some(piece) = piece else {
-            return Ok(End::Over);
+        let piece = piece.map_err(|_| format!("the watch was silent for {SILENCE:?}"))?;
+        let piece = match piece {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(End::Over),
+            // Whether the server is still there shows when it is asked to go on.
+            Err(why) => {
+                tracing::debug!(why, "a watch broke off");
+                return Ok(End::Over);
+            }
         };
         pending.extend_from_slice(&piece);
         let mut any = false;

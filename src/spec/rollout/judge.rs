@@ -1,0 +1,260 @@
+//! What is certain about candidate and control, after however many looks.
+//!
+//! α of a rollout is shared out over all tests there can be: steps, classes, loads and metrics, whether they
+//! occur or not. Harm and superiority have an α each: a wrong rollback and a wrong promotion are different
+//! mistakes.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::side::{Drift, Latest, Side};
+use super::stratum::{At, never_worse, of_block};
+use crate::config::{Classes, RequestClass, RollbackSignature, Rollout};
+use crate::spec::sequential::{BURN_IN, Interval, difference};
+use crate::spec::{Aggregate, Stratum};
+
+/// Strata there can be: classes times groups of busy slots.
+const STRATA: f64 = (RequestClass::ALL.len() * 4) as f64;
+
+/// What an absolute bound of a rate is above the control's at least.
+const LEAST_RISE: f64 = 0.005;
+
+/// What harm was found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// `never_worse.decode_tps`.
+    DecodeTps,
+    /// `never_worse.ttft`.
+    Ttft,
+    /// `never_worse.error_rate`.
+    ErrorRate,
+    /// `never_worse.malformed_rate`.
+    MalformedRate,
+    /// `never_worse.loop_rate`.
+    LoopRate,
+    /// `rollback_when.error_rate`.
+    ErrorBound,
+    /// One of `rollback_when.signatures`.
+    Signature(RollbackSignature),
+}
+
+/// Something that is certain to be worse.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Harm {
+    /// By what.
+    pub trigger: Trigger,
+    /// Where; none: everywhere.
+    pub stratum: Option<Stratum>,
+    /// With its numbers.
+    pub evidence: String,
+}
+
+/// A difference of candidate and control.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Which turns.
+    #[serde(flatten)]
+    pub stratum: Stratum,
+    /// `decode_tps` or `ttft`.
+    pub metric: &'static str,
+    /// The candidate's geometric mean, and of how many turns.
+    pub candidate: (f64, u64),
+    /// The control's.
+    pub control: (f64, u64),
+    /// The difference, relative to the control: 0.05 is 5 % more.
+    pub difference: f64,
+    /// Its lowest value with the error rate of one test; none: unknown.
+    pub low: Option<f64>,
+    /// Its highest.
+    pub high: Option<f64>,
+}
+
+/// Judges one step.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    plan: &'a Rollout,
+    /// α of one test of harm.
+    harm: f64,
+    /// α of one test of superiority.
+    better: f64,
+}
+
+impl<'a> Judge<'a> {
+    /// For the steps of `plan`.
+    pub fn new(plan: &'a Rollout) -> Self {
+        let never = &plan.never_worse;
+        let in_stratum = [
+            never.decode_tps.is_some(),
+            never.ttft.is_some(),
+            never.error_rate.is_some(),
+            never.malformed_rate.is_some(),
+            never.loop_rate.is_some(),
+        ];
+        // Speed and time are asked of all turns, and of the latest ones.
+        let twice = [never.decode_tps.is_some(), never.ttft.is_some()];
+        let asked = in_stratum.iter().chain(&twice);
+        let of_step = asked.filter(|asked| **asked).count();
+        let signatures = plan.rollback_when.signatures.len();
+        let steps = plan.steps.len().max(1) as f64;
+        let everywhere = f64::from(u8::from(plan.rollback_when.error_rate.is_some()));
+        let tests = steps * (STRATA * (of_step + signatures) as f64 + everywhere);
+        Self {
+            plan,
+            harm: plan.alpha / tests.max(1.0),
+            better: plan.alpha / (steps * STRATA),
+        }
+    }
+
+    /// Everything that is worse for certain.
+    pub fn harms(&self, candidate: &Side, control: &Side, drift: &Drift) -> Vec<Harm> {
+        let mut found = Vec::new();
+        for stratum in candidate.strata.keys() {
+            found.extend(self.harms_in(*stratum, candidate, control, drift));
+        }
+        found.extend(self.error_bound(candidate, control));
+        found
+    }
+
+    /// The same in one stratum.
+    pub fn harms_in(
+        &self,
+        stratum: Stratum,
+        candidate: &Side,
+        control: &Side,
+        drift: &Drift,
+    ) -> Vec<Harm> {
+        let Some(now) = candidate.strata.get(&stratum) else {
+            return Vec::new();
+        };
+        let at = At {
+            stratum,
+            alpha: self.harm,
+        };
+        let mut found = Vec::new();
+        if let Some(than) = control.strata.get(&stratum) {
+            found.extend(never_worse(&self.plan.never_worse, &at, now, than));
+            let latest = candidate.latest(stratum);
+            found.extend(latest.and_then(|latest| self.late(&at, latest, than)));
+        }
+        for signature in &self.plan.rollback_when.signatures {
+            let than = control.strata.get(&stratum);
+            let since = drift.of(stratum);
+            let evidence = match (signature, than) {
+                (RollbackSignature::AcceptanceCollapse, _) => since.and_then(|s| at.collapse(s)),
+                (_, Some(than)) => at.signature(*signature, now, than),
+                _ => None,
+            };
+            found
+                .extend(evidence.map(|evidence| at.harm(Trigger::Signature(*signature), evidence)));
+        }
+        found
+    }
+
+    /// The latest turns of the candidate alone, against all of the control's.
+    fn late(&self, at: &At, latest: &Latest, than: &Aggregate) -> Option<Harm> {
+        let at = At {
+            alpha: of_block(at.alpha, latest.blocks),
+            ..*at
+        };
+        let never = &self.plan.never_worse;
+        let decode = never
+            .decode_tps
+            .and_then(|most| at.falls(&latest.decode, &than.decode, most));
+        let ttft = || {
+            never
+                .ttft
+                .and_then(|most| at.slower(&latest.ttft, &than.ttft, most))
+        };
+        decode
+            .map(|evidence| at.harm(Trigger::DecodeTps, evidence))
+            .or_else(|| ttft().map(|evidence| at.harm(Trigger::Ttft, evidence)))
+    }
+
+    /// Whether more of the candidate's turns fail than is put up with, over all strata.
+    pub fn error_bound(&self, candidate: &Side, control: &Side) -> Option<Harm> {
+        let most = self.plan.rollback_when.error_rate?.0;
+        let (now, than) = (candidate.errors(), control.errors());
+        if now.rate() <= most {
+            return None;
+        }
+        // max(bound, control + 0.5 pp), where the control's rate is as high as it can be.
+        let bound = most.max(than.upper(self.harm / 2.0) + LEAST_RISE);
+        let certain = bound < 1.0 && now.evidence(bound) >= 2.0 / self.harm;
+        certain.then(|| Harm {
+            trigger: Trigger::ErrorBound,
+            stratum: None,
+            evidence: format!(
+                "{} of {} turns failed, {} of {} on the control: more than {:.2} %",
+                now.happened,
+                now.of,
+                than.happened,
+                than.of,
+                bound * 100.0
+            ),
+        })
+    }
+
+    /// Classes in which the candidate is better for certain, and those that could tell.
+    pub fn better(
+        &self,
+        candidate: &Side,
+        control: &Side,
+    ) -> (BTreeSet<RequestClass>, BTreeSet<RequestClass>) {
+        let least = self.plan.promote_when.decode_tps.0.ln();
+        let (mut better, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        for (stratum, now) in &candidate.strata {
+            let Some(than) = control.strata.get(stratum) else {
+                continue;
+            };
+            if now.decode.n() < BURN_IN || than.decode.n() < BURN_IN {
+                continue;
+            }
+            seen.insert(stratum.class);
+            if difference(&now.decode, &than.decode, self.better).is_above(least) {
+                better.insert(stratum.class);
+            }
+        }
+        (better, seen)
+    }
+
+    /// Whether as many classes are better as have to be.
+    pub fn is_superior(&self, candidate: &Side, control: &Side) -> bool {
+        let (better, seen) = self.better(candidate, control);
+        match self.plan.promote_when.classes {
+            Classes::Any => !better.is_empty(),
+            Classes::All => !seen.is_empty() && better == seen,
+        }
+    }
+
+    /// Differences of everything that both sides have, with the bounds that promotion goes by.
+    pub fn estimates(&self, candidate: &Side, control: &Side) -> Vec<Estimate> {
+        let mut all = Vec::new();
+        for (stratum, now) in &candidate.strata {
+            let Some(than) = control.strata.get(stratum) else {
+                continue;
+            };
+            for (metric, now, than) in [
+                ("decode_tps", &now.decode, &than.decode),
+                ("ttft", &now.ttft, &than.ttft),
+            ] {
+                if now.n() == 0 || than.n() == 0 {
+                    continue;
+                }
+                let Interval { low, high } = difference(now, than, self.better);
+                let bound = |end: f64| end.is_finite().then(|| end.exp_m1());
+                all.push(Estimate {
+                    stratum: *stratum,
+                    metric,
+                    candidate: (now.mean().exp(), now.n()),
+                    control: (than.mean().exp(), than.n()),
+                    difference: (now.mean() - than.mean()).exp_m1(),
+                    low: bound(low),
+                    high: bound(high),
+                });
+            }
+        }
+        all
+    }
+}

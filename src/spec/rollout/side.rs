@@ -1,0 +1,168 @@
+//! What came of the turns of one side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::spec::sequential::{Count, Sample};
+use crate::spec::{Aggregate, Observation, Stratum};
+
+/// Sessions that are told apart; no step asks for more.
+const MOST_SESSIONS: usize = 1024;
+
+/// First turns of the candidate whose accept length is what later ones are compared with.
+const FIRST: u64 = 32;
+
+/// Turns of one look at the latest ones. A collapse after many good turns would drown in the mean of all.
+const BLOCK: u64 = 32;
+
+/// One side of a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    /// By class and load.
+    #[serde(with = "pairs")]
+    pub strata: BTreeMap<Stratum, Aggregate>,
+    /// The latest turns.
+    #[serde(with = "pairs")]
+    latest: BTreeMap<Stratum, Latest>,
+    /// Hashes of its sessions.
+    sessions: BTreeSet<u64>,
+}
+
+/// The latest turns of one stratum, up to a block of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latest {
+    /// ln of generated tokens a second.
+    pub decode: Sample,
+    /// ln of seconds to the first content.
+    pub ttft: Sample,
+    turns: u64,
+    /// Blocks that are complete.
+    pub blocks: u32,
+}
+
+impl Latest {
+    fn push(&mut self, seen: &Observation) {
+        if self.turns >= BLOCK {
+            *self = Self {
+                blocks: self.blocks.saturating_add(1),
+                ..Self::default()
+            };
+        }
+        self.turns += 1;
+        if let Some(rate) = seen.decode_rate().filter(|rate| *rate > 0.0) {
+            self.decode.push(rate.ln());
+        }
+        let ttft = seen.ttft.map(|time| time.as_secs_f64());
+        if let Some(seconds) = ttft.filter(|seconds| *seconds > 0.0) {
+            self.ttft.push(seconds.ln());
+        }
+    }
+}
+
+impl Side {
+    /// A turn of `session`.
+    pub fn push(&mut self, session: &str, seen: &Observation) {
+        self.strata.entry(seen.stratum).or_default().push(seen);
+        self.latest.entry(seen.stratum).or_default().push(seen);
+        if self.sessions.len() < MOST_SESSIONS {
+            self.sessions.insert(xxh3_64(session.as_bytes()));
+        }
+    }
+
+    /// The latest turns of one stratum.
+    pub fn latest(&self, stratum: Stratum) -> Option<&Latest> {
+        self.latest.get(&stratum)
+    }
+
+    /// How many turns.
+    pub fn turns(&self) -> u64 {
+        self.strata.values().map(|all| all.turns).sum()
+    }
+
+    /// How many sessions, up to the most that are told apart.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Failed turns of whatever class.
+    pub fn errors(&self) -> Count {
+        let all = self.strata.values().map(Aggregate::errors);
+        all.fold(Count::default(), |sum, one| Count {
+            happened: sum.happened + one.happened,
+            of: sum.of + one.of,
+        })
+    }
+}
+
+/// Accept length of the candidate: at first, and since.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    #[serde(with = "pairs")]
+    strata: BTreeMap<Stratum, Since>,
+}
+
+/// Of one stratum.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Since {
+    /// The first turns.
+    pub first: Sample,
+    /// The latest ones, up to a block of them.
+    pub latest: Sample,
+    /// Blocks that are complete.
+    pub blocks: u32,
+}
+
+impl Drift {
+    /// A turn of the candidate.
+    pub fn push(&mut self, seen: &Observation) {
+        let Some(length) = seen.drafts.accept_length().map(f64::ln) else {
+            return;
+        };
+        let since = self.strata.entry(seen.stratum).or_default();
+        if since.first.n() < FIRST {
+            since.first.push(length);
+            return;
+        }
+        if since.latest.n() >= BLOCK {
+            since.latest = Sample::default();
+            since.blocks = since.blocks.saturating_add(1);
+        }
+        since.latest.push(length);
+    }
+
+    /// By stratum.
+    pub fn strata(&self) -> impl Iterator<Item = (Stratum, &Since)> {
+        self.strata.iter().map(|(stratum, since)| (*stratum, since))
+    }
+
+    /// Of one stratum.
+    pub fn of(&self, stratum: Stratum) -> Option<&Since> {
+        self.strata.get(&stratum)
+    }
+}
+
+/// A map as a list: keys of JSON objects are text.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let pairs = Vec::<(K, V)>::deserialize(deserializer)?;
+        Ok(pairs.into_iter().collect())
+    }
+}
