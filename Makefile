@@ -51,7 +51,7 @@ llama: ## Build and cache the real llama-server and two small models (about 12 m
 ##@ Check
 
 .PHONY: test
-test: setup-test fmt-check clippy unit test-streams test-chaos test-prometheus test-console test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
+test: setup-test fmt-check clippy unit test-streams test-chaos test-prometheus test-traces test-console test-llama test-templates ## Everything that must pass: format, lints, unit, integration, real llama-server
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -79,6 +79,11 @@ unit: setup ## Unit, golden and integration tests
 test-statistics: setup ## The tests of speculation against chance, in thousands of simulated comparisons and rollouts
 	$(CARGO) test --locked --lib -- --include-ignored spec::simulation_tests spec::rollout::simulation_tests
 
+.PHONY: statistics
+statistics: setup ## Write the tables of docs/speculative.md: detection delay, false alarms, accuracy of the classes
+	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::simulation_tests::the_documented -- --include-ignored
+	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::class::tests::the_documented
+
 .PHONY: test-streams
 test-streams: setup-test ## Random streams of the turn loop, read by the official Python SDKs
 	scripts/sdk-streams.sh
@@ -96,9 +101,17 @@ test-prometheus: setup-test build ## Dashboards and alerts on a real Prometheus,
 test-console: setup-test build ## The console in a real browser, on a gateway under the load of simulated agents
 	scripts/console.sh --gateway $(GATEWAY)
 
+.PHONY: test-traces
+test-traces: setup-test build ## Traces through a real OpenTelemetry collector, their names against the published conventions
+	scripts/traces.sh --gateway $(GATEWAY)
+
 .PHONY: console-images
 console-images: setup-test build ## Take the pictures of the console for docs/ anew
 	scripts/console.sh --gateway $(GATEWAY) --screenshots docs/images
+
+.PHONY: dashboard-images
+dashboard-images: setup-test build ## Draw the previews of the dashboards for docs/ anew, from a live run
+	scripts/previews.sh --gateway $(GATEWAY) --out docs/images
 
 .PHONY: dashboards
 dashboards: ## Write the dashboards, the alert rules and their runbook from dashboards/source

@@ -62,3 +62,19 @@ with_lock() {
     "$@"
     exec 9>&-
 }
+
+# with_python NAME REQUIREMENTS: sets PYTHON_ENV to a virtual environment in the cache that has the packages of the file.
+with_python() {
+    PYTHON_ENV=$CACHE/$1-$(sha256sum "$2" | cut -c1-16)
+    with_lock "$1" _python_env "$1" "$2"
+}
+
+_python_env() {
+    [ -f "$PYTHON_ENV/complete" ] && return 0
+    say "installing the Python packages of $1"
+    need_python
+    rm -rf "$PYTHON_ENV"
+    python3 -m venv "$PYTHON_ENV"
+    "$PYTHON_ENV/bin/pip" install -q --no-input --disable-pip-version-check -r "$2" </dev/null >&2
+    touch "$PYTHON_ENV/complete"
+}

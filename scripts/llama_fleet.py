@@ -140,7 +140,9 @@ def wait_healthy(process: Process, url: str) -> None:
         raise Failure(f"{process.name} did not become ready; the end of its log:\n{tail(process.log)}")
 
 
-def start_server(state: Path, name: str, port: str, profile: str, dies_with_us: bool, alias: str = MODEL) -> Process:
+def start_server(
+    state: Path, name: str, port: str, profile: str, dies_with_us: bool, alias: str = MODEL, more: list[str] | None = None
+) -> Process:
     """Starts one server on a port, `0` for one that the kernel picks; `wait_listening` tells which, and that it is ready."""
     try:
         server, model, templates = (os.environ[k] for k in ("LLAMA_SERVER", "MODEL_SMOLLM2", "TEMPLATES"))
@@ -148,7 +150,7 @@ def start_server(state: Path, name: str, port: str, profile: str, dies_with_us: 
         raise Failure(f"{missing} is not set: source the output of scripts/llama.sh") from None
     argv = [server, "--host", "127.0.0.1", "--port", port, "-m", model, "--alias", alias, "--chat-template-file", f"{templates}/{TEMPLATES[alias]}"]
     # Two slots of 4096 tokens. One thread each: more only fight over a small machine.
-    argv += ["-t", "1", "-c", "8192", "-np", "2", "--cache-ram", "256", "--metrics", "--slots", *PROFILES[profile]]
+    argv += ["-t", "1", "-c", "8192", "-np", "2", "--cache-ram", "256", "--metrics", "--slots", *PROFILES[profile], *(more or [])]
     process = launch(state, name, argv, env=LLAMA_ENV, dies_with_us=dies_with_us)
     process.profile, process.model = profile, alias
     return process

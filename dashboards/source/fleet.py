@@ -132,6 +132,18 @@ FAILURES = Row("Failures on the way", [
         "fleet.md", thresholds=[(10, "red")],
     ),
     Panel(
+        "Hedged prefills", "Turns whose backend stayed silent for longer than predicted, by what came of asking a second one.", "reqps",
+        [Query(f"{rate('drover_hedges_total', POOL, 'result')} or vector(0)", "{{result}}")], "fleet.md", stacked=True,
+    ),
+    Panel(
+        "Full KV caches", "Times the cache that the slots of a backend share was full, and the answers that were lost by it.", "reqps",
+        [
+            Query(f"{rate('drover_kv_overflows_total', BACKEND)} or vector(0)", "overflows"),
+            Query(f"{rate('drover_kv_overflow_answers_total', BACKEND)} or vector(0)", "answers lost"),
+        ],
+        "fleet.md", thresholds=[(0.1, "orange")],
+    ),
+    Panel(
         "Sources of backends", "What the sources that tell the backends of a pool answered; a failure changes nothing.", "cps",
         [Query(rate("drover_discovery_total", POOL, "pool, result"), "{{pool}} {{result}}")], "backends.md", stacked=True,
     ),

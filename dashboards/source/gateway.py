@@ -112,6 +112,10 @@ PROCESS = Row("Sessions and process", [
         [Query(rate("drover_traces_total", INSTANCE, "result"), "{{result}}")], "traces.md", stacked=True,
     ),
     Panel(
+        "Access lines lost", "Lines of the access log that could not be written, because nobody reads standard output.", "cps",
+        [Query(rate("drover_access_lines_lost_total"), "lost")], "access-log.md", thresholds=[(0.1, "red")],
+    ),
+    Panel(
         "Version", "The version each gateway runs.", "short",
         [Query(f"drover_build_info{{{INSTANCE}}}")], "operations.md", kind="table",
     ),
@@ -120,12 +124,18 @@ PROCESS = Row("Sessions and process", [
 GEN_AI = Row("By model, under OpenTelemetry's names", [
     Panel(
         "Duration by model", "Time of a request by the configured name of its model.", "s",
-        [Query(quantile(0.95, "gen_ai_server_request_duration_seconds", INSTANCE, "gen_ai_request_model"), "p95 {{gen_ai_request_model}}")],
+        [
+            Query(quantile(0.95, "gen_ai_server_request_duration_seconds", INSTANCE, "gen_ai_request_model"), "p95 {{gen_ai_request_model}}"),
+            Query(quantile(0.5, "gen_ai_client_operation_duration_seconds", INSTANCE, "gen_ai_request_model"), "p50 {{gen_ai_request_model}}"),
+        ],
         "metrics.md",
     ),
     Panel(
         "First token by model", "Time to the first content event of answered requests.", "s",
-        [Query(quantile(0.95, "gen_ai_server_time_to_first_token_seconds", INSTANCE, "gen_ai_request_model"), "p95 {{gen_ai_request_model}}")],
+        [
+            Query(quantile(0.95, "gen_ai_server_time_to_first_token_seconds", INSTANCE, "gen_ai_request_model"), "p95 {{gen_ai_request_model}}"),
+            Query(quantile(0.5, "gen_ai_client_operation_time_to_first_chunk_seconds", INSTANCE, "gen_ai_request_model"), "p50 {{gen_ai_request_model}}"),
+        ],
         "metrics.md",
     ),
     Panel(

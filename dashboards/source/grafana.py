@@ -123,7 +123,7 @@ def _links() -> list[dict]:
 
 def requests(order: str) -> str:
     """Where the requests behind a picture are listed."""
-    return "${admin}/api/requests?order=" + order + "&from=${__from}&to=${__to}"
+    return "${admin}/console/#requests/order=" + order + "&from=${__from}&to=${__to}"
 
 
 def _source() -> dict:
@@ -249,6 +249,8 @@ def _target(panel: Panel, number: int, query: Query) -> dict:
         "instant": is_table,
         "range": not is_table,
         "format": "table" if is_table else "time_series",
+        # Points that name a request, where the series has them.
+        "exemplar": not is_table and "_bucket" in query.expr,
     }
 
 

@@ -18,6 +18,10 @@ called `drover`; `instance` is the admin address of a gateway, and every alert l
 Critical ones cannot wait; warnings can until the next working day. Alerts that compare with the day before are silent
 until there is one.
 
+Each alert carries where to look next: `console_url` is the view of the gateway's console that shows it, narrowed to the pool, backend,
+profile and build it names, `dashboard_url` the path of its dashboard below Grafana's address, with the same as variables. From
+*DroverAcceptanceFell* the first click leads to what accepts least by build, profile and kind of request, the second to its requests.
+
 The dashboards are described in [dashboards.md](dashboards.md).
 """
 
@@ -37,6 +41,23 @@ def rules_yaml() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _labels(names: dict[str, str]) -> str:
+    """`&NAME=VALUE` for each label that the alert has."""
+    return "".join(f"{{{{ with $labels.{label} }}}}&{name}={{{{ . | urlquery }}}}{{{{ end }}}}" for label, name in names.items())
+
+
+def dashboard_url(alert: Alert) -> str:
+    """Where Grafana shows it: a path below Grafana's own address."""
+    return f"/d/{alert.dashboard}?" + _labels({"instance": "var-instance", "pool": "var-pool", "backend": "var-backend"})
+
+
+def console_url(alert: Alert) -> str:
+    """Where the gateway's own console shows it, with what is to blame."""
+    view, _, about = alert.console.partition("/")
+    narrowed = f"/{about}{_labels({name: name for name in ('pool', 'backend', 'profile', 'build')})}" if view in ("spec", "requests") else ""
+    return f"http://{{{{ $labels.instance }}}}/console/#{view}{narrowed}"
+
+
 def _alert_yaml(alert: Alert) -> list[str]:
     return [
         f"      - alert: {alert.name}",
@@ -48,6 +69,8 @@ def _alert_yaml(alert: Alert) -> list[str]:
         f"          summary: {text(alert.summary)}",
         f"          description: {text(alert.means)}",
         f"          dashboard: {alert.dashboard}",
+        f"          dashboard_url: {text(dashboard_url(alert))}",
+        f"          console_url: {text(console_url(alert))}",
         f"          runbook_url: {text('http://{{ $labels.instance }}/docs/alerts.md#' + alert.name.lower())}",
     ]
 

@@ -35,6 +35,7 @@ class Alert:
     quiet: dict[str, str]
     dashboard: str = "drover-gateway"
     after: str = "30m"
+    console: str = "fleet"  # the view of the console that shows it; `spec` and `requests` are narrowed to its labels
 
 
 RECORDINGS = [
@@ -71,6 +72,8 @@ RECORDINGS = [
 # Series of the unit tests.
 GW = 'job="drover", instance="gw"'
 INFO = {f'drover_backend_info{{{GW}, pool="p", backend="b", build="b1", profile="mtp"}}': "1x200"}
+
+FOUND = 'signature="acceptance_collapse", pool="p", backend="b", profile="mtp", build="b2", explained_by="build b2"'
 
 
 def requests(ok: str, cut: str) -> dict[str, str]:
@@ -159,6 +162,7 @@ ALERTS = [
             "`internal` is a defect of the gateway: keep the log lines with that request's id.",
         ],
         requests("0+90x200", "0+10x200"), requests("0+99x200", "0+1x200"),
+        console="requests",
     ),
     Alert(
         "DroverQueueRefuses", "warning", "5m", "sum by (instance, reason) (rate(drover_queue_rejections_total[5m])) > 0",
@@ -196,6 +200,7 @@ ALERTS = [
         ],
         buckets("drover_ttft_seconds", 'pool="p"', "0+80x200", "0+100x200", "20"),
         buckets("drover_ttft_seconds", 'pool="p"', "0+99x200", "0+100x200", "20"),
+        console="requests/order=ttft",
     ),
     Alert(
         "DroverCancelSlow", "warning", "10m",
@@ -227,6 +232,7 @@ ALERTS = [
         one("drover_cache_prediction_tokens_total", 'pool="p", result="missing"', "0+5x200")
         | one("drover_cache_prediction_tokens_total", 'pool="p", result="hit"', "0+95x200"),
         dashboard="drover-fleet",
+        console="requests",
     ),
     Alert(
         "DroverGuardNotEvaluated", "critical", "0s", "increase(drover_guard_not_evaluated_total[15m]) > 0",
@@ -250,6 +256,7 @@ ALERTS = [
         requests("0+100x200", "0x200") | one("drover_loop_transitions_total", 'from="act", to="hint", reason="same_call"', "0+10x200"),
         requests("0+100x200", "0x200") | one("drover_loop_transitions_total", 'from="act", to="hint", reason="same_call"', "0+1x200"),
         dashboard="drover-agents",
+        console="live",
     ),
     Alert(
         "DroverToolCallsBroken", "warning", "10m",
@@ -265,6 +272,7 @@ ALERTS = [
         requests("0+100x200", "0x200") | one("drover_interventions_total", 'kind="reask", mode="act"', "0+20x200"),
         requests("0+100x200", "0x200") | one("drover_interventions_total", 'kind="reask", mode="act"', "0+2x200"),
         dashboard="drover-agents",
+        console="live",
     ),
     Alert(
         "DroverPolicyBlocks", "warning", "15m",
@@ -282,6 +290,7 @@ ALERTS = [
         one("drover_policy_decisions_total", 'rule="r", decision="block", mode="enforce"', "0+10x200")
         | one("drover_policy_decisions_total", 'rule="-", decision="allow", mode="enforce"', "0+90x200"),
         dashboard="drover-policy",
+        console="live",
     ),
     Alert(
         "DroverAuditFailing", "critical", "1m",
@@ -315,20 +324,22 @@ ALERTS = [
             "The whole profile: other work than a day ago drafts otherwise; `profile: none` is the safe choice until it is understood.",
         ],
         drafts("0+800x90 72080+80x60"), drafts("0+800x200"), dashboard="drover-speculation", after="130m",
+        console="spec",
     ),
     Alert(
         "DroverSpecFinding", "warning", "0m",
-        "sum by (instance, signature) (increase(drover_spec_findings_total[15m])) > 0",
-        "{{ $labels.instance }} has found: {{ $labels.signature }}",
+        "max by (instance, signature, pool, backend, profile, build, explained_by) (drover_spec_finding) > 0",
+        "{{ $labels.signature }} on {{ $labels.backend }} (profile {{ $labels.profile }}, build {{ $labels.build }}){{ with $labels.explained_by }}, "
+        "explained best by {{ . }}{{ end }}",
         "What runs on a backend now is worse than what ran there before, or does not run at all.",
         [
             "`/api/spec/findings`, or *Speculation* of the console: which backend, profile and build, with the numbers, the likely cause and what to do.",
             "The log line `FINDING:` of that time tells the same.",
             "`docs/speculative.md` says what each finding means.",
         ],
-        one("drover_spec_findings_total", 'signature="acceptance_collapse"', "0x20 1x180"),
-        one("drover_spec_findings_total", 'signature="acceptance_collapse"', "0x200"),
+        one("drover_spec_finding", FOUND, "_x20 1x180"), one("drover_spec_findings_total", 'signature="acceptance_collapse"', "0x200"),
         dashboard="drover-speculation",
+        console="spec",
     ),
     Alert(
         "DroverDecodeSlow", "warning", "15m",
@@ -343,6 +354,7 @@ ALERTS = [
             "Drain it while you look.",
         ],
         decoding("0+60x90 5460+200x60"), decoding("0+60x200"), dashboard="drover-speculation", after="130m",
+        console="spec",
     ),
     Alert(
         "DroverRuntimeStalls", "warning", "5m",
@@ -369,6 +381,7 @@ ALERTS = [
         ],
         one("drover_rollout_state", 'rollout="r", state="rolled_back"', "0x20 1x40"),
         one("drover_rollout_state", 'rollout="r", state="rolled_back"', "0x60"), dashboard="drover-speculation",
+        console="rollouts",
     ),
     Alert(
         "DroverOverheadHigh", "warning", "10m",
@@ -382,6 +395,7 @@ ALERTS = [
         ],
         buckets("drover_overhead_seconds", 'stage="total"', "0+90x200", "0+100x200", "0.003"),
         buckets("drover_overhead_seconds", 'stage="total"', "0+100x200", "0+100x200", "0.003"),
+        console="requests/order=overhead",
     ),
     Alert(
         "DroverConfigInvalid", "warning", "0s", 'increase(drover_config_reloads_total{result="invalid"}[15m]) > 0',
@@ -389,6 +403,7 @@ ALERTS = [
         "It runs on with the one before; a restart with the new one would fail.",
         ["`drover check --config FILE` names every mistake with its line; so does the log.", "Reload again: `POST /api/reload` or SIGHUP."],
         one("drover_config_reloads_total", 'result="invalid"', "0x20 1x40"), one("drover_config_reloads_total", 'result="invalid"', "1x60"),
+        console="config",
     ),
     Alert(
         "DroverConnectionsRefused", "warning", "0s", "increase(drover_connections_refused_total[5m]) > 0",

@@ -1,6 +1,6 @@
 """Speculative decoding: how much of what was drafted held, by profile, build and backend."""
 
-from .grafana import BOTH, INSTANCE, POOL, WINDOW, Dashboard, Panel, Query, Row, quantile, rate, share
+from .grafana import BACKEND, BOTH, INSTANCE, POOL, WINDOW, Dashboard, Panel, Query, Row, quantile, rate, share
 
 # Profile and build are labels of one series only; every other one is joined with it.
 WHO = "on (instance, backend) group_left (profile, build) drover_backend_info"
@@ -125,9 +125,57 @@ CLASSES = Row("By kind of request", [
         "speculative.md", top=1,
     ),
     Panel(
+        "Prompts, by class", "Median prompt tokens a second, as the backends time it.", "short",
+        [Query(
+            f"histogram_quantile(0.5, sum by (le, profile, build, class) (rate(drover_spec_prefill_tokens_per_second_bucket{{{POOL}}}{WINDOW})))",
+            "{{profile}} {{build}} {{class}}",
+        )],
+        "speculative.md",
+    ),
+    Panel(
+        "First token, by class", "Median time from a request to the first content of its answer.", "s",
+        [Query(
+            f"histogram_quantile(0.5, sum by (le, profile, build, class) (rate(drover_spec_first_token_seconds_bucket{{{POOL}}}{WINDOW})))",
+            "{{profile}} {{build}} {{class}}",
+        )],
+        "speculative.md",
+    ),
+    Panel(
+        "Held by position", "Share of a backend's drafts that held up to a position, by its own counts.", "percentunit",
+        [Query(
+            f"sum by (backend, position) (rate(drover_backend_spec_accepted_at_position{{{BACKEND}}}{WINDOW})) / "
+            f"on (backend) group_left () sum by (backend) (rate(drover_backend_spec_drafts{{{BACKEND}}}{WINDOW}))",
+            "{{backend}} {{position}}",
+        )],
+        "speculative.md", top=1,
+    ),
+    Panel(
+        "Attempts that failed", "Share of attempts whose backend failed, by profile, build and class.", "percentunit",
+        [Query(per_class("drover_spec_attempts_total", ', end="failed"') + " / " + per_class("drover_spec_attempts_total"), "{{profile}} {{build}} {{class}}")],
+        "speculative.md",
+    ),
+    Panel(
+        "Bad answers", "Answers with a call that could not be used, or that went round in circles, a second.", "short",
+        [Query(f"sum by (profile, build, sign) (rate(drover_spec_bad_answers_total{{{POOL}}}{WINDOW}))", "{{profile}} {{build}} {{sign}}")],
+        "speculative.md",
+    ),
+    Panel(
+        "What came out", "Answers by class of the request and what they are: nothing is decided by it.", "reqps",
+        [Query(f"sum by (class, answer) (rate(drover_spec_answers_total{{{POOL}}}{WINDOW}))", "{{class}} {{answer}}")],
+        "speculative.md",
+    ),
+    Panel(
+        "Changes on backends", "Builds, models, profiles and flags that are not what they were; `/api/spec` tells what they were.", "short",
+        [Query(f"sum by (backend, what) (increase(drover_backend_changes_total{{{POOL}}}[$__range]))", "{{backend}} {{what}}")], "speculative.md",
+    ),
+    Panel(
         "Findings", "Regressions found in the range shown; `/api/spec/findings` tells evidence, cause and remedy.", "short",
         [Query("sum by (signature) (increase(drover_spec_findings_total[$__range]))", "{{signature}}")], "speculative.md",
         thresholds=[(1, "orange")],
+    ),
+    Panel(
+        "Wrong now", "Findings that are on, with what explains each best.", "short",
+        [Query(f"drover_spec_finding{{{POOL}}}", "{{signature}} {{backend}}: {{explained_by}}")], "speculative.md", thresholds=[(1, "orange")],
     ),
 ])
 

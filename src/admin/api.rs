@@ -17,8 +17,9 @@ use super::rollouts;
 use super::route::Endpoint;
 use super::view::BackendView;
 use crate::server::drain::Phase;
+use crate::server::findings;
 use crate::session::SessionSummary;
-use crate::telemetry::metrics::TEXT_FORMAT;
+use crate::telemetry::metrics::{OPENMETRICS_FORMAT, TEXT_FORMAT};
 
 /// `body` is empty but for [`Endpoint::Logs`].
 pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Reply {
@@ -33,7 +34,7 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Rep
         ),
         Endpoint::Live => reply::json(StatusCode::OK, &json!({ "live": true })),
         Endpoint::Ready => ready(state),
-        Endpoint::Metrics => metrics(state),
+        Endpoint::Metrics => metrics(state, false),
         Endpoint::BackendMetrics(id) => backend_metrics(state, &id),
         Endpoint::Requests(query) => requests::list(state, &query),
         Endpoint::Request(id) => requests::one(state, &id),
@@ -58,7 +59,14 @@ pub(super) async fn serve(state: &State, endpoint: Endpoint, body: &[u8]) -> Rep
         Endpoint::Session(id) => session(state, &id),
         Endpoint::Explain(id) => explain(state, &id),
         Endpoint::Audit(query) => audit::tail(state, &query).await,
-        Endpoint::Spec => reply::json(StatusCode::OK, &json!({ "strata": state.spec.rows() })),
+        Endpoint::Spec => reply::json(
+            StatusCode::OK,
+            &json!({
+                "strata": state.spec.rows(),
+                "backends": state.fleet.speculation(),
+                "timeline": state.spec.events(),
+            }),
+        ),
         Endpoint::Findings => {
             let findings = state.fleet.findings(&state.spec);
             reply::json(StatusCode::OK, &json!({ "findings": findings }))
@@ -83,10 +91,10 @@ fn index() -> Reply {
                 endpoint("GET", "/api/events", "what the console shows, as it happens (text/event-stream)"),
                 endpoint("GET", "/livez", "the process answers"),
                 endpoint("GET", "/readyz", "200 when requests would be served, else 503 with reasons"),
-                endpoint("GET", "/metrics", "Prometheus text format"),
+                endpoint("GET", "/metrics", "Prometheus text format, or OpenMetrics with exemplars"),
                 endpoint("GET", "/metrics/backends/{id}", "one backend under the names endpoint pickers know"),
                 endpoint("GET", "/docs/{page}", "the documentation of this version, such as alerts.md"),
-                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&from=&to=", "the last requests"),
+                endpoint("GET", "/api/requests?order=latest|total|ttft|overhead&limit=100&outcome=&pool=&backend=&session=&profile=&build=&class=&from=&to=", "the last requests"),
                 endpoint("GET", "/api/requests/{request_id}", "one of the last requests: its record, its way, what guards did"),
                 endpoint("GET", "/api/backends", "every backend with its state"),
                 endpoint("POST", "/api/backends/{id}/drain", "no new requests to this backend"),
@@ -95,8 +103,8 @@ fn index() -> Reply {
                 endpoint("GET", "/api/sessions/{id}", "one session with its conversations"),
                 endpoint("GET", "/api/explain/{request_id}", "why one of the last requests went where it went"),
                 endpoint("GET", "/api/audit?limit=100&session=&request=&rule=&decision=&tool=&principal=", "the last decisions of policy on record"),
-                endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load"),
-                endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, likely cause and remedy"),
+                endpoint("GET", "/api/spec", "speculative decoding: what came of turns by backend, profile, build, class and load; what backends count of their drafts; what changed on them and when"),
+                endpoint("GET", "/api/spec/findings", "what has become worse, with evidence, what explains it, likely cause and remedy"),
                 endpoint("GET", "/api/rollouts", "every rollout: its state, step, shares and sides"),
                 endpoint("GET", "/api/rollouts/{id}", "one rollout with differences, verdicts and events"),
                 endpoint("POST", "/api/rollouts/{id}/start", "begin it, or begin it anew"),
@@ -191,7 +199,12 @@ fn ready(state: &State) -> Reply {
     )
 }
 
-fn metrics(state: &State) -> Reply {
+/// All series; in the format that has exemplars where that is asked for.
+pub(super) fn metrics(state: &State, open: bool) -> Reply {
+    if open {
+        let text = state.metrics.encode_openmetrics();
+        return reply::bytes(StatusCode::OK, OPENMETRICS_FORMAT, text.into_bytes());
+    }
     exposition(state.metrics.encode().map(Some))
 }
 
@@ -246,7 +259,9 @@ fn read_log(state: &State, backend: &str, body: &[u8]) -> Reply {
         return no_backend();
     };
     let text = String::from_utf8_lossy(body);
-    let telling = state.spec.read_log(&place, text.lines());
+    let telling = state
+        .spec
+        .read_log(&place, text.lines(), findings::since_1970());
     reply::json(StatusCode::OK, &json!({ "telling": telling }))
 }
 

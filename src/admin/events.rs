@@ -1,7 +1,7 @@
 //! `/api/events`: what the console shows, as server-sent events.
 //!
 //! `fleet` (whenever it has changed) and `live` (the turns under way) once a second; `request`,
-//! `intervention` and `policy` as they happen; `missed` when this reader was too slow for all of them.
+//! `intervention`, `policy`, `finding` and `backend_changed` as they happen; `missed` when this reader was too slow for all of them.
 
 use std::time::Duration;
 

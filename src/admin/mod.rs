@@ -37,6 +37,7 @@ use crate::server::reload::Handle;
 use crate::session::Sessions;
 use crate::spec::Ledger;
 use crate::telemetry::feed::Feed;
+use crate::telemetry::metrics::wants_openmetrics;
 use crate::telemetry::{Metrics, Recent};
 
 use access::{Access, Refusal};
@@ -71,10 +72,10 @@ pub struct State {
     pub requests: Arc<Recent>,
     /// What came of turns, by what their backends ran.
     pub spec: Arc<Ledger>,
-    /// Where decisions of policy are recorded; none where they are not.
-    pub audit: Option<Arc<Audit>>,
     /// What is tried on part of the sessions.
     pub rollouts: Arc<Rollouts>,
+    /// Where decisions of policy are recorded; none where they are not.
+    pub audit: Option<Arc<Audit>>,
     /// The series of `/metrics`.
     pub metrics: &'static Metrics,
 }
@@ -120,6 +121,7 @@ impl Admin {
             return refused(refusal);
         }
         match endpoint {
+            Ok(Endpoint::Metrics) => api::metrics(&self.state, wants_openmetrics(headers)),
             Ok(endpoint) => api::serve(&self.state, endpoint, body).await,
             Err(NoRoute::NotFound) => reply::error(
                 StatusCode::NOT_FOUND,

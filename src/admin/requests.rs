@@ -55,6 +55,9 @@ pub(super) fn query(query: &str) -> Query {
             "pool" => wanted.pool = text(),
             "backend" => wanted.backend = text(),
             "session" => wanted.session = text(),
+            "profile" => wanted.profile = text(),
+            "build" => wanted.build = text(),
+            "class" => wanted.class = text(),
             "from" => wanted.from = time(),
             "to" => wanted.to = time(),
             _ => {}

@@ -25,12 +25,10 @@ impl FleetView for TwoBackends {
     }
     fn place(&self, id: &str) -> Option<crate::spec::Place> {
         let known = self.backends.lock().iter().any(|b| b.id == id);
-        known.then(|| crate::spec::Place {
-            pool: "default".into(),
-            backend: id.into(),
-            profile: "none".into(),
-            build: "b1".into(),
-        })
+        known.then(|| crate::spec::Place::new("default", id, "none", "b1"))
+    }
+    fn speculation(&self) -> Vec<crate::admin::view::SpecView> {
+        Vec::new()
     }
     fn explain(&self, _: &str) -> Option<crate::fleet::Explained> {
         None
@@ -68,6 +66,8 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         template: crate::fleet::Template::default(),
         n_ctx: None,
         kv: KvLayout::Auto,
+        kv_tokens: None,
+        kv_held: 0,
         total_slots: None,
         idle_slots: None,
         kv_used: None,

@@ -1,11 +1,14 @@
 //! What the admin API needs of the fleet.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::config::KvLayout;
-use crate::fleet::{Backend, Explained, Fleet, Preset, Template};
+use crate::fleet::{Backend, DraftCounts, Explained, Fleet, Preset, Probed, Template};
 use crate::server::findings;
-use crate::spec::{Finding, Ledger, Place};
+use crate::spec::{Finding, Honours, Ledger, Place};
 
 /// The fleet as the admin address sees it.
 pub trait FleetView: Send + Sync {
@@ -17,6 +20,9 @@ pub trait FleetView: Send + Sync {
 
     /// What is wrong with speculative decoding now.
     fn findings(&self, ledger: &Ledger) -> Vec<Finding>;
+
+    /// What is known of the speculation of each backend.
+    fn speculation(&self) -> Vec<SpecView>;
 
     /// What runs on the backend named `id`; none where there is no such backend.
     fn place(&self, id: &str) -> Option<Place>;
@@ -68,14 +74,36 @@ pub struct BackendView {
     pub template: Template,
     /// Context of one slot, in tokens.
     pub n_ctx: Option<u64>,
-    /// How its slots hold their KV cache, as configured.
+    /// How its slots hold their KV cache, as configured or found out.
     pub kv: KvLayout,
     /// Parallel sequences.
     pub total_slots: Option<u32>,
     /// Slots without work at the last look.
     pub idle_slots: Option<u32>,
+    /// Tokens of the one KV cache that its slots share, where that is known.
+    pub kv_tokens: Option<u64>,
+    /// Tokens of it that running turns of this gateway hold or have reserved.
+    pub kv_held: u64,
     /// Share of its KV cache that held tokens then, from 0 to 1: how warm it is.
     pub kv_used: Option<f64>,
+}
+
+/// The speculation of one backend in `/api/spec`. Fields are only ever added.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpecView {
+    /// The backend, and what it runs.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What of its flags it shows.
+    pub shows: BTreeMap<&'static str, String>,
+    /// Whether it does without drafts when a request asks for that.
+    pub honours_off: Honours,
+    /// What a probe has shown, where there was one.
+    pub probe: Option<Probed>,
+    /// Its own counts since its start, where they were read.
+    pub drafts: Option<DraftCounts>,
+    /// Part of its drafts that held up to each position.
+    pub acceptance_by_position: Vec<f64>,
 }
 
 impl FleetView for Fleet {
@@ -90,6 +118,22 @@ impl FleetView for Fleet {
 
     fn findings(&self, ledger: &Ledger) -> Vec<Finding> {
         findings::all(ledger, self)
+    }
+
+    fn speculation(&self) -> Vec<SpecView> {
+        let view = |backend: &Arc<Backend>| {
+            let facts = backend.facts();
+            let drafts = facts.drafts.as_deref();
+            SpecView {
+                place: backend.place(),
+                shows: facts.flags.shown.clone(),
+                honours_off: backend.honours(),
+                probe: backend.probed().filter(|probed| probed.generated > 0),
+                drafts: drafts.cloned(),
+                acceptance_by_position: drafts.map(DraftCounts::acceptance).unwrap_or_default(),
+            }
+        };
+        Fleet::backends(self).iter().map(view).collect()
     }
 
     fn place(&self, id: &str) -> Option<Place> {
@@ -132,6 +176,8 @@ fn view(backend: &Backend) -> BackendView {
         template: facts.template.clone(),
         n_ctx: backend.n_ctx(),
         kv: backend.kv(),
+        kv_tokens: backend.kv_tokens(),
+        kv_held: backend.kv_held(),
         total_slots: backend.slots(),
         idle_slots: facts.idle_slots,
         kv_used: backend.kv_used(),

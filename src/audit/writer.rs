@@ -12,11 +12,14 @@ use tokio::time::Instant;
 use super::draft::{Draft, Whose};
 use super::error::JournalError;
 use super::journal::Journal;
-use crate::policy::{Decision, Evidence};
+use crate::policy::{Decision, Evidence, Kept};
 use crate::telemetry::Metrics;
 
 /// Most records of a batch.
 const MAX_BATCH: usize = 1024;
+
+/// Most memory of what waits, in bytes; as with their number, the upper half is a reserve.
+const MAX_BYTES: usize = 64 << 20;
 
 /// Pause after a failure.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -31,6 +34,14 @@ pub(super) struct Entry {
     pub(super) decision: Decision,
     pub(super) evidence: Option<Arc<Evidence>>,
     pub(super) at: SystemTime,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        let texts = [&self.decision.old, &self.decision.new];
+        let texts = texts.into_iter().flatten().map(Kept::size);
+        size_of::<Self>() + texts.sum::<usize>()
+    }
 }
 
 /// Between requests and the thread.
@@ -49,6 +60,8 @@ struct Inner {
     waiting: Vec<Entry>,
     /// Taken out of `waiting`, and not on the disk.
     writing: usize,
+    /// Memory of `waiting`.
+    bytes: usize,
     /// Since when.
     since: Option<Instant>,
     /// Had no room.
@@ -75,20 +88,27 @@ impl Queue {
     /// Whether decisions are recorded at the moment.
     pub(super) fn is_open(&self) -> bool {
         let inner = self.inner.lock();
-        inner.trouble.is_none() && inner.pending() < self.limit.div_ceil(2) && !inner.is_stalled()
+        inner.trouble.is_none() && !self.is_filling(&inner) && !inner.is_stalled()
     }
 
     /// Why not.
     pub(super) fn trouble(&self) -> Option<String> {
         let inner = self.inner.lock();
-        let full =
-            || (inner.pending() >= self.limit.div_ceil(2)).then(|| "the queue is full".to_owned());
+        let full = || {
+            self.is_filling(&inner)
+                .then(|| "the queue is full".to_owned())
+        };
         let stalled = || {
             inner
                 .is_stalled()
                 .then(|| "writing takes too long".to_owned())
         };
         inner.trouble.clone().or_else(stalled).or_else(full)
+    }
+
+    /// Whether half of it is in use.
+    fn is_filling(&self, inner: &Inner) -> bool {
+        inner.pending() >= self.limit.div_ceil(2) || inner.bytes >= MAX_BYTES / 2
     }
 
     /// Decisions that are not on the disk.
@@ -99,11 +119,13 @@ impl Queue {
     /// Takes a decision. What has no room is counted, and the count recorded.
     pub(super) fn push(&self, entry: Entry) {
         let mut inner = self.inner.lock();
-        if inner.closed || inner.pending() >= self.limit {
+        let bytes = entry.bytes();
+        if inner.closed || inner.pending() >= self.limit || inner.bytes + bytes > MAX_BYTES {
             inner.lost += 1;
             Metrics::global().audit_lost(1);
             return;
         }
+        inner.bytes += bytes;
         inner.waiting.push(entry);
         drop(inner);
         self.wake.notify_one();
@@ -210,6 +232,8 @@ impl Writer {
         let rest = inner.waiting.split_off(count);
         let batch = std::mem::replace(&mut inner.waiting, rest);
         inner.writing = batch.len();
+        // Its texts are on their way to other forms; what is written is bounded by a batch.
+        inner.bytes -= batch.iter().map(Entry::bytes).sum::<usize>();
         inner.since = Some(Instant::now());
         Some((batch, std::mem::take(&mut inner.lost)))
     }

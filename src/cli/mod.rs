@@ -43,14 +43,14 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Watch a running gateway in the terminal: fleet, turns, requests, guards
     Top(top::TopArgs),
-    /// Verify, follow and search the audit log
-    Audit(audit::AuditArgs),
-    /// Check rules, and try them on what happened
-    Policy(policy::PolicyArgs),
     /// Measure speculative profiles on real llama-servers, compare measurements, look for settings
     Bench(Box<bench::BenchArgs>),
     /// Try a speculative profile, a build or a backend on part of the sessions of a running gateway
     Rollout(rollout::RolloutArgs),
+    /// Verify, follow and search the audit log
+    Audit(audit::AuditArgs),
+    /// Check rules, and try them on what happened
+    Policy(policy::PolicyArgs),
     /// Run the gateway on two simulated backends, with nothing to configure
     Demo(demo::DemoArgs),
     Sim(Box<sim::SimArgs>),
@@ -77,10 +77,10 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Top(args) => top::run(&args),
-        Command::Audit(args) => audit::run(&args),
-        Command::Policy(args) => policy::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Rollout(args) => rollout::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
     }

@@ -19,7 +19,7 @@ use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool
 use crate::proxy::{Gateway, Leavers, Shared};
 use crate::rollout::{self, Controller, Rollouts};
 use crate::server::drain::Inflight;
-use crate::server::findings::Findings;
+use crate::server::findings::{Findings, Found};
 use crate::server::reload::{Reloader, Source};
 use crate::server::{self, Parts, ServeError, Sockets};
 use crate::session::{Sessions, Sweeper};
@@ -118,9 +118,12 @@ pub(super) fn serve(
         "starting"
     );
     let watched = Arc::clone(&fleet);
+    let found = Arc::new(Found::default());
+    let wrong = Arc::clone(&found);
     Metrics::global().watch_fleet(move || FleetSample {
         backends: samples(&watched),
         queues: queues(&watched),
+        found: wrong.load().to_vec(),
     });
     let counted = Arc::clone(&fleet);
     Metrics::global().before_encoding(move |metrics| count(&counted, metrics));
@@ -155,7 +158,7 @@ pub(super) fn serve(
             sessions: Arc::clone(&sessions),
             requests: Arc::clone(&requests),
             spec: Arc::clone(&spec),
-            store,
+            store: Arc::clone(&store),
             leases,
             rollouts: Arc::clone(&rollouts),
             audit: audit.clone(),
@@ -179,7 +182,7 @@ pub(super) fn serve(
             metrics: Metrics::global(),
         };
         let token = config.admin.token().map(config::Secret::expose);
-        let findings = Findings::new(spec, Arc::clone(&fleet), Metrics::global());
+        let findings = Findings::new(spec, Arc::clone(&fleet), store, Metrics::global(), found);
         let findings = background_service("findings", findings);
         let controller = Controller::new(rollouts, Arc::clone(&current));
         let controller = background_service("rollouts", controller);
@@ -299,6 +302,7 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
             build: text(facts.build.as_deref()),
             model: text(facts.model_alias.as_deref()),
             profile: text(backend.profile().as_deref()),
+            drafts: facts.drafts.clone(),
         }
     };
     fleet.backends().iter().map(sample).collect()

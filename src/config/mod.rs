@@ -25,7 +25,7 @@ pub use pattern::{NameGlob, Pattern};
 pub use reload::{Plan, plan};
 pub use schema::{
     Above, Admin, ApiKey, Audit, Auth, Backend, Budgets, BuiltinFragment, Classes, Config, Context,
-    Discovery, DnsSource, FileSource, Fleet, ForceTools, Guard, Health, KeySource,
+    Discovery, DnsSource, FileSource, Fleet, ForceTools, Guard, Health, Hedge, KeySource,
     KubernetesSource, KvLayout, Limits, Listener, LogFormat, Loops, MaySelect, ModelProfile,
     NeverWorse, OnInconclusive, Otlp, Passthrough, Percent, PingoraSettings, Points, Policy, Pool,
     Preset, Priority, PromoteWhen, Queue, Relative, Reload, RequestClass, RollbackSignature,

@@ -97,6 +97,7 @@ fn openai_type(error: &TurnError) -> (&'static str, Option<&'static str>) {
         TurnError::Overloaded { .. } => ("server_error", Some("overloaded")),
         TurnError::Draining => ("server_error", Some("shutting_down")),
         TurnError::Upstream(_) => ("server_error", Some("upstream_error")),
+        TurnError::KvOverflow => ("server_error", Some("kv_overflow")),
         TurnError::Timeout { .. } => ("server_error", Some("timeout")),
         TurnError::Internal(_) => ("server_error", Some("internal_error")),
     }

@@ -1,5 +1,6 @@
 //! One upstream request: open, wait for the head, convert the body as it comes.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -7,11 +8,14 @@ use tokio::time::{Instant, timeout};
 
 use super::client::{Client, Downstream, Waited};
 use super::conversion::{Conversion, Progress};
+use super::hedge::{Begun, Race};
+use super::patience::{Deadline, Stuck};
 use super::{
     Connection, Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead,
+    UpstreamRequest,
 };
 use crate::dialect::llama::{Fault, Target, http_fault};
-use crate::fleet::{Closing, Failure, Lease};
+use crate::fleet::{Failure, Lease};
 use crate::telemetry::labels::{AbortCause, Stage};
 use crate::telemetry::trace;
 use crate::turn::TurnError;
@@ -19,51 +23,14 @@ use crate::turn::TurnError;
 /// Longest error body read from a backend.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
-/// A deadline and what it means when it passes.
-#[derive(Clone, Copy)]
-struct Deadline {
-    at: Instant,
-    stage: &'static str,
-    length: Duration,
-}
-
-impl Deadline {
-    /// `length` from now, or the end of the turn if that is sooner.
-    fn new(stage: &'static str, length: Duration, budget: &TurnBudget) -> Self {
-        let at = Instant::now() + length;
-        if at <= budget.deadline() {
-            Self { at, stage, length }
-        } else {
-            Self {
-                at: budget.deadline(),
-                stage: "timeouts.total",
-                length: budget.total(),
-            }
-        }
-    }
-
-    /// The end of the turn cannot be cured by another attempt.
-    fn fault(self) -> Fault {
-        let error = TurnError::Timeout {
-            stage: self.stage,
-            after: self.length,
-        };
-        if self.stage == "timeouts.total" {
-            Fault::Permanent(error)
-        } else {
-            Fault::Transient(error)
-        }
-    }
-}
-
 /// Run one attempt to its end.
 pub(super) async fn run<C: Connector, D: Downstream>(
     exchange: &Exchange<'_, C>,
-    lease: &Lease,
+    lease: &mut Lease,
     client: &mut Client<D>,
     conversion: &mut dyn Conversion,
-    now: &Continuation,
-    budget: &TurnBudget,
+    now: &mut Continuation,
+    budget: &mut TurnBudget,
     outcome: &mut Outcome,
 ) -> Result<Done, Stopped> {
     let began = exchange.trace.map(|_| Instant::now());
@@ -114,20 +81,15 @@ fn was_closed(done: &Result<Ended, Stopped>) -> bool {
 
 async fn serve<C: Connector, D: Downstream>(
     exchange: &Exchange<'_, C>,
-    lease: &Lease,
+    lease: &mut Lease,
     client: &mut Client<D>,
     conversion: &mut dyn Conversion,
-    now: &Continuation,
-    budget: &TurnBudget,
+    now: &mut Continuation,
+    budget: &mut TurnBudget,
     outcome: &mut Outcome,
 ) -> Result<Ended, Stopped> {
     let encoding = Instant::now();
-    let target = Target {
-        spec_off: exchange.wish.spec_off(),
-        timings_per_token: lease.runs().speculates(),
-        ..target(lease)
-    };
-    let mut request = conversion.begin(target, now.ask.as_ref());
+    let mut request = conversion.begin(target_of(exchange, lease), now.ask.as_ref());
     request.trace = exchange.trace.map(|t| t.headers(outcome.attempts.len()));
     client.learn(conversion);
     client.add_overhead(Stage::Encode, encoding.elapsed());
@@ -137,24 +99,35 @@ async fn serve<C: Connector, D: Downstream>(
         exchange.timeouts.first_event,
         budget,
     );
-    let mut ping = |out: &mut BytesMut| conversion.ping(out);
-    let opening = exchange.connector.open(lease, &request);
-    let unbegun = lease.begins();
-    let mut stuck = Stuck::new(lease);
-    let mut connection = match client.wait(first.at, opening, &mut ping).await {
-        Waited::Ready(opened) => opened.map_err(|fault| failed(lease, Failure::Connect, fault))?,
-        Waited::Gone => return Err(Stopped::Gone),
-        Waited::Deadline => return Err(timed_out(lease, first, outcome)),
+    let begun = match now.hedge {
+        None => {
+            begin(
+                exchange, lease, client, conversion, &request, first, outcome,
+            )
+            .await?
+        }
+        Some(plan) => {
+            let race = Race {
+                exchange,
+                client: &mut *client,
+                conversion: &mut *conversion,
+                now: &mut *now,
+                budget: &mut *budget,
+                outcome: &mut *outcome,
+                deadline: first,
+            };
+            race.run(plan, lease, request).await?
+        }
     };
-    let head = stuck.or(None, connection.head());
-    let head = match client.wait(first.at, head, &mut ping).await {
-        Waited::Ready(head) => head.map_err(|fault| failed(lease, Failure::Broken, fault))?,
-        Waited::Gone => return Err(Stopped::Gone),
-        Waited::Deadline => return Err(timed_out(lease, first, outcome)),
-    };
-    drop(unbegun);
+    let Begun {
+        mut connection,
+        head,
+        read,
+    } = begun;
+    let lease = &*lease;
     let mut body = Body {
-        stuck,
+        stuck: Stuck::new(lease),
+        read: read.into(),
         exchange,
         lease,
         client,
@@ -177,6 +150,48 @@ async fn serve<C: Connector, D: Downstream>(
         connection.release().await;
     }
     Ok(ended)
+}
+
+/// Until the head of the answer.
+async fn begin<C: Connector, D: Downstream>(
+    exchange: &Exchange<'_, C>,
+    lease: &Lease,
+    client: &mut Client<D>,
+    conversion: &mut dyn Conversion,
+    request: &UpstreamRequest,
+    first: Deadline,
+    outcome: &mut Outcome,
+) -> Result<Begun<C::Connection>, Stopped> {
+    let mut ping = |out: &mut BytesMut| conversion.ping(out);
+    let opening = exchange.connector.open(lease, request);
+    let unbegun = lease.begins();
+    let mut connection = match client.wait(first.at, opening, &mut ping).await {
+        Waited::Ready(opened) => opened.map_err(|fault| failed(lease, Failure::Connect, fault))?,
+        Waited::Gone => return Err(Stopped::Gone),
+        Waited::Deadline => return Err(timed_out(lease, first, outcome)),
+    };
+    let mut stuck = Stuck::new(lease);
+    let head = stuck.or(None, connection.head());
+    let head = match client.wait(first.at, head, &mut ping).await {
+        Waited::Ready(head) => head.map_err(|fault| failed(lease, Failure::Broken, fault))?,
+        Waited::Gone => return Err(Stopped::Gone),
+        Waited::Deadline => return Err(timed_out(lease, first, outcome)),
+    };
+    drop(unbegun);
+    Ok(Begun {
+        connection,
+        head,
+        read: Vec::new(),
+    })
+}
+
+/// How a request is written for the backend of `lease`.
+pub(super) fn target_of<'a, C>(exchange: &Exchange<'_, C>, lease: &'a Lease) -> Target<'a> {
+    Target {
+        spec_off: exchange.wish.spec_off(),
+        timings_per_token: lease.runs().speculates(),
+        ..target(lease)
+    }
 }
 
 /// A router that does not know the model is at odds with the client only where the client has named it.
@@ -211,50 +226,16 @@ pub(super) enum Done {
 }
 
 /// An attempt stopped by something that the backend's health should know.
-fn failed(lease: &Lease, failure: Failure, fault: Fault) -> Stopped {
+pub(super) fn failed(lease: &Lease, failure: Failure, fault: Fault) -> Stopped {
     if let Fault::Transient(_) = fault {
         lease.observe_failure(failure);
     }
     Stopped::Fault(fault)
 }
 
-fn timed_out(lease: &Lease, deadline: Deadline, outcome: &mut Outcome) -> Stopped {
+pub(super) fn timed_out(lease: &Lease, deadline: Deadline, outcome: &mut Outcome) -> Stopped {
     outcome.aborts.push(AbortCause::Timeout);
     failed(lease, Failure::Broken, deadline.fault())
-}
-
-/// The watchdog's word against waiting any longer for a backend that gets nowhere.
-struct Stuck {
-    closing: Closing,
-    began: Instant,
-}
-
-impl Stuck {
-    fn new(lease: &Lease) -> Self {
-        Self {
-            closing: lease.closing(),
-            began: Instant::now(),
-        }
-    }
-
-    /// What the backend says, unless it is to be left. `last` is when it last gave a sign of life.
-    async fn or<T>(
-        &mut self,
-        last: Option<Instant>,
-        told: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
-        let silent_since = last.unwrap_or(self.began);
-        tokio::select! {
-            biased;
-            told = told => told,
-            () = self.closing.of_silent_since(silent_since) => {
-                Err(Fault::Transient(TurnError::Timeout {
-                    stage: "fleet.watchdog.stuck_after",
-                    after: silent_since.elapsed(),
-                }))
-            }
-        }
-    }
 }
 
 /// How a body was left.
@@ -278,10 +259,15 @@ struct Body<'a, 'e, C, D> {
     deadline: Deadline,
     last_content: Option<Instant>,
     stuck: Stuck,
+    /// Pieces of it that are already here.
+    read: VecDeque<Bytes>,
 }
 
 impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     async fn chunk(&mut self, connection: &mut C::Connection) -> Result<Option<Bytes>, Stopped> {
+        if let Some(chunk) = self.read.pop_front() {
+            return Ok(Some(chunk));
+        }
         let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
         let chunk = self.stuck.or(self.outcome.signs.last, connection.chunk());
         match self.client.wait(self.deadline.at, chunk, &mut ping).await {
@@ -329,6 +315,10 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
             }
             if !matches!(progress, Progress::Idle | Progress::Complete) {
                 self.outcome.signs.note(Instant::now());
+            }
+            if self.lease.reserves() && progress != Progress::Idle {
+                let (prompt, generated) = self.conversion.occupies();
+                self.lease.occupies(prompt, generated);
             }
             match progress {
                 Progress::Idle => {}
@@ -399,10 +389,11 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
         let now = Instant::now();
         match self.last_content.replace(now) {
             None => _ = self.outcome.first_token.get_or_insert(now),
-            Some(before) => self
-                .exchange
-                .gaps
-                .observe(now.duration_since(before).as_secs_f64()),
+            Some(before) => {
+                let gap = now.duration_since(before);
+                self.exchange.gaps.observe(gap.as_secs_f64());
+                self.outcome.longest_gap = self.outcome.longest_gap.max(Some(gap));
+            }
         }
         self.alive();
     }

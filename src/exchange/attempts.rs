@@ -6,7 +6,7 @@ use super::attempt::{self, Done};
 use super::client::{Client, Downstream};
 use super::conversion::Conversion;
 use super::{Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget};
-use super::{fit, place};
+use super::{fit, hedge, place};
 use crate::dialect::llama::{Ask, Fault};
 use crate::fleet::{BackendId, Lease};
 use crate::turn::TurnError;
@@ -33,15 +33,16 @@ pub(super) async fn run<C: Connector, D: Downstream>(
     mut budget: TurnBudget,
     outcome: &mut Outcome,
 ) -> Result<(), Stopped> {
-    let mut now = Continuation::first(exchange.wish.preferred().cloned());
+    let wish = exchange.wish;
+    let mut now = Continuation::first(wish.preferred().cloned(), wish.footprint);
     let mut last_fault: Option<TurnError> = None;
     // Kept until the next attempt has its own: a turn that goes on does not wait behind others.
     let mut held: Option<Lease> = None;
     loop {
         let (held_now, fault) = (held.take(), last_fault.as_ref());
         let placed = place::find(exchange, &now, held_now, client, conversion, &budget, fault);
-        let lease = match placed.await {
-            Ok(lease) => lease,
+        let (mut lease, cached) = match placed.await {
+            Ok(placed) => placed,
             Err(Stopped::Fault(_)) if now.is_reask() => {
                 return give_up(client, conversion).await;
             }
@@ -56,9 +57,23 @@ pub(super) async fn run<C: Connector, D: Downstream>(
         }
         if now.ask.is_none() {
             fit::run(exchange, &lease, client, conversion, &budget).await?;
+            if place::is_over(&lease, &mut now, conversion) {
+                held = Some(lease);
+                continue;
+            }
         }
-        outcome.begin(now.why, &lease);
-        let done = attempt::run(exchange, &lease, client, conversion, &now, &budget, outcome).await;
+        outcome.begin(now.why, &lease, exchange.wish);
+        now.hedge = hedge::plan(exchange, &lease, &now, conversion, cached);
+        let done = attempt::run(
+            exchange,
+            &mut lease,
+            client,
+            conversion,
+            &mut now,
+            &mut budget,
+            outcome,
+        );
+        let done = done.await;
         let next = match done {
             Ok(Done::Complete) => Next::Finished,
             Ok(Done::Again) => conversion.ask().map_or(Next::GiveUp, Next::Ask),
@@ -70,7 +85,13 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             {
                 Next::Shorter(error)
             }
-            Err(Stopped::Fault(Fault::Transient(error))) => Next::Failed(error),
+            Err(Stopped::Fault(Fault::Transient(error))) => {
+                if error == TurnError::KvOverflow {
+                    lease.observe_overflow();
+                    exchange.pool.forgets(lease.id(), wish.conversation);
+                }
+                Next::Failed(error)
+            }
             // A refusal of ours, not of a backend, whatever came before.
             Err(Stopped::Fault(Fault::Permanent(error @ TurnError::Forbidden(_)))) => {
                 return Err(Stopped::Fault(Fault::Permanent(error)));
@@ -102,14 +123,19 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             Next::Shorter(error) => return Err(Stopped::Fault(Fault::Permanent(error))),
             Next::Failed(fault) => {
                 let asked = now.is_reask() && !conversion.delivered();
-                match elsewhere(
+                let stays = fault == TurnError::KvOverflow
+                    && exchange.pool.reserves()
+                    && !exchange.pool.has_other(&now.backend.except, &backend);
+                let failed = (!stays).then_some(backend);
+                let next = elsewhere(
                     exchange,
                     now,
                     &mut budget,
                     conversion,
-                    backend,
+                    failed,
                     fault.clone(),
-                ) {
+                );
+                match next {
                     Err(_) if asked => return give_up(client, conversion).await,
                     next => {
                         last_fault = Some(fault);
@@ -131,6 +157,8 @@ fn shortened(conversion: &mut dyn Conversion, error: &TurnError) -> bool {
     }
 }
 
+/// `failed` is not asked again; none where a full cache was all that was wrong, and nobody else is there.
+///
 /// A failing backend is replaced while the client has seen nothing of its answer; after that another one goes on
 /// with it where the answer allows that.
 fn elsewhere<C>(
@@ -138,7 +166,7 @@ fn elsewhere<C>(
     now: Continuation,
     budget: &mut TurnBudget,
     conversion: &mut dyn Conversion,
-    failed: BackendId,
+    failed: Option<BackendId>,
     fault: TurnError,
 ) -> Result<Continuation, Stopped> {
     let over = || Stopped::Fault(Fault::Transient(fault));
@@ -146,18 +174,21 @@ fn elsewhere<C>(
         return Err(over());
     }
     if !conversion.delivered() {
-        return Ok(now.failover(failed));
+        return Ok(match failed {
+            Some(failed) => now.failover(failed),
+            None => now.again(None),
+        });
     }
     // What a further attempt has added to an earlier one's text is no single message.
     let ask = (!now.is_reask()).then(|| conversion.resume()).flatten();
-    let cannot = exchange
-        .pool
-        .backends()
-        .iter()
-        .filter(|backend| !backend.continues_answers());
+    let ask = ask.ok_or_else(over)?;
+    let Some(failed) = failed else {
+        return Ok(now.again(Some(ask)));
+    };
+    let backends = exchange.pool.backends().iter();
+    let cannot = backends.filter(|backend| !backend.continues_answers());
     let cannot = cannot.map(|backend| backend.id().clone());
-    ask.map(|ask| now.resume(ask, failed, cannot))
-        .ok_or_else(over)
+    Ok(now.resume(ask, failed, cannot))
 }
 
 /// What was good of the answer stays; its end says that the rest was not.

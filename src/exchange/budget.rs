@@ -5,9 +5,10 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::hedge::Plan;
 use crate::config::TurnLimits;
 use crate::dialect::llama::Ask;
-use crate::fleet::BackendId;
+use crate::fleet::{BackendId, Footprint};
 use crate::telemetry::labels::Why;
 
 /// The next attempt of a turn. There is no other way to one.
@@ -19,6 +20,10 @@ pub struct Continuation {
     pub ask: Option<Ask>,
     /// Where it goes.
     pub backend: BackendChoice,
+    /// What it takes of a KV cache, where somebody reckons with that.
+    pub footprint: Option<Footprint>,
+    /// When a second backend is asked the same, if at all.
+    pub(super) hedge: Option<Plan>,
 }
 
 /// Where an attempt goes.
@@ -32,7 +37,7 @@ pub struct BackendChoice {
 
 impl Continuation {
     /// The first attempt; on `prefer` if that can be had.
-    pub fn first(prefer: Option<BackendId>) -> Self {
+    pub fn first(prefer: Option<BackendId>, footprint: Option<Footprint>) -> Self {
         let backend = BackendChoice {
             prefer,
             ..BackendChoice::default()
@@ -41,6 +46,8 @@ impl Continuation {
             why: Why::First,
             ask: None,
             backend,
+            footprint,
+            hedge: None,
         }
     }
 
@@ -50,6 +57,21 @@ impl Continuation {
         self.backend.except.push(failed);
         Self {
             why: Why::Failover,
+            ..self
+        }
+    }
+
+    /// The same once more wherever there is room for it, after a cache has overflowed that nobody can replace:
+    /// with `ask`, where part of the answer was delivered.
+    #[must_use]
+    pub fn again(mut self, ask: Option<Ask>) -> Self {
+        self.backend.prefer = None;
+        Self {
+            why: match ask {
+                Some(_) => Why::Resume,
+                None => Why::Failover,
+            },
+            ask: ask.or(self.ask),
             ..self
         }
     }

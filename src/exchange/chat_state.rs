@@ -4,6 +4,7 @@ use super::choice::ChoiceState;
 use crate::dialect::llama::ChunkDecoder;
 use crate::dialect::sse;
 use crate::guard::trouble::Trouble;
+use crate::spec::AnswerShape;
 use crate::turn::Delta;
 
 /// Longest single event accepted from a backend: one token, or one usage report.
@@ -62,6 +63,8 @@ pub(super) struct Attempt {
     /// None before the first attempt.
     pub(super) choices: Vec<ChoiceState>,
     pub(super) done: bool,
+    /// What the model says, of its first choice.
+    pub(super) shape: AnswerShape,
 }
 
 impl Attempt {
@@ -71,6 +74,7 @@ impl Attempt {
             chunks: ChunkDecoder::new(choices.len() as u32, seed),
             choices,
             done: false,
+            shape: AnswerShape::default(),
         }
     }
 

@@ -106,6 +106,12 @@ impl<D: Downstream> Client<D> {
         self.facts.backend = Some(backend.to_owned());
     }
 
+    /// The backend of an earlier attempt goes on after all.
+    pub(super) fn attempt_serves(&mut self, backend: &str, profile: Option<String>) {
+        self.facts.profile = profile;
+        self.facts.backend = Some(backend.to_owned());
+    }
+
     /// Take note of what the response's head says about the exchange, while that is not sent.
     pub(super) fn learn(&mut self, conversion: &dyn Conversion) {
         if !self.committed {

@@ -7,11 +7,13 @@ use bytes::{Bytes, BytesMut};
 use super::policy_turn::PolicyReport;
 use crate::dialect::Dialect;
 use crate::dialect::llama::{Ask, Fault, Target};
+use crate::fleet::Size;
 use crate::guard::context::{ContextState, PrefixBreak};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::Effects;
 use crate::policy::NeedsLease;
 use crate::policy::lease::{Answer, Grant};
+use crate::spec::AnswerClass;
 use crate::telemetry::trace::TraceHeaders;
 use crate::turn::{Stop, Timings, TurnError, Usage};
 
@@ -62,6 +64,17 @@ pub enum Progress {
     Again,
 }
 
+/// What the backend of one attempt has measured, as far as it came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    /// Its timings.
+    pub timings: Option<Timings>,
+    /// Drafts that were verified, where they could be counted.
+    pub verify_steps: Option<u64>,
+    /// What came out.
+    pub answer: Option<AnswerClass>,
+}
+
 /// What an exchange amounted to.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -77,8 +90,8 @@ pub struct Report {
     pub stop: Option<Stop>,
     /// Timings of the last attempt.
     pub timings: Option<Timings>,
-    /// Drafts that were verified in the last attempt, where they could be counted.
-    pub verify_steps: Option<u64>,
+    /// What each attempt's backend has measured, the last one's last; empty where nobody looked.
+    pub measured: Vec<Measured>,
     /// Something was answered that no guard has seen, though the preset wants it.
     pub unguarded: bool,
     /// What the conversation should remember of its size, and of what was left out.
@@ -95,6 +108,17 @@ pub struct Report {
 pub trait Conversion: Send {
     /// The client's dialect.
     fn dialect(&self) -> Dialect;
+
+    /// How large the turn is, as far as that is known without a backend; none where nobody can tell.
+    fn size(&mut self) -> Option<Size> {
+        None
+    }
+
+    /// What the running attempt takes of its backend's KV cache: the prompt's tokens, once told, and those of the
+    /// answer so far.
+    fn occupies(&self) -> (Option<u64>, u64) {
+        (None, 0)
+    }
 
     /// Shape the request for a backend before an attempt on it.
     fn prepare(&mut self, target: Target<'_>) -> Prepared {
@@ -123,6 +147,15 @@ pub trait Conversion: Send {
     /// Begin an attempt on a backend, asking as `ask` says where it goes on from an earlier one;
     /// whatever that one left half-said upstream is forgotten.
     fn begin(&mut self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest;
+
+    /// The same request for another backend, while the running attempt goes on; none where only one may be asked.
+    fn also(&self, target: Target<'_>) -> Option<UpstreamRequest> {
+        let _ = target;
+        None
+    }
+
+    /// That one was sent.
+    fn hedged(&mut self) {}
 
     /// Take in bytes of the upstream's body; append what the client gets.
     ///

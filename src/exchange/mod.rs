@@ -18,9 +18,11 @@ mod count;
 mod fit;
 mod gate;
 mod guards;
+mod hedge;
 mod ladder;
 mod leases;
 mod overhead;
+mod patience;
 mod place;
 mod policy_gate;
 mod policy_turn;
@@ -38,9 +40,10 @@ use bytes::BytesMut;
 use prometheus::Histogram;
 use tokio::time::Instant;
 
-use crate::config::{Timeouts, TurnLimits};
+use crate::config::{Hedge, Timeouts, TurnLimits};
 use crate::dialect::llama::Fault;
 use crate::fleet::{Backend, Decision, Lease, Pool, Unavailable, Wish};
+use crate::spec::Place;
 use crate::telemetry::labels::{AbortCause, Stage, Why};
 use crate::telemetry::trace::{self, TraceContext};
 use crate::turn::TurnError;
@@ -49,7 +52,7 @@ pub use budget::{BackendChoice, Continuation, TurnBudget};
 pub use chat::ChatConversion;
 pub use client::{Client, Downstream, Facts, Gone, Head};
 pub use connector::PingoraConnector;
-pub use conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
+pub use conversion::{Conversion, Measured, Prepared, Progress, Report, UpstreamRequest};
 pub use count::CountConversion;
 pub use guards::Guards;
 pub use leases::{LeaseDesk, Leases, Unavailable as LeaseUnavailable};
@@ -103,6 +106,8 @@ pub struct Exchange<'a, C> {
     pub wish: &'a Wish,
     /// Is told why each attempt went where it went.
     pub explain: &'a (dyn Fn(Decision) + Sync),
+    /// When a second backend is asked; none: never.
+    pub hedge: Option<&'a Hedge>,
     /// Deadlines.
     pub timeouts: &'a Timeouts,
     /// What the turn may spend.
@@ -122,14 +127,16 @@ pub struct Outcome {
     pub end: End,
     /// Why each upstream request was made.
     pub attempts: Vec<Why>,
+    /// The same of requests whose answer another backend's was preferred to.
+    pub lost: Vec<Why>,
     /// Backend of the last attempt.
     pub backend: Option<Arc<Backend>>,
-    /// What that one ran when the attempt began.
-    pub ran: Option<Ran>,
-    /// Where earlier attempts failed because of the backend, and what ran there.
-    pub failed: Vec<(Arc<Backend>, Ran)>,
+    /// What each attempt's backend ran when it began.
+    pub ran: Vec<Ran>,
     /// When the first content event arrived.
     pub first_token: Option<Instant>,
+    /// The longest time between two reads that brought content.
+    pub longest_gap: Option<Duration>,
     /// Attempts given up by us, by cause.
     pub aborts: Vec<AbortCause>,
     /// The attempts as spans, of a turn with a trace that is recorded.
@@ -139,15 +146,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn begin(&mut self, why: Why, lease: &Lease) {
-        if matches!(why, Why::Failover | Why::Resume)
-            && let Some(before) = self.backend.take().zip(self.ran.take())
-        {
-            self.failed.push(before);
-        }
+    fn begin(&mut self, why: Why, lease: &Lease, wish: &Wish) {
         self.attempts.push(why);
         self.backend = Some(Arc::clone(lease));
-        self.ran = Some(Ran::of(lease));
+        self.ran.push(Ran::of(lease, wish));
         self.signs = Signs::default();
     }
 }
@@ -155,19 +157,31 @@ impl Outcome {
 /// What a backend ran when an attempt began.
 #[derive(Clone, Debug)]
 pub struct Ran {
-    /// Its speculative profile: `none`, `unknown`, or a name.
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// Where that is, with what the backend runs.
+    pub place: Place,
+    /// The profile in effect: that of the place, or `none` where the backend does without drafts when it is asked
+    /// to.
     pub profile: Arc<str>,
-    /// Its build; none where it did not say.
-    pub build: Option<Arc<str>>,
+    /// It was asked for no drafts.
+    pub off: bool,
     /// Requests it had then, this one included.
     pub busy: usize,
 }
 
 impl Ran {
-    fn of(lease: &Lease) -> Self {
+    fn of(lease: &Lease, wish: &Wish) -> Self {
+        let place = lease.place();
+        let profile = match wish.effective(lease) {
+            name if name == *place.profile => Arc::clone(&place.profile),
+            name => name.into(),
+        };
         Self {
-            profile: lease.runs().name().into(),
-            build: lease.facts().build.as_deref().map(Into::into),
+            backend: Arc::clone(lease),
+            place,
+            profile,
+            off: wish.spec_off(),
             busy: lease.inflight(),
         }
     }

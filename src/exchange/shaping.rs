@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Config, ModelProfile, Preset};
 use crate::guard::context::{
-    ContextState, Fit, Limits, MessageHash, PrefixBreak, Remembered, Step, limit, volatile,
+    ContextState, Fit, Limits, MessageHash, PrefixBreak, Remembered, Step, limit, volatile, weight,
 };
 use crate::guard::sampling::{self, Narrowed};
 use crate::turn::{ToolChoice, Turn, Usage};
@@ -55,6 +55,18 @@ impl Shaping {
             limited: None,
             breaks: Vec::new(),
             told: 0,
+        }
+    }
+
+    /// The weight of the prompt in bytes, as far as it is known before a backend is, and its tokens where it goes on
+    /// from one that was counted.
+    pub(super) fn size(&mut self, turn: &mut Turn) -> (u64, Option<u64>) {
+        if self.asked.is_none() {
+            self.begin(turn);
+        }
+        match self.preset {
+            Preset::Off => (weight(turn), None),
+            _ => self.fit.size(turn),
         }
     }
 

@@ -43,6 +43,10 @@ pub struct Candidate {
     pub inflight: usize,
     /// Requests it works on at the same time.
     pub slots: Option<u32>,
+    /// Tokens of the KV cache its slots share, where turns reserve some, and those that were held.
+    pub kv_tokens: Option<u64>,
+    /// See `kv_tokens`.
+    pub kv_held: Option<u64>,
     /// Conversations of the last `warm_for` it holds, at most one a slot.
     pub warm: usize,
     /// In-flight requests for its share of the load; the lower the better.
@@ -63,6 +67,8 @@ pub enum Standing {
     Usable,
     /// All its slots were taken.
     Full,
+    /// Its KV cache had no room for it.
+    NoRoom,
     /// It has failed this request.
     Tried,
     /// It is not ready, draining, or not resolved.
@@ -116,10 +122,13 @@ impl Candidates {
             standing: match () {
                 () if n == self.chosen => Standing::Chosen,
                 () if view.is_free() => Standing::Usable,
+                () if view.has_slot() => Standing::NoRoom,
                 () => Standing::Full,
             },
             inflight: view.inflight,
             slots: view.slots,
+            kv_tokens: view.room.map(|room| room.total),
+            kv_held: view.room.map(|room| room.held),
             warm: view.warm,
             load: view.load(),
             within_bound: bound.allows(view),
@@ -135,6 +144,8 @@ impl Out {
             standing: self.standing,
             inflight: self.inflight,
             slots: self.slots,
+            kv_tokens: None,
+            kv_held: None,
             warm: 0,
             load: 0.0,
             within_bound: false,

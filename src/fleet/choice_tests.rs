@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::state::Observation;
 use super::tests::{fleet_of, ready};
 use super::*;
+use crate::spec::{Asked as Wanted, Cause, Choice};
 
 fn fleet() -> Arc<Fleet> {
     fleet_of(
@@ -50,6 +51,69 @@ fn served(pool: &Pool, wish: &Wish, tokens: u64) -> (BackendId, Decision) {
     let (lease, decision) = choose(pool, &[], wish);
     pool.served(lease.id(), wish.conversation.unwrap(), tokens);
     (lease.id().clone(), decision)
+}
+
+/// Two backends with a slot each, of which the second runs `ngram-mod`.
+fn profiles() -> Arc<Fleet> {
+    let fleet = fleet_of(
+        "{name: a, url: 'http://127.0.0.1:1', profile: none, slots: 1}, \
+         {name: b, url: 'http://127.0.0.1:2', profile: ngram-mod, slots: 1}",
+    );
+    ready(&fleet);
+    fleet
+}
+
+/// A turn of a conversation that has its cache on `a`, and that wants what runs on `b`.
+fn wants_b(reprefill_max: Option<Duration>) -> Wish {
+    let choice = Choice {
+        asked: Wanted::Profile("ngram-mod".into()),
+        cause: Cause::Rule,
+    };
+    Wish {
+        spec: Some(SpecWish {
+            choice,
+            reprefill_max,
+            reprefill_rate: 1000,
+        }),
+        ..on(&"a".into(), 1)
+    }
+}
+
+/// It was given up for a backend that had no room: the turn then got neither its profile nor its cache.
+#[test]
+fn a_cache_is_not_given_up_for_a_profile_whose_backend_is_full() {
+    let fleet = profiles();
+    let (pool, home) = (fleet.pool("p").unwrap(), fleet.backend("a").unwrap());
+    let wish = wants_b(None);
+    assert!(!pool.keeps(&home, &wish), "there is room");
+    let (taken, _) = choose(&pool, &[], &wish);
+    assert_eq!(taken.id().as_str(), "b");
+    assert!(pool.keeps(&home, &wish));
+    drop(taken);
+    assert!(!pool.keeps(&home, &wish));
+}
+
+#[test]
+fn what_leaving_a_cache_costs_is_told_whichever_way_it_goes() {
+    let fleet = profiles();
+    let pool = fleet.pool("p").unwrap();
+    let asked = |most: Option<u64>| {
+        // 50 s at 1000 tokens a second.
+        drop(choose(&pool, &["b".into()], &on(&"a".into(), 1)));
+        pool.served(&"a".into(), 1, 50_000);
+        let (lease, decision) = choose(&pool, &[], &wants_b(most.map(Duration::from_secs)));
+        let spec = decision.spec.unwrap();
+        let weighed = spec.weighed.unwrap();
+        assert_eq!((weighed.tokens, weighed.seconds), (50_000, 50.0));
+        assert_eq!(weighed.at_most, most.map(|most| most as f64));
+        (lease.id().to_string(), spec.unserved, weighed.moved)
+    };
+    assert_eq!(
+        asked(Some(10)),
+        ("a".into(), Some(Unserved::Reprefill), false)
+    );
+    assert_eq!(asked(Some(60)), ("b".into(), None, true));
+    assert_eq!(asked(None), ("b".into(), None, true));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Decision {
     pub spare: Option<BackendId>,
     /// Prompt tokens the chosen backend should find in its cache.
     pub predicted_cached_tokens: u64,
+    /// A second one, while the first stayed silent.
+    pub hedge: bool,
     /// What it waited for a free place, where it had to.
     pub waited: Option<Waited>,
     /// What became of its wish for a speculative profile, where it had one.
@@ -45,6 +47,24 @@ pub struct Profiled {
     pub cause: Cause,
     /// Why it was not met; none: it was.
     pub unserved: Option<Unserved>,
+    /// What leaving its cache was weighed at, where it had one and had to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighed: Option<Box<Weighed>>,
+}
+
+/// A profile on another backend, weighed against reading the prompt there anew.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Weighed {
+    /// Who has the cache.
+    pub home: BackendId,
+    /// Prompt tokens that would have to be read anew.
+    pub tokens: u64,
+    /// How long that would take.
+    pub seconds: f64,
+    /// How long it may take, which is what the profile is worth (`spec.reprefill_max`); none: whatever it takes.
+    pub at_most: Option<f64>,
+    /// Which way it went: to the profile, or not.
+    pub moved: bool,
 }
 
 /// A session's side of a rollout.
@@ -178,6 +198,7 @@ mod tests {
             has_prefix: true,
             spare: None,
             predicted_cached_tokens: 70,
+            hedge: false,
             waited: None,
             spec: None,
             rollout: None,

@@ -2,9 +2,13 @@
 //! `tools/server/server-context.cpp`).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::drafts::DraftCounts;
+use super::flags::Flags;
 use super::router::Preset;
 use super::template::Template;
 use super::watchdog::Work;
@@ -40,6 +44,12 @@ pub struct Facts {
     pub idle_slots: Option<u32>,
     /// Tokens that the slots held then, at work or not; none before the first task.
     pub kv_tokens: Option<u64>,
+    /// Name of the model's file, without its path.
+    pub model_file: Option<Arc<str>>,
+    /// What it shows of its flags.
+    pub flags: Arc<Flags>,
+    /// Its own counts of drafts, where they were read.
+    pub drafts: Option<Arc<DraftCounts>>,
 }
 
 /// `chat_template_caps` of `/props`; `None` where the server does not say.
@@ -82,6 +92,8 @@ pub struct Modalities {
 struct Props<'a> {
     build_info: Option<String>,
     model_alias: Option<String>,
+    model_path: Option<String>,
+    model_ftype: Option<String>,
     total_slots: Option<u32>,
     #[serde(default)]
     default_generation_settings: GenerationSettings,
@@ -103,6 +115,7 @@ struct Props<'a> {
 #[serde(default)]
 struct GenerationSettings {
     n_ctx: Option<u64>,
+    params: Option<Map<String, Value>>,
 }
 
 /// What `/slots` answers.
@@ -180,6 +193,19 @@ impl Facts {
         // A router answers for itself, with a context of 0.
         let n_ctx = props.default_generation_settings.n_ctx.filter(|n| *n > 0);
         let texts = [&props.chat_template, &props.chat_template_tool_use];
+        let flags = Flags::of(
+            props.default_generation_settings.params.as_ref(),
+            &[
+                ("n_ctx", n_ctx.map(|n| n.to_string())),
+                ("slots", props.total_slots.map(|n| n.to_string())),
+                ("quantization", props.model_ftype),
+                (
+                    "chat_template",
+                    props.chat_template.as_deref().map(Flags::digest),
+                ),
+            ],
+        );
+        let file = |path: &str| path.rsplit(['/', '\\']).next().map(Into::into);
         let template = self
             .template
             .shown(props.build_info.as_deref(), texts.map(Option::as_deref));
@@ -201,6 +227,12 @@ impl Facts {
             speculative: self.speculative.filter(|_| same),
             idle_slots: self.idle_slots.filter(|_| same),
             kv_tokens: self.kv_tokens.filter(|_| same),
+            model_file: props.model_path.as_deref().and_then(file),
+            flags: match *self.flags == flags {
+                true => Arc::clone(&self.flags),
+                false => Arc::new(flags),
+            },
+            drafts: self.drafts.clone().filter(|_| same),
         })
     }
 
@@ -208,6 +240,11 @@ impl Facts {
     pub fn build_number(&self) -> Option<u32> {
         let build = self.build.as_deref()?.strip_prefix('b')?;
         build.split('-').next()?.parse().ok()
+    }
+
+    /// Whether this is about the same build of the same model as `other`.
+    pub(super) fn is_same_server(&self, other: &Self) -> bool {
+        (&self.build, &self.model_alias) == (&other.build, &other.model_alias)
     }
 
     /// Slots at work when `/slots` was last read.
@@ -283,6 +320,27 @@ mod tests {
         let other = String::from_utf8_lossy(PROPS).replace("abc", "def");
         let facts = facts.with_props(other.as_bytes()).unwrap();
         assert_eq!((facts.idle_slots, facts.speculative), (None, None));
+    }
+
+    #[test]
+    fn what_is_shown_of_the_flags_has_a_digest_of_its_own() {
+        let facts = |text: &str| Facts::default().with_props(text.as_bytes()).unwrap();
+        let props = String::from_utf8_lossy(PROPS).replace(
+            "\"seed\":1",
+            "\"temperature\":0.800000011920929,\"top_k\":40,\"new_in_some_build\":1",
+        );
+        let props = props.replace("{\"default", "{\"model_path\":\"/m/a.gguf\",\"default");
+        let first = facts(&props);
+        assert_eq!(first.model_file.as_deref(), Some("a.gguf"));
+        assert_eq!(first.flags.shown["temperature"], "0.8");
+        assert_eq!(first.flags.shown["n_ctx"], "2048");
+        assert!(!first.flags.shown.contains_key("new_in_some_build"));
+        assert_eq!(first.flags, facts(&props).flags);
+        assert_ne!(
+            first.flags.id,
+            facts(&props.replace("2048", "4096")).flags.id
+        );
+        assert_eq!(&*Facts::default().flags.id, "unknown");
     }
 
     #[test]

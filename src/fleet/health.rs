@@ -23,6 +23,7 @@ pub(super) struct Watched {
     health: Health,
     watchdog: config::Watchdog,
     dns_refresh: Duration,
+    spec_probe: bool,
 }
 
 impl Watched {
@@ -32,6 +33,7 @@ impl Watched {
             health: config.fleet.health.clone(),
             watchdog: config.fleet.watchdog.clone(),
             dns_refresh: config.fleet.dns_refresh,
+            spec_probe: config.spec.probe,
         }
     }
 }
@@ -95,6 +97,7 @@ impl HealthService {
                 health: wanted.health.clone(),
                 watchdog: wanted.watchdog.clone(),
                 dns_refresh: wanted.dns_refresh,
+                spec_probe: wanted.spec_probe,
             };
             let known = before.iter_mut().find(|watcher| {
                 watcher
@@ -145,7 +148,8 @@ impl Watcher {
             let same = Arc::ptr_eq(&now.backend, &orders.backend)
                 && now.health == orders.health
                 && now.watchdog == orders.watchdog
-                && now.dns_refresh == orders.dns_refresh;
+                && now.dns_refresh == orders.dns_refresh
+                && now.spec_probe == orders.spec_probe;
             if !same {
                 *now = orders;
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backend::{Backend, Failure};
+use super::kv::{Footprint, Reservation};
 use super::state::Transition;
 pub use crate::turn::Overload;
 
@@ -30,11 +31,17 @@ pub struct Lease {
     returned: bool,
     /// It tries whether an ejected backend works.
     on_trial: bool,
+    /// Of a cache that the backend's slots share.
+    reserved: Option<Reservation>,
 }
 
 impl Lease {
-    pub(super) fn new(backend: Arc<Backend>, place: Place) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, place: Place, footprint: Option<Footprint>) -> Self {
         backend.enter(place);
+        let room = (place == Place::Slot).then(|| backend.room()).flatten();
+        let reserved = room.zip(footprint).map(|(room, footprint)| {
+            Reservation::new(backend.cache(), footprint, room.total, room.drafts)
+        });
         let on_trial = place == Place::Slot && backend.breaker_enters();
         Self {
             backend,
@@ -42,6 +49,7 @@ impl Lease {
             since: Instant::now(),
             returned: false,
             on_trial,
+            reserved,
         }
     }
 
@@ -59,6 +67,34 @@ impl Lease {
         self.backend.observe_success();
     }
 
+    /// Whether it holds part of a cache that others need, and [`Self::occupies`] is of use.
+    pub fn reserves(&self) -> bool {
+        self.reserved.is_some()
+    }
+
+    /// Tells how much of the cache it really takes: the prompt's tokens, once the backend has counted them, and
+    /// those generated so far.
+    pub fn occupies(&self, prompt: Option<u64>, generated: u64) {
+        let Some(reserved) = &self.reserved else {
+            return;
+        };
+        if reserved.correct(self.backend.cache(), prompt, generated) {
+            self.backend.offer_place();
+        }
+    }
+
+    /// Whether more is held of the cache than there is.
+    pub fn is_over(&self) -> bool {
+        let room = self.backend.room().filter(|_| self.reserves());
+        room.is_some_and(|room| room.held > room.total)
+    }
+
+    /// Tells that its answer was lost because the cache overflowed. That is no fault of this request nor of the
+    /// backend's health, and one fault however many answers it takes.
+    pub fn observe_overflow(&self) {
+        self.backend.observe_overflow(self.since);
+    }
+
     /// Gives the place back without offering it to those who wait: the caller does that.
     pub(super) fn give_back(mut self) {
         self.leave();
@@ -69,6 +105,9 @@ impl Lease {
         if left {
             if self.on_trial {
                 self.backend.trial_ends();
+            }
+            if let Some(reserved) = &self.reserved {
+                reserved.end(self.backend.cache());
             }
             self.backend.leave(self.place, self.since.elapsed());
         }

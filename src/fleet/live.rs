@@ -1,7 +1,7 @@
 //! What a backend is at this moment, as opposed to how it is configured.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -10,14 +10,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::admission::{Pace, Queue};
+use super::backend::Probed;
 use super::breaker::Breaker;
 use super::cancelled::Cancelled;
 use super::comeback::Comeback;
 use super::facts::Facts;
+use super::kv;
 use super::resolve::Addresses;
 use super::state::{HealthState, Thresholds};
 use super::treatment::HealthEvent;
 use super::untold::Untold;
+use crate::spec::Trial;
 
 /// The state of one backend. A reload makes a new [`Backend`](super::Backend) around the same state,
 /// so that the leases of both count together.
@@ -55,6 +58,14 @@ pub(super) struct Live {
     /// Requests that were silent since then are to be closed.
     pub(super) closed_if_silent_since: watch::Sender<Option<Instant>>,
     pub(super) events: Untold<HealthEvent>,
+    /// Whether it does without drafts when a request asks for that; codes of `backend::speculation`.
+    pub(super) honours: AtomicU8,
+    /// What its answers have shown of that.
+    pub(super) trial: Mutex<Trial>,
+    /// What a probe has shown of that.
+    pub(super) probed: Mutex<Option<Probed>>,
+    /// The KV cache, where its slots share one.
+    pub(super) cache: kv::Cache,
 }
 
 impl Live {
@@ -82,6 +93,10 @@ impl Live {
             answered: AtomicU64::new(0),
             closed_if_silent_since: watch::Sender::new(None),
             events: Untold::default(),
+            honours: AtomicU8::new(0),
+            trial: Mutex::default(),
+            probed: Mutex::default(),
+            cache: kv::Cache::default(),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The backends that serve the same model.
 
 mod arm;
+mod hedge;
 mod pick;
 mod profile;
+mod room;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +15,15 @@ use super::FleetError;
 use super::admission::Queue;
 use super::backend::{Backend, BackendId};
 use super::decision::Decision;
+use super::kv::lengths::Lengths;
 use super::lease::{Lease, Unavailable};
 use super::state::BackendState;
 use super::warmth::Warmth;
 use super::wish::Wish;
 use crate::config::{self, Config, Preset};
+use hedge::Allowance;
 use pick::Full;
+pub(super) use room::Free;
 
 /// A model of useful size loads in tens of seconds; clients that ask every few seconds lose little.
 const LOADING_RETRY: Duration = Duration::from_secs(5);
@@ -47,6 +52,10 @@ struct State {
     turn: u64,
     /// Of each backend.
     warmth: Vec<Warmth>,
+    /// Of its turns.
+    lengths: Lengths,
+    /// Turns that may still be hedged.
+    hedges: Allowance,
 }
 
 /// A request that looks for a place.
@@ -57,6 +66,8 @@ pub(super) struct Asked<'a> {
     /// It has what the request needs in its KV cache.
     pub(super) prefer: Option<&'a BackendId>,
     pub(super) wish: &'a Wish,
+    /// The room in its cache is kept for somebody else.
+    pub(super) kept: Option<&'a BackendId>,
 }
 
 /// Why there is no place.
@@ -92,6 +103,8 @@ impl Pool {
             state: Mutex::new(State {
                 turn: 0,
                 warmth: vec![Warmth::default(); backends.len()],
+                lengths: Lengths::default(),
+                hedges: Allowance::default(),
             }),
             models: pool.models.iter().map(|m| m.as_str().into()).collect(),
             names: backends.iter().map(|b| b.id().clone()).collect(),
@@ -115,6 +128,8 @@ impl Pool {
         }
         let known = before.state.lock();
         let mut state = self.state.lock();
+        state.lengths.clone_from(&known.lengths);
+        state.hedges = known.hedges;
         for (backend, warmth) in self.backends.iter().zip(&mut state.warmth) {
             let at = before.backends.iter().position(|b| b.shares_state(backend));
             if let Some(known) = at.and_then(|at| known.warmth.get(at)) {
@@ -158,6 +173,7 @@ impl Pool {
             except: exclude,
             prefer: None,
             wish: &wish,
+            kept: None,
         };
         self.pick(ask, Full::Joins)
             .map(|picked| picked.lease)
@@ -203,14 +219,6 @@ impl Pool {
         let count = |(up, out), b: &Arc<Backend>| (up + 1, out + usize::from(b.ejected()));
         let (up, ejected): (usize, usize) = up.fold((0, 0), count);
         too_many(ejected, up)
-    }
-
-    /// Backends with a free slot.
-    pub(super) fn free(&self) -> smallvec::SmallVec<[BackendId; 4]> {
-        let all_in = self.all_in();
-        let open = |b: &Backend| b.available() && (all_in || !b.ejected());
-        let free = self.backends.iter().filter(|b| open(b) && b.is_free());
-        free.map(|b| b.id().clone()).collect()
     }
 
     /// Its backend called `id`, if that can be used.

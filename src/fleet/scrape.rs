@@ -1,11 +1,13 @@
-//! Reading `/props` and `/slots`. This is the only place that polls them: llama-server pays for being
+//! Reading `/props`, `/slots` and `/metrics`. This is the only place that polls them: llama-server pays for being
 //! polled (see [`SLOTS_EVERY_MIN`]), so whoever wants to know subscribes here instead of asking again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::backend::Backend;
+use super::drafts::DraftCounts;
 use super::facts::{Facts, Slots};
 use super::probe::Probe;
 use crate::config::SLOTS_EVERY_MIN;
@@ -88,6 +90,54 @@ pub(super) async fn read_slots(
     Some(slots)
 }
 
+/// Reads the counts of drafts in `/metrics` into the facts of `backend`; what cannot be read leaves them as they are.
+pub(super) async fn read_drafts(probe: &dyn Probe, backend: &Backend, patience: Duration) {
+    let path = question(backend, "/metrics");
+    let Ok(Ok(reply)) = timeout(patience, probe.get(backend, &path)).await else {
+        return;
+    };
+    if reply.status == 200
+        && let Some(counts) = DraftCounts::parse(&reply.body)
+    {
+        let mut facts = (*backend.facts()).clone();
+        facts.drafts = Some(Arc::new(counts));
+        backend.set_facts(facts);
+    }
+}
+
+/// When `/metrics` may be read again: seldom, because reading them starts the averages that they show anew, and not of
+/// a server that does nothing.
+#[derive(Debug, Default)]
+pub(super) struct DraftsClock {
+    last: Option<Instant>,
+    /// It has done something since.
+    is_used: bool,
+}
+
+/// Time between two reads of `/metrics`.
+const DRAFTS_EVERY: Duration = Duration::from_secs(15);
+
+impl DraftsClock {
+    /// The backend is at work, or was just now.
+    pub(super) fn used(&mut self) {
+        self.is_used = true;
+    }
+
+    /// Whether to read now; counts as read if so.
+    pub(super) fn due(&mut self, now: Instant, facts: &Facts) -> bool {
+        let allowed = facts.speculative == Some(true)
+            && facts.has_metrics_endpoint != Some(false)
+            && !facts.is_sleeping;
+        let waited = self.last.is_none_or(|last| now - last >= DRAFTS_EVERY);
+        let due = allowed && self.is_used && waited;
+        if due {
+            self.last = Some(now);
+            self.is_used = false;
+        }
+        due
+    }
+}
+
 /// A router needs to be told which preset is meant, and must not load it just to answer; a plain
 /// llama-server ignores the query.
 pub(super) fn question(backend: &Backend, path: &str) -> String {
@@ -160,6 +210,33 @@ mod tests {
             .filter(|ms| clock.due(start + Duration::from_millis(*ms), &facts(Some(1)), true))
             .collect();
         assert_eq!(read, [0, 1500, 3000, 4500]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drafts_are_read_seldom_and_of_servers_at_work() {
+        let mut clock = DraftsClock::default();
+        let facts = Facts {
+            speculative: Some(true),
+            ..facts(Some(1))
+        };
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!clock.due(at(0), &facts), "it has done nothing");
+        clock.used();
+        assert!(clock.due(at(1), &facts));
+        clock.used();
+        assert!(!clock.due(at(15), &facts));
+        assert!(
+            clock.due(at(16), &facts),
+            "what it did before it fell silent"
+        );
+        assert!(!clock.due(at(99), &facts));
+        clock.used();
+        let plain = Facts {
+            speculative: Some(false),
+            ..facts
+        };
+        assert!(!clock.due(at(99), &plain));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 //! after those that have one. Whether a conversation waits for a slot of its own backend is
 //! decided before ([`super::admission`]).
 
+use super::kv::Room;
 use super::rendezvous::{mix, score};
 
 /// From this many candidates on two of them are compared instead of all. Several gateways in front
@@ -33,6 +34,10 @@ pub(super) struct View {
     /// llama-server gives prompts that begin alike the same slot, even beside an empty one: warm
     /// conversations are spread like requests.
     pub(super) warm: usize,
+    /// Its KV cache, where turns reserve room in it.
+    pub(super) room: Option<Room>,
+    /// Whether that has room for the request.
+    pub(super) fits: bool,
 }
 
 impl View {
@@ -52,6 +57,11 @@ impl View {
 
     /// Whether a request would be worked on at once.
     pub(super) fn is_free(&self) -> bool {
+        self.fits && self.has_slot()
+    }
+
+    /// Whether a slot is idle, as far as is known.
+    pub(super) fn has_slot(&self) -> bool {
         self.slots
             .is_none_or(|slots| self.inflight < slots as usize)
     }

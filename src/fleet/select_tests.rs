@@ -12,6 +12,8 @@ fn view(n: usize, inflight: usize, slots: Option<u32>) -> View {
         pace: 1.0,
         slots,
         warm: 0,
+        room: None,
+        fits: true,
     }
 }
 

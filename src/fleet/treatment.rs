@@ -20,6 +20,11 @@ pub enum HealthEvent {
     Found(Finding),
     /// Something was done about it.
     Healed(Heal),
+    /// An answer was lost because the KV cache that its slots share is full.
+    Overflowed {
+        /// The first one of this overflow.
+        is_new: bool,
+    },
     /// It serves again.
     Recovered {
         /// Why it did not: a state, or `ejected`.

@@ -10,7 +10,8 @@ use super::backend::Backend;
 use super::facts::Facts;
 use super::probe::Probe;
 use super::router::{self, Preset, Retry, Told};
-use super::scrape::{PropsOutcome, SlotsClock, read_props, read_slots};
+use super::scrape::{DraftsClock, PropsOutcome, SlotsClock, read_drafts, read_props, read_slots};
+use super::spec_probe;
 use super::state::{BackendState, Observation};
 use super::template::Learner;
 use super::treatment::treat;
@@ -36,6 +37,8 @@ pub(super) struct Orders {
     pub(super) health: Health,
     pub(super) watchdog: config::Watchdog,
     pub(super) dns_refresh: Duration,
+    /// Whether speculation is tried out.
+    pub(super) spec_probe: bool,
 }
 
 /// Watches a backend until dropped, or until nobody gives orders any more.
@@ -44,12 +47,13 @@ pub(super) async fn watch(mut orders: Receiver<Orders>, probe: Arc<dyn Probe>) {
         slots: SlotsClock::new(Duration::ZERO),
         learner: Learner::default(),
         watchdog: Watchdog::default(),
+        drafts: DraftsClock::default(),
         router: Router::default(),
     };
     loop {
         let now = orders.borrow_and_update().clone();
         memory.slots.set_every(now.health.slots_every);
-        round(&now, &*probe, &mut memory).await;
+        round(&now, &probe, &mut memory).await;
         now.backend.set_checked();
         // Counted from the end of a round, so that a slow server is not asked more often.
         if !pause(&mut orders, now.health.interval).await {
@@ -69,6 +73,7 @@ struct Memory {
     slots: SlotsClock,
     learner: Learner,
     watchdog: Watchdog,
+    drafts: DraftsClock,
     router: Router,
 }
 
@@ -80,7 +85,8 @@ struct Router {
     retry: Retry,
 }
 
-async fn round(orders: &Orders, probe: &dyn Probe, memory: &mut Memory) {
+async fn round(orders: &Orders, shared: &Arc<dyn Probe>, memory: &mut Memory) {
+    let probe = &**shared;
     let (backend, patience) = (&orders.backend, orders.health.timeout);
     match check(orders, probe, &mut memory.router).await {
         Verdict::Well { facts_are_fresh } => {
@@ -98,6 +104,13 @@ async fn round(orders: &Orders, probe: &dyn Probe, memory: &mut Memory) {
                 && let Some(slots) = read_slots(probe, backend, patience).await
             {
                 treat(backend, &slots, &mut memory.watchdog, &orders.watchdog);
+                memory.drafts.used();
+            }
+            if facts_are_fresh && memory.drafts.due(Instant::now(), &backend.facts()) {
+                read_drafts(probe, backend, patience).await;
+            }
+            if orders.spec_probe && spec_probe::is_due(backend) {
+                spec_probe::begin(backend, shared);
             }
         }
         Verdict::Loading => {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::admission::Caller;
-use super::backend::BackendId;
+use super::backend::{Backend, BackendId};
+use super::kv::Footprint;
 use super::warmth::{Prefix, Warmth};
 use crate::spec::rollout::Assigned;
 use crate::spec::{Asked, Choice};
@@ -29,6 +30,8 @@ pub struct Wish {
     pub caller: Caller,
     /// What it wants of speculative decoding, where it wants anything.
     pub spec: Option<SpecWish>,
+    /// What it takes of a KV cache, where somebody reckons with that.
+    pub footprint: Option<Footprint>,
     /// Its session's side of a rollout, where its pool has one.
     pub rollout: Option<Assigned>,
     /// It takes no slot: neither does it wait for one.
@@ -60,6 +63,16 @@ impl Wish {
     pub fn spec_off(&self) -> bool {
         let spec = self.spec.as_ref();
         spec.is_some_and(|wish| wish.choice.asked == Asked::Off)
+    }
+
+    /// Name of the profile that is in effect for it on `backend`.
+    pub fn effective(&self, backend: &Backend) -> String {
+        let runs = backend.runs();
+        match &self.spec {
+            Some(wish) => wish.choice.asked.effective(&runs, backend.honours()),
+            None => runs.name(),
+        }
+        .to_owned()
     }
 
     /// Who has the KV cache.

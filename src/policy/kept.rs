@@ -27,6 +27,11 @@ impl Kept {
         }
     }
 
+    /// Bytes of it.
+    pub fn size(&self) -> usize {
+        self.text.len()
+    }
+
     /// At most `max` bytes of it, without secrets, and how many bytes are missing at the end.
     pub fn redacted(&self, max: usize) -> (String, usize) {
         // Searched as a whole: a secret that is cut in two has no known form any more.

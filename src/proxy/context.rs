@@ -56,6 +56,8 @@ pub struct Context {
     pub(super) trace: Option<TraceContext>,
     /// What policy decided, of a turn that is traced.
     pub(super) decisions: Vec<Decision>,
+    /// The same in short, for the access log.
+    pub(super) decided: Vec<String>,
     pub(super) exchanged: Option<Exchanged>,
     pub(super) report: Report,
     /// What loop protection will remember of the turn once it is answered.
@@ -104,6 +106,7 @@ impl Context {
             underway: None,
             trace: None,
             decisions: Vec::new(),
+            decided: Vec::new(),
             exchanged: None,
             report: Report::default(),
             loops: None,

@@ -58,6 +58,10 @@ pub(super) async fn serve(
     };
     underway(ctx, pool.name());
     wish.caller = admission::caller(&config, session, ctx, bytes);
+    let hedge = Some(&config.fleet.hedge).filter(|hedge| hedge.share > 0.0);
+    let needed = hedge.is_some() || pool.learns();
+    let size = needed.then(|| selection::size(&mut *conversion, bytes));
+    wish.footprint = size.map(|size| pool.expect(ctx.class, size));
     let down = PingoraDownstream {
         session,
         request_id: &ctx.id,
@@ -71,6 +75,7 @@ pub(super) async fn serve(
         pool: &pool,
         wish: &wish,
         explain: &|decision| selection::decided(shared, asked, pool.name(), decision),
+        hedge,
         timeouts: &config.timeouts,
         limits: &config.turn,
         gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
@@ -91,6 +96,7 @@ pub(super) async fn serve(
     policy::end(shared, &config, ctx, outcome.end == End::Complete).await;
     let lineage = loops::commit(shared, ctx, &outcome);
     selection::answered(shared, ctx, &pool, &outcome, lineage);
+    selection::learn(ctx, &pool, &outcome, size);
     let left = outcome.end == End::ClientGone;
     ctx.exchanged = Some(outcome);
     if left { Err(gone(ctx)) } else { Ok(()) }

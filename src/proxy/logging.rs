@@ -1,6 +1,7 @@
 //! The end of every request: one log line, and the metrics.
 
 use std::mem;
+use std::sync::Arc;
 
 use pingora_core::Error;
 use pingora_proxy::Session;
@@ -11,11 +12,12 @@ use super::context::Context;
 use super::spec;
 use crate::exchange::End;
 use crate::guard::intervention;
+use crate::telemetry::Metrics;
+use crate::telemetry::access_log::{Line, Record};
 use crate::telemetry::feed::{Feed, now};
 use crate::telemetry::labels::{Configured, Outcome, Stage, TokenKind};
 use crate::telemetry::metrics::GenAiRequest;
 use crate::telemetry::trace::{TraceContext, TracedTurn};
-use crate::telemetry::{Metrics, access_log::Record};
 use crate::turn::{Stop, TurnError};
 
 /// Called exactly once a request, by Pingora's `logging` phase.
@@ -38,20 +40,27 @@ pub(super) fn finish(shared: &Shared, session: &Session, error: Option<&Error>, 
         record.bytes_in = native.body_bytes;
         record.attempts = 1 + native.tried.len() as u32;
     }
+    record.policy = mem::take(&mut ctx.decided);
     exchange(ctx, &mut record);
     record.outcome = outcome(ctx, &record, error.is_some());
+    let traced = traced(shared, ctx);
+    record.trace_id = traced.as_ref().map(TraceContext::trace_hex);
     count(ctx, &record);
     spec::observe(shared, ctx, &mut record);
-    tell(ctx, &record);
-    trace(shared, ctx, &mut record);
-    record.emit();
+    let record = Arc::new(record);
+    let line = Line::of(&record);
+    tell(ctx, &line);
+    line.log();
+    if let Some(context) = traced {
+        trace(shared, ctx, context, &record);
+    }
     shared.requests.push(record);
 }
 
 /// News for those who watch.
-fn tell(ctx: &Context, record: &Record) {
+fn tell(ctx: &Context, line: &Line<'_>) {
     let feed = Feed::global();
-    feed.tell("request", || record);
+    feed.tell_json("request", || Arc::clone(line.json()));
     for done in &ctx.interventions {
         feed.tell(
             "intervention",
@@ -60,21 +69,23 @@ fn tell(ctx: &Context, record: &Record) {
     }
 }
 
-/// The spans of a turn are made of what it has noted.
-fn trace(shared: &Shared, ctx: &mut Context, record: &mut Record) {
+/// The place of a turn whose trace is recorded.
+fn traced(shared: &Shared, ctx: &mut Context) -> Option<TraceContext> {
+    let wanted = shared.tracer.is_some() && ctx.generates.is_some();
     let context = ctx.trace.take().filter(TraceContext::is_sampled);
-    let (Some(tracer), Some(context)) = (&shared.tracer, context) else {
+    context.filter(|_| wanted)
+}
+
+/// The spans of a turn are made of what it has noted.
+fn trace(shared: &Shared, ctx: &mut Context, context: TraceContext, record: &Arc<Record>) {
+    let (Some(tracer), Some((operation, _))) = (&shared.tracer, &ctx.generates) else {
         return;
     };
-    let Some((operation, _)) = ctx.generates else {
-        return;
-    };
-    record.trace_id = Some(context.trace_hex());
     let done = ctx.exchanged.as_mut();
     tracer.finished(TracedTurn {
         context,
-        record: record.clone(),
-        operation,
+        record: Arc::clone(record),
+        operation: *operation,
         started: ctx.started,
         first_token: done.as_ref().and_then(|done| done.first_token),
         attempts: done
@@ -92,7 +103,8 @@ fn exchange(ctx: &Context, record: &mut Record) {
         .backend
         .as_ref()
         .map(|backend| backend.id().as_str().to_owned());
-    record.attempts = done.attempts.len() as u32;
+    record.attempts = (done.attempts.len() + done.lost.len()) as u32;
+    record.build = done.ran.as_ref().and_then(|ran| ran.build.clone());
     record.ttft = done.first_token.map(|at| at.duration_since(ctx.started));
     record.overhead = ctx.overhead.map(|own| own.get(Stage::Total));
     let usage = ctx.report.usage;
@@ -170,7 +182,8 @@ fn count(ctx: &Context, record: &Record) {
         });
     }
     let Some(done) = &ctx.exchanged else { return };
-    for why in &done.attempts {
+    metrics.witness(record, done.longest_gap);
+    for why in done.attempts.iter().chain(&done.lost) {
         metrics.attempt(*why);
     }
     for (why, usage) in done.attempts.iter().zip(&ctx.report.attempts) {

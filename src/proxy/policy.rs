@@ -220,6 +220,9 @@ pub(super) async fn end(shared: &Shared, config: &Config, ctx: &mut Context, del
     record(shared, ctx, &report.decisions);
 }
 
+/// Decisions in a line of the access log.
+const MOST_DECIDED: usize = 16;
+
 /// Count, log and show decisions.
 fn record(shared: &Shared, ctx: &mut Context, decisions: &[Decision]) {
     if let Some(visit) = &ctx.visit {
@@ -236,6 +239,10 @@ fn record(shared: &Shared, ctx: &mut Context, decisions: &[Decision]) {
         Metrics::global().policy_decision(Configured::name(rule), decision.decision, mode);
         if decision.is_plain_allow() {
             continue;
+        }
+        if ctx.decided.len() < MOST_DECIDED {
+            ctx.decided
+                .push(format!("{} {rule} {mode}", decision.decision));
         }
         Feed::global().tell("policy", || {
             json!({

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Shared;
 use super::context::Context;
 use crate::config::Config;
-use crate::exchange::Outcome;
-use crate::fleet::{Decision, Known, Pool, Prefix, SpecWish, Wish};
+use crate::exchange::{Conversion, End, Outcome};
+use crate::fleet::{Decision, Known, Pool, Prefix, Size, SpecWish, Wish};
 use crate::session::{LineageId, Visit};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Configured;
@@ -50,6 +50,24 @@ fn of_visit(visit: &Visit) -> Wish {
             .clone()
             .map(|(lineage, backend)| known(lineage, backend)),
         ..Wish::default()
+    }
+}
+
+/// How large a turn is; `bytes` is the length of its body.
+pub(super) fn size(conversion: &mut dyn Conversion, bytes: u64) -> Size {
+    let of_body = || Size {
+        bytes,
+        answers: 1,
+        ..Size::default()
+    };
+    conversion.size().unwrap_or_else(of_body)
+}
+
+/// What came of a turn of that size.
+pub(super) fn learn(ctx: &Context, pool: &Pool, outcome: &Outcome, size: Option<Size>) {
+    let usage = ctx.report.usage;
+    if let Some(size) = size.filter(|_| outcome.end == End::Complete && usage.prompt > 0) {
+        pool.learn(ctx.class, size, usage.prompt, usage.completion);
     }
 }
 

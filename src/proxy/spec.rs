@@ -7,14 +7,13 @@ use pingora_proxy::Session;
 use super::Shared;
 use super::context::Context;
 use crate::config::{Config, RequestClass};
-use crate::exchange::End;
+use crate::exchange::{End, Measured, Outcome, Ran};
 use crate::fleet::{Pool, SpecWish, Wish};
-use crate::guard::intervention::Intervention;
 use crate::spec::rollout::Site;
 use crate::spec::{Cause, Drafts, Observation, Place, Runs, Sources, StopKind, Stratum, resolve};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{Record, Speculation};
-use crate::telemetry::labels::{Configured, Outcome};
+use crate::telemetry::labels::{self as telemetry, Configured, Why};
 use crate::turn::{Stop, Turn, TurnError};
 
 /// Says what a client wants: `off`, a profile, or `auto`.
@@ -72,23 +71,31 @@ fn wish(
     }))
 }
 
-/// What came of the turn, for comparisons between profiles and builds. Turns that their client has left, or that it
-/// asked wrongly, say nothing.
+/// What came of the turn's attempts, for comparisons between profiles and builds. An attempt that its client has left,
+/// or that was asked wrongly, says nothing.
 pub(super) fn observe(shared: &Shared, ctx: &Context, record: &mut Record) {
-    failures(ctx).for_each(|failed| compare(shared, ctx, failed));
-    let Some(seen) = observation(ctx, record) else {
-        return;
-    };
-    record.spec = Some(Speculation {
-        class: seen.stratum.class,
-        profile: Arc::clone(&seen.place.profile),
-        drafted: seen.drafts.drafted,
-        accepted: seen.drafts.accepted,
-        verify_steps: seen.drafts.steps,
-    });
-    Metrics::global().spec_seen(&seen);
-    shared.spec.push(&seen);
-    compare(shared, ctx, seen);
+    let Some(done) = &ctx.exchanged else { return };
+    for (at, ran) in done.ran.iter().enumerate() {
+        let measured = ctx.report.measured.get(at).copied().unwrap_or_default();
+        tell_backend(ran, measured);
+        let Some(seen) = observation(ctx, record, done, at, measured) else {
+            continue;
+        };
+        // The last one's, which is the answer that the client has.
+        record.spec = Some(Speculation {
+            class: seen.stratum.class,
+            profile: Arc::clone(&seen.place.profile),
+            drafted: seen.drafts.drafted,
+            accepted: seen.drafts.accepted,
+            verify_steps: seen.drafts.steps,
+        });
+        Metrics::global().spec_seen(&seen);
+        // What ran by order of the request is no profile of the backend's to be compared with its others.
+        if seen.place == ran.place {
+            shared.spec.push(&seen);
+        }
+        compare(shared, ctx, seen);
+    }
 }
 
 /// The side of a rollout that the request is on. One that asks for a profile gets that, and takes no part.
@@ -124,66 +131,72 @@ fn compare(shared: &Shared, ctx: &Context, seen: Observation) {
     }
 }
 
-/// Attempts that failed are hidden from clients by those that followed, and are the rollout's all the same.
-fn failures(ctx: &Context) -> impl Iterator<Item = Observation> {
-    let known = ctx.exchanged.as_ref().zip(ctx.pool.clone()).zip(ctx.class);
-    known.into_iter().flat_map(|((done, pool), class)| {
-        done.failed.iter().map(move |(backend, ran)| Observation {
-            place: Place {
-                pool: Arc::clone(&pool),
-                backend: backend.id().as_str().into(),
-                profile: Arc::clone(&ran.profile),
-                build: ran.build.clone().unwrap_or_else(|| "unknown".into()),
-            },
-            stratum: Stratum::new(class, ran.busy),
-            timings: None,
-            drafts: Drafts::default(),
-            ttft: None,
-            stop: StopKind::Failed,
-            expected_cached: None,
-            malformed: false,
-            looping: false,
-        })
-    })
+/// Whether a wish for no drafts is met shows in the answers. Nothing is known of one without timings, and the timings
+/// of several choices are those of the first.
+fn tell_backend(ran: &Ran, measured: Measured) {
+    if let (Some(timings), Some(_)) = (measured.timings, measured.verify_steps) {
+        let drafted = timings.draft_n.unwrap_or(0);
+        ran.backend
+            .has_drafted(ran.off, timings.predicted_n, drafted);
+    }
 }
 
-fn observation(ctx: &Context, record: &Record) -> Option<Observation> {
-    let done = ctx.exchanged.as_ref()?;
-    let ran = done.ran.as_ref()?;
+/// How attempt number `at` ended, and whether it had a call that could not be used.
+fn ended(ctx: &Context, record: &Record, done: &Outcome, at: usize) -> Option<(StopKind, bool)> {
+    // Why there was another one tells what became of this one.
+    match done.attempts.get(at + 1) {
+        Some(Why::Reask) => return Some((StopKind::End, true)),
+        Some(Why::Failover | Why::Resume) => return Some((StopKind::Failed, false)),
+        Some(Why::First | Why::Prune | Why::Stale | Why::Hedge) => return None,
+        None => {}
+    }
     let stop = match (&done.end, record.outcome) {
         (End::Complete, _) => match &ctx.report.stop {
             Some(Stop::Length) => StopKind::Length,
             Some(Stop::Sequence(_)) => StopKind::Sequence,
             Some(Stop::End) | None => StopKind::End,
         },
-        (End::Failed { .. }, Outcome::UpstreamError | Outcome::Timeout | Outcome::Cut) => {
-            StopKind::Failed
-        }
+        (
+            End::Failed { .. },
+            telemetry::Outcome::UpstreamError
+            | telemetry::Outcome::Timeout
+            | telemetry::Outcome::Cut,
+        ) => StopKind::Failed,
         _ => return None,
     };
-    let timings = ctx.report.timings;
+    Some((stop, ctx.report.loops.bad))
+}
+
+fn observation(
+    ctx: &Context,
+    record: &Record,
+    done: &Outcome,
+    at: usize,
+    measured: Measured,
+) -> Option<Observation> {
+    let ran = done.ran.get(at)?;
+    let (stop, malformed) = ended(ctx, record, done, at)?;
+    let timings = measured.timings;
     let drafted = timings.and_then(|t| t.draft_n).unwrap_or(0);
     let accepted = timings.and_then(|t| t.draft_n_accepted).unwrap_or(0);
-    let asked_again = |done: &Intervention| done.kind == "reask";
-    let place = Place {
-        pool: ctx.pool.clone()?,
-        backend: record.backend.as_deref()?.into(),
-        profile: Arc::clone(&ran.profile),
-        build: ran.build.clone().unwrap_or_else(|| "unknown".into()),
-    };
+    let (is_first, is_only) = (at == 0, done.ran.len() == 1);
     Some(Observation {
-        place,
+        place: Place {
+            profile: Arc::clone(&ran.profile),
+            ..ran.place.clone()
+        },
         stratum: Stratum::new(ctx.class?, ran.busy),
         timings,
         drafts: Drafts {
             drafted,
             accepted: accepted.min(drafted),
-            steps: ctx.report.verify_steps.unwrap_or(0),
+            steps: measured.verify_steps.unwrap_or(0),
         },
-        ttft: record.ttft,
+        ttft: record.ttft.filter(|_| is_only),
         stop,
-        expected_cached: ctx.predicted_cached.filter(|_| done.attempts.len() == 1),
-        malformed: ctx.report.loops.bad || ctx.interventions.iter().any(asked_again),
-        looping: ctx.report.loops.interfered(),
+        expected_cached: ctx.predicted_cached.filter(|_| is_first),
+        malformed,
+        looping: is_only && ctx.report.loops.interfered(),
+        answer: measured.answer,
     })
 }

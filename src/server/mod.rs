@@ -7,6 +7,8 @@ mod bind;
 pub mod drain;
 pub mod findings;
 pub mod head;
+mod kept;
+mod log_tail;
 mod negotiate;
 pub mod reload;
 mod signals;
@@ -156,6 +158,7 @@ where
     server.run(RunArgs {
         shutdown_signal: Box::new(signals::Signals(parts.inflight)),
     });
+    crate::telemetry::access_log::flush();
     Ok(())
 }
 

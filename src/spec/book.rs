@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::observe::{Aggregate, Observation, Place, Stratum};
+use super::aggregate::Aggregate;
+use super::attribute::{Cell, Dimension, When};
+use super::observe::{Observation, Place, Stratum};
+use super::regress::Measure;
 
 /// Most rows; of the places that were seen longest ago the rows go first.
 const MAX_ROWS: usize = 4096;
+
+/// Most backends of a pool that are looked at to tell what explains a change.
+const MAX_WITNESSES: usize = 16;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -23,12 +29,29 @@ pub struct Key {
 /// The aggregates of one place.
 pub type Strata = BTreeMap<Stratum, Aggregate>;
 
+/// What was observed at one place.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Page {
+    /// By stratum, as a list: keys of JSON are text.
+    #[serde(with = "listed")]
+    strata: Strata,
+    /// What was there when something changed on another backend of the pool: what came before that, as
+    /// opposed to what came after it.
+    #[serde(with = "listed")]
+    mark: Strata,
+    /// When it was last seen, by the book's clock.
+    last: u64,
+    /// It has changed since it was last kept.
+    #[serde(skip)]
+    is_new: bool,
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Book {
-    rows: HashMap<Place, (u64, Strata)>,
+    pages: HashMap<Place, Page>,
     count: usize,
-    /// Observations so far: the clock by which rows are old.
+    /// Observations so far: the clock by which pages are old.
     now: u64,
 }
 
@@ -36,44 +59,67 @@ impl Book {
     /// Take in one observation.
     pub fn push(&mut self, seen: &Observation) {
         self.now += 1;
-        if !self.rows.contains_key(&seen.place) {
+        let ran = self.runs_now(&seen.place);
+        if ran.is_none_or(|ran| *ran != seen.place) {
+            self.something_changed(&seen.place);
+        }
+        if !self.pages.contains_key(&seen.place) {
             self.make_room();
         }
-        let (last, strata) = self.rows.entry(seen.place.clone()).or_default();
-        *last = self.now;
-        let before = strata.len();
-        strata.entry(seen.stratum).or_default().push(seen);
-        self.count += strata.len() - before;
+        let page = self.pages.entry(seen.place.clone()).or_default();
+        page.last = self.now;
+        page.is_new = true;
+        let before = page.strata.len();
+        page.strata.entry(seen.stratum).or_default().push(seen);
+        self.count += page.strata.len() - before;
+    }
+
+    /// The place of the backend of `place` that was seen last.
+    fn runs_now(&self, place: &Place) -> Option<&Place> {
+        let own = self.pages.iter().filter(|(p, _)| p.is_neighbour(place));
+        own.max_by_key(|(_, page)| page.last)
+            .map(|(place, _)| place)
+    }
+
+    /// Another place has begun on the backend of `place`: what is known of the others of its pool is marked.
+    fn something_changed(&mut self, place: &Place) {
+        let others = self
+            .pages
+            .iter_mut()
+            .filter(|(other, _)| other.pool == place.pool && !other.is_neighbour(place));
+        for (_, page) in others {
+            page.mark = page.strata.clone();
+        }
     }
 
     fn make_room(&mut self) {
         while self.count >= MAX_ROWS {
-            let oldest = self.rows.iter().min_by_key(|(_, (last, _))| *last);
+            let oldest = self.pages.iter().min_by_key(|(_, page)| page.last);
             let Some(place) = oldest.map(|(place, _)| place.clone()) else {
                 return;
             };
-            if let Some((_, strata)) = self.rows.remove(&place) {
-                self.count -= strata.len();
+            if let Some(page) = self.pages.remove(&place) {
+                self.count -= page.strata.len();
             }
         }
     }
 
     /// What was seen at one place.
     pub fn at(&self, place: &Place) -> Option<&Strata> {
-        self.rows.get(place).map(|(_, strata)| strata)
+        self.pages.get(place).map(|page| &page.strata)
     }
 
     /// Every place, the most recently seen first.
     pub fn places(&self) -> Vec<&Place> {
-        let mut places: Vec<_> = self.rows.iter().collect();
-        places.sort_by_key(|(_, (last, _))| std::cmp::Reverse(*last));
+        let mut places: Vec<_> = self.pages.iter().collect();
+        places.sort_by_key(|(_, page)| std::cmp::Reverse(page.last));
         places.into_iter().map(|(place, _)| place).collect()
     }
 
     /// Every row.
     pub fn rows(&self) -> impl Iterator<Item = (Key, &Aggregate)> {
-        self.rows.iter().flat_map(|(place, (_, strata))| {
-            strata.iter().map(|(stratum, all)| {
+        self.pages.iter().flat_map(|(place, page)| {
+            page.strata.iter().map(|(stratum, all)| {
                 let key = Key {
                     place: place.clone(),
                     stratum: *stratum,
@@ -83,17 +129,171 @@ impl Book {
         })
     }
 
-    /// What ran on the backend of `place` before, in its pool: another profile or another build.
-    pub fn before(&self, place: &Place) -> Option<&Place> {
-        self.places().into_iter().find(|other| {
-            (&other.pool, &other.backend) == (&place.pool, &place.backend) && *other != place
+    /// What ran on the backend of `place` before, in its pool, by another profile, build, model or flags: the last
+    /// that has at least `least` turns in a stratum that `place` has as well. A build that ran for a few turns
+    /// only is no baseline. (A recorded benchmark of the backend would be chosen here.)
+    pub fn before(&self, place: &Place, least: u64) -> Option<&Place> {
+        let now = self.at(place)?;
+        let is_enough = |page: &Page| {
+            let mut common = page.strata.iter().filter(|(s, _)| now.contains_key(s));
+            common.any(|(_, all)| all.turns >= least)
+        };
+        let others = self.pages.iter().filter(|(other, page)| {
+            other.is_neighbour(place) && *other != place && is_enough(page)
+        });
+        others
+            .max_by_key(|(_, page)| page.last)
+            .map(|(place, _)| place)
+    }
+
+    /// What tells what a change of `measure` between two places comes from: what was seen at both of them, and what
+    /// was seen meanwhile on the other backends of the pool. In focus is `stratum` at both places.
+    pub fn cells(
+        &self,
+        (now, before): (&Place, &Place),
+        stratum: Stratum,
+        measure: Measure,
+        least: u64,
+    ) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        let mut add = |when, place: &Place, strata: &Strata, focus: bool| {
+            for (at, all) in strata {
+                let focus = focus && *at == stratum;
+                cells.extend(split(when, place, (*at, all), focus, measure));
+            }
+        };
+        for (when, place) in [(When::Before, before), (When::After, now)] {
+            add(when, place, self.at(place).unwrap_or(&Strata::new()), true);
+        }
+        for place in self.witnesses(now) {
+            let Some(page) = self.pages.get(place) else {
+                continue;
+            };
+            match self
+                .before(place, least)
+                .and_then(|then| Some((then, self.at(then)?)))
+            {
+                Some((then, strata)) => {
+                    add(When::Before, then, strata, false);
+                    add(When::After, place, &page.strata, false);
+                }
+                None if page.mark.is_empty() => {}
+                None => {
+                    add(When::Before, place, &page.mark, false);
+                    add(When::After, place, &page.since_mark(), false);
+                }
+            }
+        }
+        cells
+    }
+
+    /// What runs on the other backends of the pool of `place`.
+    fn witnesses(&self, place: &Place) -> Vec<&Place> {
+        let mut found: Vec<&Place> = Vec::new();
+        for other in self.places() {
+            let is_new = !found.iter().any(|known| known.is_neighbour(other));
+            if other.pool == place.pool && !other.is_neighbour(place) && is_new {
+                found.push(other);
+            }
+            if found.len() == MAX_WITNESSES {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The pages that have changed since this was last asked, to be kept.
+    pub fn take_new(&mut self) -> Vec<(Place, Page)> {
+        let new = self.pages.iter_mut().filter(|(_, page)| page.is_new);
+        new.map(|(place, page)| {
+            page.is_new = false;
+            (place.clone(), page.clone())
         })
+        .collect()
+    }
+
+    /// Take back pages that were kept. Whatever was observed meanwhile is newer than all of them; at a place that
+    /// is among them it is a few turns of very many, and left out.
+    pub fn restore(&mut self, kept: Vec<(Place, Page)>) {
+        let base = kept.iter().map(|(_, page)| page.last).max().unwrap_or(0);
+        self.now += base;
+        self.pages.values_mut().for_each(|page| page.last += base);
+        for (place, mut page) in kept {
+            if let Some(newer) = self.pages.remove(&place) {
+                self.count -= newer.strata.len();
+                page.last = newer.last;
+            }
+            if self.count + page.strata.len() <= MAX_ROWS {
+                self.count += page.strata.len();
+                self.pages.insert(place, page);
+            }
+        }
+    }
+}
+
+impl Page {
+    fn since_mark(&self) -> Strata {
+        let since = |(stratum, all): (&Stratum, &Aggregate)| {
+            let all = match self.mark.get(stratum) {
+                Some(mark) => all.since(mark),
+                None => all.clone(),
+            };
+            (*stratum, all)
+        };
+        self.strata.iter().map(since).collect()
+    }
+}
+
+/// A row by position.
+fn split(
+    when: When,
+    place: &Place,
+    (stratum, all): (Stratum, &Aggregate),
+    focus: bool,
+    measure: Measure,
+) -> Vec<Cell> {
+    let labels = [
+        (Dimension::Build, &place.build),
+        (Dimension::Profile, &place.profile),
+        (Dimension::Flags, &place.flags),
+        (Dimension::Model, &place.model),
+        (Dimension::Backend, &place.backend),
+    ];
+    let labels = labels.map(|(dimension, value)| (dimension, value.clone()));
+    let samples = measure.samples(all).into_iter();
+    let cells = samples.filter(|(_, sample)| sample.n() > 0);
+    let cell = |(position, sample)| Cell {
+        when,
+        focus,
+        stratum,
+        position,
+        labels: labels.to_vec(),
+        sample,
+    };
+    cells.map(cell).collect()
+}
+
+/// Strata as a list of pairs.
+mod listed {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Aggregate, Strata, Stratum};
+
+    pub(super) fn serialize<S: Serializer>(strata: &Strata, s: S) -> Result<S::Ok, S::Error> {
+        strata.iter().collect::<Vec<_>>().serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Strata, D::Error> {
+        let pairs = Vec::<(Stratum, Aggregate)>::deserialize(d)?;
+        Ok(pairs.into_iter().collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::attribute::attribute;
     use super::super::observe::tests::{PROSE, answer, place};
+    use super::super::regress::Metric;
     use super::*;
     use crate::config::RequestClass;
 
@@ -113,8 +313,70 @@ mod tests {
         assert_eq!(book.rows().count(), 3);
         assert_eq!(book.at(&old).unwrap()[&PROSE].turns, 2);
         assert_eq!(book.places(), [&new, &old]);
-        assert_eq!(book.before(&new), Some(&old));
-        assert_eq!(book.before(&place("c", "none", "b1")), None);
+        assert_eq!(book.before(&new, 2), Some(&old));
+        assert_eq!(book.before(&new, 3), None, "too few to compare with");
+        assert_eq!(book.before(&place("c", "none", "b1"), 1), None);
+    }
+
+    /// A build that was there for a moment is not what the next one is compared with.
+    #[test]
+    fn the_baseline_is_the_last_one_with_enough_turns() {
+        let mut book = Book::default();
+        for (build, turns) in [("b1", 40), ("b2", 3), ("b3", 30)] {
+            (0..turns)
+                .for_each(|_| book.push(&answer(&place("b", "none", build), PROSE, 100, 20.0)));
+        }
+        let now = place("b", "none", "b3");
+        assert_eq!(book.before(&now, 20), Some(&place("b", "none", "b1")));
+        assert_eq!(book.before(&now, 3), Some(&place("b", "none", "b2")));
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_as_older_than_what_came_meanwhile() {
+        let mut book = Book::default();
+        let (old, new) = (place("b", "none", "b1"), place("b", "none", "b2"));
+        (0..9).for_each(|_| book.push(&answer(&old, PROSE, 100, 20.0)));
+        let kept = book.take_new();
+        assert!(book.take_new().is_empty(), "kept already");
+        let text = serde_json::to_string(&kept).unwrap();
+        let mut next = Book::default();
+        next.push(&answer(&new, PROSE, 100, 20.0));
+        next.restore(serde_json::from_str(&text).unwrap());
+        assert_eq!(next.places(), [&new, &old]);
+        assert_eq!(next.at(&old), book.at(&old));
+        next.push(&answer(&new, PROSE, 100, 20.0));
+        assert_eq!(next.before(&new, 5), Some(&old));
+    }
+
+    /// The other backend of the pool tells whether the build or something else is to blame.
+    #[test]
+    fn a_neighbour_that_did_not_change_is_a_witness() {
+        let mut book = Book::default();
+        let at = |backend, build| place(backend, "none", build);
+        let mut turns = |place: &Place, tps: f64| {
+            for n in 0..50 {
+                let wobble = 1.0 + f64::from(n % 5) * 0.01;
+                book.push(&answer(place, PROSE, 100, tps * wobble));
+            }
+        };
+        turns(&at("b", "b1"), 40.0);
+        turns(&at("c", "b1"), 10.0);
+        turns(&at("b", "b2"), 20.0);
+        turns(&at("c", "b1"), 10.0);
+        let (now, before) = (at("b", "b2"), at("b", "b1"));
+        let cells = book.cells((&now, &before), PROSE, Measure::Of(Metric::DecodeRate), 20);
+        let seen: Vec<u64> = cells.iter().map(|cell| cell.sample.n()).collect();
+        assert_eq!(seen, [50, 50, 50, 50], "{cells:?}");
+        let blames = attribute(&cells);
+        assert_eq!(
+            (blames[0].dimension, &*blames[0].value),
+            (Dimension::Build, "b2"),
+            "{blames:?}"
+        );
+        assert!(
+            blames[1..].iter().all(|b| b.share < blames[0].share),
+            "{blames:?}"
+        );
     }
 
     #[test]

@@ -238,6 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_types_names_each_of_them_once() {
+        let ask = |header: &str| {
+            let header = Some(header);
+            resolve(&Spec::default(), Sources { header, ..PLAIN }).is_ok()
+        };
+        assert!(ask("ngram-mod,ngram-cache"));
+        assert!(!ask("ngram-mod,ngram-mod"));
+        assert!(!ask(&"ngram-mod,".repeat(5000)), "kept for the turn");
+        assert!(!ask(""));
+    }
+
+    #[test]
     fn what_ran_is_told_whatever_was_asked() {
         let spec = Runs::Profile(Some("ngram-mod".into()));
         let off = Asked::Off;

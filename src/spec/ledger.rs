@@ -1,22 +1,28 @@
 //! The book of the process, for those who write it and those who read it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::book::{Book, Key};
+use super::aggregate::Aggregate;
+use super::answer::AnswerClass;
+use super::attribute::attribute;
+use super::book::{Book, Key, Page};
 use super::log::Lines;
-use super::observe::{Aggregate, Drafts, Observation, Place};
-use super::regress::{Comparison, Limits, findings};
+use super::observe::{Drafts, Observation, Place, StopKind};
+use super::regress::{Comparison, Limits, Measure, Sign, lost_caches, signs};
 use super::sequential::Sample;
 use super::signature::Finding;
+use super::timeline::{Event, Shown, Timeline};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Ledger {
     book: Mutex<Book>,
     lines: Mutex<Lines>,
+    timeline: Mutex<Timeline>,
 }
 
 /// What came of the turns of one stratum at one place. Means of rates, times and lengths are geometric.
@@ -43,6 +49,10 @@ pub struct Row {
     pub generated: u64,
     /// Part of the cache that was expected and found.
     pub cache_found: Option<f64>,
+    /// How they ended.
+    pub stops: BTreeMap<StopKind, u64>,
+    /// What came out.
+    pub answers: BTreeMap<AnswerClass, u64>,
     /// Those that failed.
     pub failed: u64,
     /// Those with an answer that had to be asked for again.
@@ -57,34 +67,78 @@ impl Ledger {
         self.book.lock().push(seen);
     }
 
-    /// Take in lines of the log of the backend at `place`; how many of them are telling ones.
-    pub fn read_log<'a>(&self, place: &Place, log: impl Iterator<Item = &'a str>) -> usize {
+    /// Take in lines of the log of the backend at `place`, which come `now`; how many of them are telling ones.
+    pub fn read_log<'a>(
+        &self,
+        place: &Place,
+        log: impl Iterator<Item = &'a str>,
+        now: Duration,
+    ) -> usize {
         let mut lines = self.lines.lock();
-        log.filter(|line| lines.push(place, line)).count()
+        log.filter(|line| lines.push(place, line, now)).count()
+    }
+
+    /// Forget lines of logs that have not come again for long; `now` by the same clock.
+    pub fn expire(&self, now: Duration) {
+        self.lines.lock().expire(now);
+    }
+
+    /// Look at what a backend shows of itself; see [`Timeline::look`].
+    pub fn look(&self, at: u64, pool: &str, backend: &str, shown: &Shown) -> Option<Event> {
+        self.timeline.lock().look(at, pool, backend, shown)
+    }
+
+    /// What changed on backends, the latest first.
+    pub fn events(&self) -> Vec<Event> {
+        self.timeline.lock().events().cloned().collect()
     }
 
     /// What is worse on a backend since another profile or build runs there than with the one before, and what
     /// its log has told.
     pub fn findings(&self, limits: &Limits) -> Vec<Finding> {
+        let mut found: Vec<Finding> = self.lines.lock().findings().collect();
         let book = self.book.lock();
         let mut looked_at = HashSet::new();
-        let mut found: Vec<Finding> = self.lines.lock().findings().collect();
         for place in book.places() {
-            if !looked_at.insert((&place.pool, &place.backend)) {
-                continue;
-            }
-            let before = book.before(place);
-            if let (Some(now), Some(before)) = (book.at(place), before)
-                && let Some(then) = book.at(before)
-            {
-                let pair = Comparison {
-                    now: (place, now),
-                    before: (before, then),
-                };
-                found.extend(findings(pair, limits));
+            if looked_at.insert((&place.pool, &place.backend)) {
+                found.extend(worse(&book, place, limits));
             }
         }
         found
+    }
+
+    /// Of a profile that drafts in every answer: answers and generated tokens at `place`, if there are enough of
+    /// them to tell and none had a draft.
+    pub fn drafts_nothing(&self, place: &Place) -> Option<(u64, u64)> {
+        const LEAST: (u64, u64) = (10, 500);
+        let book = self.book.lock();
+        let all = book.at(place)?.values();
+        let (turns, generated, drafted) = all.fold((0, 0, 0), |(turns, tokens, drafted), all| {
+            (
+                turns + all.turns,
+                tokens + all.generated,
+                drafted + all.drafts.drafted,
+            )
+        });
+        let is_telling = drafted == 0 && turns >= LEAST.0 && generated >= LEAST.1;
+        is_telling.then_some((turns, generated))
+    }
+
+    /// What has changed since this was last asked, to be kept.
+    pub fn take_new(&self) -> Kept {
+        let mut timeline = self.timeline.lock();
+        Kept {
+            pages: self.book.lock().take_new(),
+            timeline: timeline.take_new().then(|| timeline.clone()),
+        }
+    }
+
+    /// Take back what was kept before this process began.
+    pub fn restore(&self, kept: Kept) {
+        self.book.lock().restore(kept.pages);
+        if let Some(timeline) = kept.timeline {
+            *self.timeline.lock() = timeline;
+        }
     }
 
     /// Everything, in order.
@@ -94,6 +148,49 @@ impl Ledger {
         rows.sort_by(|a, b| a.key.cmp(&b.key));
         rows
     }
+}
+
+/// What outlives the process.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// What was observed.
+    pub pages: Vec<(Place, Page)>,
+    /// What happened.
+    pub timeline: Option<Timeline>,
+}
+
+/// What is worse at `now` than before, with what explains it.
+fn worse(book: &Book, now: &Place, limits: &Limits) -> Vec<Finding> {
+    let Some(strata) = book.at(now) else {
+        return Vec::new();
+    };
+    let before = book.before(now, limits.baseline);
+    let then = before.and_then(|before| Some((before, book.at(before)?)));
+    let signs = then.map(|before| {
+        let now = (now, strata);
+        signs(Comparison { now, before }, limits)
+    });
+    let mut signs = signs.unwrap_or_default();
+    let lost = lost_caches(strata, limits).into_iter().filter(|lost| {
+        let known = |sign: &Sign| (sign.signature, sign.stratum) == (lost.signature, lost.stratum);
+        !signs.iter().any(known)
+    });
+    let lost: Vec<Sign> = lost.collect();
+    signs.extend(lost);
+    let finding = |sign: Sign| {
+        let cells = before.map(|before| {
+            let (stratum, measure) = (sign.stratum, sign.measure);
+            book.cells((now, before), stratum, measure, limits.baseline)
+        });
+        Finding {
+            before: before
+                .filter(|_| sign.measure != Measure::CacheLost)
+                .cloned(),
+            blames: attribute(&cells.unwrap_or_default()),
+            ..Finding::new(sign.signature, now, sign.evidence)
+        }
+    };
+    signs.into_iter().map(finding).collect()
 }
 
 impl Row {
@@ -111,6 +208,8 @@ impl Row {
             drafts: all.drafts,
             generated: all.generated,
             cache_found: mean(&all.cache_found),
+            stops: all.stops.clone(),
+            answers: all.answers.clone(),
             failed: all.errors().happened,
             malformed: all.malformed,
             looping: all.looping,

@@ -1,6 +1,7 @@
 //! Telling lines of a backend's log.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -118,16 +119,23 @@ const LINES: &[(&[&str], LogSignature)] = &[
 
 /// What `line` tells; none for nearly all lines.
 pub fn log_signature(line: &str) -> Option<LogSignature> {
-    let told = LINES
-        .iter()
-        .find(|(parts, _)| parts.iter().all(|part| line.contains(part)));
-    told.map(|(_, signature)| *signature)
+    told(line).map(|(_, signature)| signature)
+}
+
+/// The words that a telling line is known by, and what it tells.
+fn told(line: &str) -> Option<(&'static [&'static str], LogSignature)> {
+    let is_there = |(parts, _): &&(&[&str], _)| parts.iter().all(|part| line.contains(part));
+    LINES.iter().find(is_there).copied()
 }
 
 /// Kinds of lines remembered, over all backends; the one seen longest ago goes first.
 const MOST: usize = 256;
-/// Bytes of a line that are kept.
-const MOST_LINE: usize = 300;
+
+/// Time without a further line of its kind after which one is forgotten.
+const KEPT: Duration = Duration::from_secs(3600);
+
+/// Numbers of a line that are kept.
+const MOST_NUMBERS: usize = 8;
 
 /// The telling lines of all backends.
 #[derive(Debug, Default)]
@@ -137,14 +145,16 @@ pub(super) struct Lines(VecDeque<Line>);
 struct Line {
     place: Place,
     signature: LogSignature,
-    last: Box<str>,
+    shown: Box<str>,
     count: u64,
+    /// When the last one came.
+    at: Duration,
 }
 
 impl Lines {
-    /// Takes a line in. Whether it is a telling one.
-    pub(super) fn push(&mut self, place: &Place, line: &str) -> bool {
-        let Some(signature) = log_signature(line) else {
+    /// Takes a line in that came `now`. Whether it is a telling one.
+    pub(super) fn push(&mut self, place: &Place, line: &str, now: Duration) -> bool {
+        let Some((parts, signature)) = told(line) else {
             return false;
         };
         let same = |known: &Line| (&known.place, known.signature) == (place, signature);
@@ -159,23 +169,43 @@ impl Lines {
         self.0.push_back(Line {
             place: place.clone(),
             signature,
-            last: shown(line).into(),
+            shown: shown(line, parts).into(),
             count: known.map_or(0, |known| known.count).saturating_add(1),
+            at: now,
         });
         true
     }
 
+    /// Forgets what was not seen again for [`KEPT`].
+    pub(super) fn expire(&mut self, now: Duration) {
+        let is_fresh = |line: &Line| now.saturating_sub(line.at) < KEPT;
+        self.0.retain(is_fresh);
+    }
+
     pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
-        let finding = |l: &Line| Finding::of_log(&l.place, l.signature, &l.last, l.count);
+        let finding = |l: &Line| Finding::of_log(&l.place, l.signature, &l.shown, l.count);
         self.0.iter().map(finding)
     }
 }
 
-/// The beginning of the line, as far as it may be shown anywhere.
-fn shown(line: &str) -> String {
-    let plain = line.trim().chars().filter(|c| !c.is_control());
-    let mut text: String = plain.take(MOST_LINE).collect();
-    text.shrink_to_fit();
+/// What of a line may be shown anywhere: the words that it was known by, and the numbers after them. Nothing else of
+/// it is kept: a log can have what users and models have said.
+fn shown(line: &str, parts: &[&str]) -> String {
+    let first = parts.first().copied().unwrap_or_default();
+    let mut text = parts.join(" … ");
+    let Some((_, rest)) = line.split_once(first) else {
+        return text;
+    };
+    let is_number = |word: &&str| !word.is_empty() && word.len() <= 12;
+    let words = rest.split(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '-'));
+    let numbers = words.filter(is_number).filter_map(|word| {
+        let word = word.trim_matches(|c| matches!(c, '.' | '-'));
+        word.parse::<f64>().is_ok().then_some(word)
+    });
+    for (n, number) in numbers.take(MOST_NUMBERS).enumerate() {
+        text.push_str(if n == 0 { ": " } else { ", " });
+        text.push_str(number);
+    }
     text
 }
 
@@ -231,21 +261,52 @@ mod tests {
     fn lines_are_counted_by_kind_and_bounded() {
         let mut lines = Lines::default();
         let place_a = place("a", "none", "b1");
-        let full = "failed to find free space in the KV cache\u{1b}[31m, retrying";
-        assert!(lines.push(&place_a, full) && lines.push(&place_a, full));
-        assert!(!lines.push(&place_a, "all is well"));
+        let full =
+            "failed to find free space in the KV cache\u{1b}[31m, retrying, off = 0, n_batch = 256";
+        let now = Duration::ZERO;
+        assert!(lines.push(&place_a, full, now) && lines.push(&place_a, full, now));
+        assert!(!lines.push(&place_a, "all is well", now));
         let found: Vec<_> = lines.findings().collect();
         assert_eq!(found.len(), 1);
-        assert!(
-            found[0]
-                .evidence
-                .starts_with("2 times, the last: failed to find")
+        assert_eq!(
+            found[0].evidence,
+            "2 times, the last: failed to find free space in the KV cache: 31, 0, 256"
         );
-        assert!(!found[0].evidence.contains('\u{1b}'));
         assert_eq!(found[0].line, Some(LogSignature::KvCacheFull));
         for n in 0..2 * MOST {
-            lines.push(&place(&n.to_string(), "none", "b1"), full);
+            lines.push(&place(&n.to_string(), "none", "b1"), full, now);
         }
         assert_eq!(lines.findings().count(), MOST);
+    }
+
+    /// `unparsed peg-native output` is followed by what the model has said.
+    #[test]
+    fn nothing_that_a_model_or_a_user_said_is_kept() {
+        let mut lines = Lines::default();
+        for line in [
+            "common_chat_peg_parse: unparsed peg-native output: the password is hunter2",
+            "the password is hunter2: slot context shift, and more: hunter2 n_keep = 7",
+        ] {
+            assert!(lines.push(&place("a", "none", "b1"), line, Duration::ZERO));
+        }
+        let all = format!("{:?} {lines:?}", lines.findings().collect::<Vec<_>>());
+        assert!(
+            !all.contains("password") && !all.contains("hunter"),
+            "{all}"
+        );
+    }
+
+    #[test]
+    fn a_line_that_does_not_come_again_is_forgotten() {
+        let mut lines = Lines::default();
+        let at = |seconds| Duration::from_secs(seconds);
+        let full = "failed to find a memory slot for batch";
+        lines.push(&place("a", "none", "b1"), full, at(0));
+        lines.push(&place("b", "none", "b1"), full, at(3000));
+        lines.expire(at(3599));
+        assert_eq!(lines.findings().count(), 2);
+        lines.expire(at(3600));
+        let left: Vec<_> = lines.findings().collect();
+        assert_eq!((left.len(), &*left[0].place.backend), (1, "b"));
     }
 }

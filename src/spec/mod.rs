@@ -4,6 +4,8 @@
 //! per-request `speculative.*` fields, so a profile belongs to a backend, control is mostly routing,
 //! and what was asked for and what ran are two things that are told apart everywhere.
 
+mod aggregate;
+mod answer;
 mod attribute;
 mod book;
 mod choice;
@@ -18,14 +20,20 @@ pub mod sequential;
 mod signature;
 #[cfg(test)]
 mod simulation_tests;
+mod timeline;
 
 pub use crate::config::RequestClass;
+pub use aggregate::{Aggregate, Measured};
+pub use answer::{AnswerClass, AnswerShape};
 pub use attribute::{Blame, Cell, Dimension, When, attribute};
-pub use book::{Book, Key, Strata};
+pub use book::{Book, Key, Page, Strata};
 pub use choice::{Asked, Cause, Choice, Sources, resolve};
-pub use ledger::{Ledger, Row};
+pub use ledger::{Kept, Ledger, Row};
 pub use log::{LogSignature, log_signature};
-pub use observe::{Aggregate, Drafts, Observation, Place, StopKind, Stratum};
-pub use regress::{Change, Comparison, Limits, Metric, compare, findings};
-pub use runs::{Honours, NONE, Runs};
+pub use observe::{Drafts, Observation, Place, Position, StopKind, Stratum, UNKNOWN};
+pub use regress::{
+    Change, Comparison, Limits, Metric, Sign, compare, findings, lost_caches, signs,
+};
+pub use runs::{Honours, NONE, Runs, Trial};
 pub use signature::{Finding, Signature};
+pub use timeline::{Event, Shown, Timeline, Turned};

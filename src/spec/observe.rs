@@ -1,12 +1,12 @@
-//! What came of turns, added up.
+//! What came of one attempt, and where.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::sequential::{Count, Sample};
+use super::answer::AnswerClass;
 use crate::config::RequestClass;
 use crate::turn::Timings;
 
@@ -27,6 +27,38 @@ pub struct Place {
     pub profile: Arc<str>,
     /// The build it reported; `unknown` where it did not.
     pub build: Arc<str>,
+    /// File of its model; `unknown` where it did not say.
+    #[serde(default = "unknown")]
+    pub model: Arc<str>,
+    /// Digest of what it shows of its flags; `unknown` where it shows nothing.
+    #[serde(default = "unknown")]
+    pub flags: Arc<str>,
+}
+
+/// What stands for a name that nobody has told.
+pub const UNKNOWN: &str = "unknown";
+
+fn unknown() -> Arc<str> {
+    UNKNOWN.into()
+}
+
+impl Place {
+    /// A place of which no model and no flags are known.
+    pub fn new(pool: &str, backend: &str, profile: &str, build: &str) -> Self {
+        Self {
+            pool: pool.into(),
+            backend: backend.into(),
+            profile: profile.into(),
+            build: build.into(),
+            model: unknown(),
+            flags: unknown(),
+        }
+    }
+
+    /// Whether both are of one backend.
+    pub fn is_neighbour(&self, other: &Self) -> bool {
+        (&self.pool, &self.backend) == (&other.pool, &other.backend)
+    }
 }
 
 /// Turns that can be compared with each other: of one class, on equally busy backends.
@@ -48,6 +80,29 @@ impl Stratum {
             _ => 5,
         };
         Self { class, busy }
+    }
+}
+
+/// Tokens of a prompt, in groups: the least of the group.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Position(u32);
+
+impl Position {
+    /// Where the groups begin.
+    const GROUPS: [u32; 4] = [0, 2048, 8192, 32768];
+
+    /// The group of a prompt of `tokens`.
+    pub fn of(tokens: u64) -> Self {
+        let fits = |least: &&u32| u64::from(**least) <= tokens;
+        Self(Self::GROUPS.iter().rev().find(fits).copied().unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from {} prompt tokens", self.0)
     }
 }
 
@@ -80,7 +135,7 @@ impl Drafts {
         (self.drafted > 0).then(|| self.accepted as f64 / self.drafted as f64)
     }
 
-    fn add(&mut self, more: Self) {
+    pub(super) fn add(&mut self, more: Self) {
         self.drafted += more.drafted;
         self.accepted += more.accepted;
         self.steps += more.steps;
@@ -99,6 +154,21 @@ pub enum StopKind {
     Sequence,
     /// It did not: the attempt failed.
     Failed,
+}
+
+impl StopKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::End, Self::Length, Self::Sequence, Self::Failed];
+
+    /// Its name in metrics and in the admin API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::End => "end",
+            Self::Length => "length",
+            Self::Sequence => "sequence",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// What came of one attempt.
@@ -122,6 +192,8 @@ pub struct Observation {
     pub malformed: bool,
     /// It went round in circles.
     pub looping: bool,
+    /// What came out, where that was looked at.
+    pub answer: Option<AnswerClass>,
 }
 
 impl Observation {
@@ -137,8 +209,14 @@ impl Observation {
         rate(timings.prompt_n, timings.prompt_ms, LEAST_PREFILLED)
     }
 
+    /// How long its prompt was.
+    pub fn position(&self) -> Position {
+        let tokens = self.timings.map_or(0, |t| t.cache_n + t.prompt_n);
+        Position::of(tokens)
+    }
+
     /// Part of the prompt tokens expected in the cache that was found there, up to 1.
-    fn cache_found(&self) -> Option<f64> {
+    pub(super) fn cache_found(&self) -> Option<f64> {
         let expected = self.expected_cached.filter(|n| *n >= LEAST_PREFILLED)?;
         Some((self.timings?.cache_n as f64 / expected as f64).min(1.0))
     }
@@ -146,92 +224,6 @@ impl Observation {
 
 fn rate(tokens: u64, ms: f64, least: u64) -> Option<f64> {
     (tokens >= least && ms > 0.0).then(|| tokens as f64 * 1000.0 / ms)
-}
-
-/// What came of many.
-///
-/// Rates and times are kept as logarithms: they vary by factors, and a difference of logarithms is a
-/// factor as well.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Aggregate {
-    /// How many.
-    pub turns: u64,
-    /// ln of generated tokens a second.
-    pub decode: Sample,
-    /// ln of evaluated prompt tokens a second.
-    pub prefill: Sample,
-    /// ln of seconds to the first content.
-    pub ttft: Sample,
-    /// ln of the accept length.
-    pub accept_length: Sample,
-    /// Rolled back tokens for each generated one.
-    pub rollback: Sample,
-    /// Part of the cache that was expected and found.
-    pub cache_found: Sample,
-    /// Draft tokens, all together.
-    pub drafts: Drafts,
-    /// Answers that had any.
-    pub with_drafts: u64,
-    /// Generated tokens.
-    pub generated: u64,
-    /// How they ended.
-    pub stops: BTreeMap<StopKind, u64>,
-    /// Those with a call that could not be used.
-    pub malformed: u64,
-    /// Those that went round in circles.
-    pub looping: u64,
-}
-
-impl Aggregate {
-    /// One more.
-    pub fn push(&mut self, seen: &Observation) {
-        self.turns += 1;
-        let mut ln = |value: Option<f64>, sample: fn(&mut Self) -> &mut Sample| {
-            if let Some(value) = value.filter(|value| *value > 0.0) {
-                sample(self).push(value.ln());
-            }
-        };
-        ln(seen.decode_rate(), |this| &mut this.decode);
-        ln(seen.prefill_rate(), |this| &mut this.prefill);
-        ln(seen.ttft.map(|t| t.as_secs_f64()), |this| &mut this.ttft);
-        ln(seen.drafts.accept_length(), |this| &mut this.accept_length);
-        if let Some(found) = seen.cache_found() {
-            self.cache_found.push(found);
-        }
-        let generated = seen.timings.map_or(0, |timings| timings.predicted_n);
-        if seen.drafts.drafted > 0 {
-            self.with_drafts += 1;
-            let share = seen.drafts.rolled_back() as f64 / generated.max(1) as f64;
-            self.rollback.push(share);
-        }
-        self.generated += generated;
-        self.drafts.add(seen.drafts);
-        *self.stops.entry(seen.stop).or_default() += 1;
-        self.malformed += u64::from(seen.malformed);
-        self.looping += u64::from(seen.looping);
-    }
-
-    /// Attempts that failed.
-    pub fn errors(&self) -> Count {
-        self.count(self.stops.get(&StopKind::Failed).copied().unwrap_or(0))
-    }
-
-    /// Answers with a call that could not be used.
-    pub fn malformed(&self) -> Count {
-        self.count(self.malformed)
-    }
-
-    /// Answers that went round in circles.
-    pub fn looping(&self) -> Count {
-        self.count(self.looping)
-    }
-
-    fn count(&self, happened: u64) -> Count {
-        Count {
-            happened,
-            of: self.turns,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::aggregate::{Aggregate, Measured};
 use super::book::Strata;
-use super::observe::{Aggregate, Drafts, Place, Stratum};
+use super::observe::{Drafts, Place, Position, Stratum};
 use super::sequential::{Count, Interval, Sample, difference};
 use super::signature::{Finding, Signature};
 
@@ -24,7 +25,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::DecodeRate,
         Self::PrefillRate,
         Self::AcceptLength,
@@ -32,7 +33,7 @@ impl Metric {
         Self::CacheFound,
     ];
 
-    fn of(self, all: &Aggregate) -> &Sample {
+    pub(super) fn of(self, all: &Measured) -> &Sample {
         match self {
             Self::DecodeRate => &all.decode,
             Self::PrefillRate => &all.prefill,
@@ -40,6 +41,11 @@ impl Metric {
             Self::Rollback => &all.rollback,
             Self::CacheFound => &all.cache_found,
         }
+    }
+
+    /// Whether more of it is worse.
+    pub(super) const fn is_a_loss(self) -> bool {
+        matches!(self, Self::Rollback)
     }
 
     /// Whether differences are of logarithms, that is factors.
@@ -87,6 +93,10 @@ pub struct Limits {
     pub rollback: f64,
     /// Higher rate of calls that cannot be used.
     pub malformed: f64,
+    /// Part of the turns that may lose the cache they expect: a prediction errs now and then.
+    pub cache_lost: f64,
+    /// Turns that a stratum of the earlier side needs to be a baseline.
+    pub baseline: u64,
 }
 
 impl Default for Limits {
@@ -99,6 +109,8 @@ impl Default for Limits {
             cache: 0.2,
             rollback: 0.25,
             malformed: 0.005,
+            cache_lost: 0.3,
+            baseline: 20,
         }
     }
 }
@@ -106,8 +118,8 @@ impl Default for Limits {
 impl Limits {
     /// The share of one test.
     fn share(&self) -> f64 {
-        // The rate of malformed calls is one more test in every stratum.
-        self.alpha / (STRATA * (Metric::ALL.len() + 1) as f64)
+        // The rates of malformed calls and of lost caches are two more tests in every stratum.
+        self.alpha / (STRATA * (Metric::ALL.len() + 2) as f64)
     }
 }
 
@@ -141,22 +153,99 @@ pub fn compare(pair: Comparison<'_>, limits: &Limits) -> Vec<Change> {
     .collect()
 }
 
+/// What a sign was seen in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// A number.
+    Of(Metric),
+    /// The rate of answers with a call that cannot be used.
+    Malformed,
+    /// The rate of turns that do not find the cache they expect.
+    CacheLost,
+}
+
+impl Measure {
+    /// What was seen of it, by position where that is known. Less of it is worse.
+    pub(super) fn samples(self, all: &Aggregate) -> Vec<(Position, Sample)> {
+        let rate = |count: Count| vec![(Position::default(), Sample::of_rate(count).negated())];
+        match self {
+            Self::Of(metric) => {
+                let sample = |measured| match metric.is_a_loss() {
+                    true => metric.of(measured).negated(),
+                    false => *metric.of(measured),
+                };
+                let positions = all.positions.iter();
+                positions.map(|(at, m)| (*at, sample(m))).collect()
+            }
+            Self::Malformed => rate(all.malformed()),
+            Self::CacheLost => rate(all.cache_lost()),
+        }
+    }
+}
+
+/// A sign, and what it was seen in.
+#[derive(Clone, Debug)]
+pub struct Sign {
+    /// Of what.
+    pub signature: Signature,
+    /// In which turns.
+    pub stratum: Stratum,
+    /// In what.
+    pub measure: Measure,
+    /// The numbers, in words.
+    pub evidence: String,
+}
+
 /// What the changes are signs of.
-pub fn findings(pair: Comparison<'_>, limits: &Limits) -> Vec<Finding> {
-    let changes = compare(pair, limits);
+pub fn signs(pair: Comparison<'_>, limits: &Limits) -> Vec<Sign> {
     let rebuilt = pair.now.0.build != pair.before.0.build;
-    let mut found: Vec<Finding> = changes
+    let mut found: Vec<Sign> = compare(pair, limits)
         .iter()
         .filter_map(|change| {
             let signature = change.signature(limits, rebuilt)?;
             let acceptance = drafts(pair, change.stratum).acceptance();
             // A draft that is longer is rolled back more, and that alone is no harm.
             let harmless = signature == Signature::RollbackSpike && acceptance > Some(0.35);
-            (!harmless).then(|| Finding::new(signature, pair.now.0, change.evidence()))
+            (!harmless).then(|| Sign {
+                signature,
+                stratum: change.stratum,
+                measure: Measure::Of(change.metric),
+                evidence: change.evidence(),
+            })
         })
         .collect();
     found.extend(garbled(pair, limits));
     found
+}
+
+/// The findings of two sides and nothing else.
+pub fn findings(pair: Comparison<'_>, limits: &Limits) -> Vec<Finding> {
+    let signs = signs(pair, limits).into_iter();
+    signs
+        .map(|sign| Finding::new(sign.signature, pair.now.0, sign.evidence))
+        .collect()
+}
+
+/// Caches that were expected and are not there: the expectation is what it is measured by, and needs no earlier
+/// side.
+pub fn lost_caches(now: &Strata, limits: &Limits) -> Vec<Sign> {
+    let lost = now.iter().filter_map(|(stratum, now)| {
+        let count = now.cache_lost();
+        let is_more = count.evidence(limits.cache_lost) >= 1.0 / limits.share();
+        is_more.then(|| Sign {
+            signature: Signature::CacheReprefill,
+            stratum: *stratum,
+            measure: Measure::CacheLost,
+            evidence: format!(
+                "{}, {} busy: {} of {} turns found less than half of the tokens that should have been in the cache",
+                stratum.class.as_str(),
+                stratum.busy,
+                count.happened,
+                count.of
+            ),
+        })
+    });
+    lost.collect()
 }
 
 fn drafts(pair: Comparison<'_>, stratum: Stratum) -> Drafts {
@@ -169,7 +258,7 @@ fn drafts(pair: Comparison<'_>, stratum: Stratum) -> Drafts {
 
 /// Calls that cannot be used come with drafts that are nearly always, or nearly never, accepted: the
 /// verification is broken then, or the target model is.
-fn garbled(pair: Comparison<'_>, limits: &Limits) -> Vec<Finding> {
+fn garbled(pair: Comparison<'_>, limits: &Limits) -> Vec<Sign> {
     let (now, before) = (pair.now.1, pair.before.1);
     let worse = now.iter().filter_map(|(stratum, now)| {
         let (now, before): (_, Count) = (now, before.get(stratum)?.malformed());
@@ -186,7 +275,12 @@ fn garbled(pair: Comparison<'_>, limits: &Limits) -> Vec<Finding> {
                 before.of,
                 now.drafts.acceptance().unwrap_or(0.0) * 100.0,
             );
-            Finding::new(Signature::GarbledOutput, pair.now.0, evidence)
+            Sign {
+                signature: Signature::GarbledOutput,
+                stratum: *stratum,
+                measure: Measure::Malformed,
+                evidence,
+            }
         })
     });
     worse.collect()

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::sequential::Count;
+
 /// The name of a profile that speculates in no way.
 pub const NONE: &str = "none";
 
@@ -89,9 +91,68 @@ impl Honours {
     }
 }
 
+/// What answers have shown of it, without anybody asking for that: those of turns that wanted no speculation,
+/// against the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trial {
+    /// Answers that had drafts, of those that were free to.
+    free: Count,
+    /// The same of those that were asked not to.
+    off: Count,
+}
+
+/// How sure one has to be.
+const DOUBT: f64 = 1e-3;
+
+impl Trial {
+    /// An answer to a turn that was, or was not, asked to have no drafts.
+    pub fn push(&mut self, off: bool, drafted: bool) {
+        let count = if off { &mut self.off } else { &mut self.free };
+        count.of += 1;
+        count.happened += u64::from(drafted);
+    }
+
+    /// What follows. A single draft says no; yes takes so many answers without one that chance has no part in
+    /// it, given how often there are drafts otherwise.
+    pub fn verdict(&self) -> Honours {
+        if self.off.happened > 0 {
+            return Honours::No;
+        }
+        let without = Count {
+            happened: self.free.of - self.free.happened,
+            of: self.free.of,
+        };
+        let chance = without.upper(DOUBT).powf(self.off.of as f64);
+        match self.off.of > 0 && self.free.of > 0 && chance < DOUBT {
+            true => Honours::Yes,
+            false => Honours::Unknown,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_prove_it_when_there_are_enough() {
+        let mut trial = Trial::default();
+        assert_eq!(trial.verdict(), Honours::Unknown);
+        (0..40).for_each(|_| trial.push(false, true));
+        assert_eq!(trial.verdict(), Honours::Unknown, "nobody asked");
+        let needed = (1..100).find(|_| {
+            trial.push(true, false);
+            trial.verdict() == Honours::Yes
+        });
+        assert!(needed.is_some_and(|n| (3..10).contains(&n)), "{needed:?}");
+        trial.push(true, true);
+        assert_eq!(trial.verdict(), Honours::No, "it drafts all the same");
+        // An n-gram type that hardly ever drafts: no drafts are no proof.
+        let mut trial = Trial::default();
+        (0..200).for_each(|n| trial.push(false, n % 20 == 0));
+        (0..20).for_each(|_| trial.push(true, false));
+        assert_eq!(trial.verdict(), Honours::Unknown);
+    }
 
     #[test]
     fn what_the_server_says_wins() {

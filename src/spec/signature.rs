@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::attribute::Blame;
 use super::log::LogSignature;
 use super::observe::Place;
 
@@ -116,14 +117,19 @@ impl Signature {
 }
 
 /// A sign with what it rests on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
     /// Of what.
     pub signature: Signature,
     /// Where.
     pub place: Place,
+    /// What it is compared with, where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Place>,
     /// The numbers, in words.
     pub evidence: String,
+    /// What explains most of it, the most likely first; empty where there is nothing to tell it by.
+    pub blames: Vec<Blame>,
     /// The likely cause.
     pub cause: &'static str,
     /// What to do.
@@ -139,22 +145,34 @@ impl Finding {
         Self {
             signature,
             place: place.clone(),
+            before: None,
             evidence,
+            blames: Vec::new(),
             cause: signature.cause(),
             remedy: signature.remedy(),
             line: None,
         }
     }
 
-    /// A telling line, seen so often; `line` is the last one.
-    pub fn of_log(place: &Place, signature: LogSignature, line: &str, count: u64) -> Self {
-        let evidence = format!("{} times, the last: {line}", count);
+    /// A telling line, seen so often; `shown` is what may be told of the last one.
+    pub fn of_log(place: &Place, signature: LogSignature, shown: &str, count: u64) -> Self {
+        let times = if count == 1 { "once" } else { "times" };
+        let evidence = match count {
+            1 => format!("{times}: {shown}"),
+            _ => format!("{count} {times}, the last: {shown}"),
+        };
         Self {
             cause: signature.cause(),
             remedy: signature.remedy(),
             line: Some(signature),
             ..Self::new(Signature::LogSignature, place, evidence)
         }
+    }
+
+    /// What explains most of it, as `build b2`; none where nothing does.
+    pub fn blamed(&self) -> Option<String> {
+        let blame = self.blames.first()?;
+        Some(format!("{} {}", blame.dimension.as_str(), blame.value))
     }
 }
 

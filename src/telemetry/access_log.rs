@@ -1,22 +1,95 @@
 //! The access log: one line a request, a stable schema.
 //!
-//! Lines go through `tracing` with target [`TARGET`]; as JSON they are exactly a serialised
-//! [`Record`], as text the same fields in the order that reads best. Fields are only ever added.
-//! There is no field for prompts, generated text, header values other than the client's name, or
-//! credentials.
+//! As JSON a line is exactly a serialised [`Record`], as text the same fields in the order that reads
+//! best. Fields are only ever added. There is no field for prompts, generated text, header values other
+//! than the client's name, or credentials.
+//!
+//! Lines do not go through `tracing`, whose events would be formatted by the thread that serves the client,
+//! and written by it one by one. Filter directives rule them all the same, by the target [`TARGET`].
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
+use super::Metrics;
 pub use super::client_text::ClientText;
 use super::labels::{Dialect, Outcome};
-use crate::config::RequestClass;
+use super::lines::Lines;
+use crate::config::{LogFormat, RequestClass};
 
-/// The `tracing` target of access lines.
+/// What access lines are called in filter directives.
 pub const TARGET: &str = "access";
+
+/// The process's access log, once its logger is set up.
+static LOG: once_cell::sync::OnceCell<AccessLog> = once_cell::sync::OnceCell::new();
+
+/// Longest wait for a line to be written when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Where lines go, in which form, and whether there are any.
+pub(super) struct AccessLog {
+    pub(super) format: LogFormat,
+    pub(super) enabled: Arc<AtomicBool>,
+    pub(super) lines: Lines,
+}
+
+impl AccessLog {
+    /// Makes it the log of the process; the first stays.
+    pub(super) fn install(self) {
+        let _ = LOG.set(self);
+    }
+
+    pub(super) fn write(&self, line: &Line<'_>) {
+        if !self.enabled.load(Ordering::Relaxed) {
+            return;
+        }
+        let is_kept = match self.format {
+            LogFormat::Json => self.lines.push(line.json()),
+            LogFormat::Text => self.lines.push(&line.record.text()),
+        };
+        if !is_kept {
+            Metrics::global().access_line_lost();
+        }
+    }
+}
+
+/// Waits for the last lines to be written; the process ends.
+pub fn flush() {
+    if let Some(log) = LOG.get() {
+        log.lines.flush(LAST_LINES);
+    }
+}
+
+/// The line of a record. JSON is made at most once, for all who want it.
+pub struct Line<'a> {
+    record: &'a Record,
+    json: OnceCell<Arc<str>>,
+}
+
+impl<'a> Line<'a> {
+    /// The line of `record`.
+    #[must_use]
+    pub fn of(record: &'a Record) -> Self {
+        let json = OnceCell::new();
+        Self { record, json }
+    }
+
+    /// One line of JSON.
+    pub fn json(&self) -> &Arc<str> {
+        self.json.get_or_init(|| self.record.json().into())
+    }
+
+    /// Writes it to the access log.
+    pub fn log(&self) {
+        if let Some(log) = LOG.get() {
+            log.write(self);
+        }
+    }
+}
 
 /// What happened in one request.
 ///
@@ -55,6 +128,9 @@ pub struct Record {
     /// Name of the backend of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+    /// llama.cpp build of the backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<Arc<str>>,
     /// Whether the client asked for a stream.
     pub stream: bool,
     /// HTTP status sent; 0 when the client left before one was sent.
@@ -98,6 +174,9 @@ pub struct Record {
     /// What guards changed, by kind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interventions: Vec<&'static str>,
+    /// What policy decided, but for calls that no rule concerned: decision, rule and mode.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policy: Vec<String>,
     /// Kind of the error, when there was one: a fixed word, never a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
@@ -140,6 +219,7 @@ impl Record {
             model: None,
             pool: None,
             backend: None,
+            build: None,
             stream: false,
             status: 0,
             outcome: Outcome::Internal,
@@ -153,31 +233,32 @@ impl Record {
             overhead: None,
             spec: None,
             interventions: Vec::new(),
+            policy: Vec::new(),
             error: None,
             bytes_in: 0,
             bytes_out: 0,
         }
     }
 
-    /// Writes the line.
-    pub fn emit(&self) {
-        tracing::info!(target: TARGET, record = %self);
+    /// One line of JSON.
+    #[must_use]
+    pub fn json(&self) -> String {
+        // A record is made of texts, numbers and lists of texts, all of which serialise.
+        serde_json::to_string(self).unwrap_or_default()
     }
-}
 
-/// JSON; the alternate form (`{:#}`) is the text line. `tracing` passes its formatter's flags on,
-/// which lets the log's format choose (see [`super::log`]).
-impl fmt::Display for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if f.alternate() {
-            self.fmt_text(f)
-        } else {
-            f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    /// One line for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        struct Text<'a>(&'a Record);
+        impl fmt::Display for Text<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt_text(f)
+            }
         }
+        Text(self).to_string()
     }
-}
 
-impl Record {
     fn fmt_text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -200,6 +281,8 @@ impl Record {
         pair("model", self.model.as_ref().map(display))?;
         pair("pool", self.pool.as_ref().map(display))?;
         pair("backend", self.backend.as_ref().map(display))?;
+        let ran = self.spec.as_ref().map(|spec| &spec.profile);
+        pair("profile", ran.map(display))?;
         pair(
             "attempts",
             (self.attempts > 1).then_some(&self.attempts).map(display),
@@ -215,6 +298,11 @@ impl Record {
             (!interventions.is_empty())
                 .then_some(&interventions)
                 .map(display),
+        )?;
+        let policy = self.policy.join(",").replace(' ', ":");
+        pair(
+            "policy",
+            (!policy.is_empty()).then_some(&policy).map(display),
         )?;
         pair(
             "overhead_us",
@@ -283,7 +371,7 @@ mod tests {
     #[test]
     fn json_schema_is_stable() {
         assert_eq!(
-            record().to_string(),
+            record().json(),
             concat!(
                 r#"{"time":"2023-11-14T22:13:20.123Z","request_id":"01J","method":"POST","#,
                 r#""path":"/v1/chat/completions","dialect":"openai","client":"OpenAI/Python 1.0","#,
@@ -298,7 +386,7 @@ mod tests {
     #[test]
     fn text_form_is_one_readable_line() {
         assert_eq!(
-            format!("{:#}", record()),
+            record().text(),
             "2023-11-14T22:13:20.123Z POST /v1/chat/completions 200 ok 310ms ttft_ms=42 model=qwen \
              pool=default backend=gpu0 attempts=2 tokens_in=100 tokens_cached=60 tokens_out=7 \
              stop=stop overhead_us=180 request_id=01J"
@@ -307,8 +395,8 @@ mod tests {
 
     #[test]
     fn a_query_never_reaches_the_log() {
-        assert!(!record().to_string().contains("sk-secret"));
-        assert!(!format!("{:#}", record()).contains("sk-secret"));
+        assert!(!record().json().contains("sk-secret"));
+        assert!(!record().text().contains("sk-secret"));
     }
 
     /// Other programs read these lines: what is in them is written down, all of it.
@@ -319,6 +407,8 @@ mod tests {
         full.principal = Some("team".to_owned());
         full.session = Some("s".to_owned());
         full.interventions = vec!["reask"];
+        full.policy = vec!["block house.tests enforce".to_owned()];
+        full.build = Some("b1".into());
         full.spec = Some(Speculation {
             class: RequestClass::Prose,
             profile: "none".into(),
@@ -327,7 +417,7 @@ mod tests {
             verify_steps: 0,
         });
         full.error = Some("timeout");
-        let line: serde_json::Value = serde_json::from_str(&full.to_string()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&full.json()).unwrap();
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access-log.md");
         let page = std::fs::read_to_string(path).unwrap();
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));

@@ -20,7 +20,7 @@ static GLOBAL: Lazy<Feed> = Lazy::new(Feed::new);
 /// One piece of news: its kind, and what there is to tell as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
-    /// `request`, `intervention` or `policy`.
+    /// `request`, `intervention`, `policy`, `finding` or `backend_changed`.
     pub kind: &'static str,
     /// One line of JSON.
     pub json: Arc<str>,
@@ -120,12 +120,20 @@ impl Feed {
             return;
         }
         if let Ok(json) = serde_json::to_string(&what()) {
-            // Nobody left meanwhile is no error.
-            let _ = self.news.send(News {
-                kind,
-                json: json.into(),
-            });
+            self.send(kind, json.into());
         }
+    }
+
+    /// The same for what is JSON already, or will be.
+    pub fn tell_json(&self, kind: &'static str, json: impl FnOnce() -> Arc<str>) {
+        if self.news.receiver_count() > 0 {
+            self.send(kind, json());
+        }
+    }
+
+    fn send(&self, kind: &'static str, json: Arc<str>) {
+        // Nobody left meanwhile is no error.
+        let _ = self.news.send(News { kind, json });
     }
 
     /// Everything told from now on.

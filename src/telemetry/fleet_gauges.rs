@@ -11,6 +11,9 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts};
 
+use crate::fleet::DraftCounts;
+use crate::spec::Signature;
+
 /// One backend as the gauges show it.
 #[derive(Clone, Debug)]
 pub struct BackendSample {
@@ -40,6 +43,25 @@ pub struct BackendSample {
     pub model: Arc<str>,
     /// Its configured speculative profile, or nothing.
     pub profile: Arc<str>,
+    /// What it counts of its drafts, where that was read.
+    pub drafts: Option<Arc<DraftCounts>>,
+}
+
+/// A finding of speculative decoding that is on.
+#[derive(Clone, Debug)]
+pub struct FoundSample {
+    /// Of what.
+    pub signature: Signature,
+    /// Its pool.
+    pub pool: Arc<str>,
+    /// Its backend.
+    pub backend: Arc<str>,
+    /// What that runs.
+    pub profile: Arc<str>,
+    /// Its build.
+    pub build: Arc<str>,
+    /// What explains most of it, or nothing.
+    pub explained_by: String,
 }
 
 /// What waits in one pool, of one class.
@@ -60,6 +82,8 @@ pub struct FleetSample {
     pub backends: Vec<BackendSample>,
     /// The queues of its pools.
     pub queues: Vec<QueueSample>,
+    /// What is wrong with speculative decoding.
+    pub found: Vec<FoundSample>,
 }
 
 /// Takes the values of a gauge: labels and number.
@@ -144,7 +168,66 @@ const GAUGES: &[Source<FleetSample>] = &[
             }
         },
     },
+    Source {
+        name: "drover_backend_spec_drafts",
+        help: "Drafts that the backend has verified since its start, by its own count.",
+        labels: &["backend"],
+        read: |fleet, set| each(fleet, set, |b| Some(b.drafts.as_ref()?.drafts as f64)),
+    },
+    Source {
+        name: "drover_backend_spec_accepted_at_position",
+        help: "Those of drover_backend_spec_drafts that held up to this position.",
+        labels: &["backend", "position"],
+        read: |fleet, set| {
+            for b in &fleet.backends {
+                for (position, count) in at_positions(b) {
+                    set(&[&b.backend, position], count as f64);
+                }
+            }
+        },
+    },
+    Source {
+        name: "drover_spec_finding",
+        help: "1 for what is wrong with speculative decoding now: `/api/spec/findings` tells evidence, cause and remedy.",
+        labels: &[
+            "signature",
+            "pool",
+            "backend",
+            "profile",
+            "build",
+            "explained_by",
+        ],
+        read: |fleet, set| {
+            for f in &fleet.found {
+                let signature = f.signature.as_str();
+                let labels = [
+                    signature,
+                    &f.pool,
+                    &f.backend,
+                    &f.profile,
+                    &f.build,
+                    &f.explained_by,
+                ];
+                set(&labels, 1.0);
+            }
+        },
+    },
 ];
+
+/// Positions of a draft that have series.
+const POSITIONS: [&str; 20] = [
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "23",
+    "31", "47", "63",
+];
+
+/// The counts of a backend's drafts at [`POSITIONS`].
+fn at_positions(backend: &BackendSample) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = backend.drafts.as_ref().map(|drafts| &drafts.at_position);
+    POSITIONS.iter().filter_map(move |name| {
+        let at: usize = name.parse().ok()?;
+        Some((*name, *counts?.get(at)?))
+    })
+}
 
 /// One backend as an endpoint picker of Kubernetes' Gateway API inference extension expects a model
 /// server to show itself, under the names of vLLM, which all of them know

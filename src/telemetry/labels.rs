@@ -117,12 +117,28 @@ label! {
         Failover = "failover",
         /// Another backend after one failed in the middle of its answer: it goes on with that.
         Resume = "resume",
+        /// A second backend while the first stayed silent (`fleet.hedge`).
+        Hedge = "hedge",
         /// The same backend, after an answer that was no good.
         Reask = "reask",
         /// The same backend, after it refused the prompt as too long: with a shorter one.
         Prune = "prune",
         /// The same attempt once more, because a pooled connection turned out to be closed.
         Stale = "stale",
+    }
+}
+
+label! {
+    /// What came of asking a second backend.
+    Hedged {
+        /// It answered first.
+        Won = "won",
+        /// The first one did.
+        Lost = "lost",
+        /// It failed before either said anything.
+        Failed = "failed",
+        /// It was due, and none was asked: no free slot, or enough turns were hedged.
+        Refused = "refused",
     }
 }
 
@@ -224,6 +240,7 @@ mod tests {
         assert_label_texts(&texts(Reload::ALL, Reload::as_str));
         assert_label_texts(&texts(Why::ALL, Why::as_str));
         assert_label_texts(&texts(TokenKind::ALL, TokenKind::as_str));
+        assert_label_texts(&texts(Hedged::ALL, Hedged::as_str));
         assert_label_texts(&texts(Stage::ALL, Stage::as_str));
         assert_label_texts(&texts(AbortCause::ALL, AbortCause::as_str));
     }

@@ -1,10 +1,13 @@
 //! What is logged, which can change while the process runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
-use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
-use tracing_subscriber::reload;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, reload};
 
 use super::access_log;
 use super::log::LogError;
@@ -17,6 +20,8 @@ pub struct Level {
     filter: reload::Handle<EnvFilter, Registry>,
     configured: String,
     now: Mutex<String>,
+    /// Whether access lines are written.
+    access: Arc<AtomicBool>,
 }
 
 impl Level {
@@ -28,6 +33,7 @@ impl Level {
         let level = Self {
             filter: handle,
             now: Mutex::new(configured.clone()),
+            access: Arc::new(AtomicBool::new(has_access_lines(&configured)?)),
             configured,
         };
         Ok((level, layer))
@@ -57,6 +63,8 @@ impl Level {
                 directives: directives.to_owned(),
                 reason: error.to_string(),
             })?;
+        let access = has_access_lines(directives)?;
+        self.access.store(access, Ordering::Relaxed);
         directives.trim().clone_into(&mut now);
         Ok(())
     }
@@ -67,6 +75,11 @@ impl Level {
     /// When the logger is gone.
     pub fn reset(&self) -> Result<(), LogError> {
         self.set(&self.configured)
+    }
+
+    /// Whether access lines are written, now and later.
+    pub(super) fn access(&self) -> &Arc<AtomicBool> {
+        &self.access
     }
 
     /// What is logged now.
@@ -80,6 +93,15 @@ impl Level {
     pub fn configured(&self) -> &str {
         &self.configured
     }
+}
+
+/// Whether the filter lets access lines pass, which are no events of `tracing`.
+fn has_access_lines(directives: &str) -> Result<bool, LogError> {
+    let asked = tracing_subscriber::registry().with(filter(directives)?);
+    Ok(tracing::subscriber::with_default(
+        asked,
+        || tracing::enabled!(target: access_log::TARGET, tracing::Level::INFO),
+    ))
 }
 
 pub(super) fn filter(directives: &str) -> Result<EnvFilter, LogError> {

@@ -3,23 +3,21 @@
 //! Pingora speaks through the `log` crate; a bridge brings its lines in, never below level INFO:
 //! at DEBUG it prints whole request headers and body chunks, which hold credentials and prompts.
 
-use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use thiserror::Error;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Metadata, Subscriber};
 use tracing_log::{LogTracer, log};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt::format::{
-    DefaultFields, Format, FormatEvent, FormatFields, JsonFields, Writer,
-};
-use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Format, JsonFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
 
-use super::access_log;
+use super::access_log::AccessLog;
 use super::level::Level;
+use super::lines::Lines;
 use crate::config::LogFormat;
 
 /// Environment variable that replaces `telemetry.level` with filter directives, for example
@@ -41,6 +39,9 @@ pub enum LogError {
     /// Another logger is installed already.
     #[error("another logger is installed already")]
     Installed,
+    /// The access log has no thread to write it.
+    #[error("the access log cannot be written: {0}")]
+    Thread(#[from] io::Error),
 }
 
 /// Installs the process's logger. `level` is a level (`info`) for Drover's own lines, with
@@ -58,8 +59,14 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
         .with_max_level(log::LevelFilter::Info)
         .init()
         .map_err(|_| LogError::Installed)?;
-    let subscriber = subscriber(format, filter, Split);
+    let subscriber = subscriber(format, filter, io::stderr);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Installed)?;
+    let access = AccessLog {
+        format,
+        enabled: Arc::clone(level.access()),
+        lines: Lines::to(io::stdout())?,
+    };
+    access.install();
     level.install();
     Ok(())
 }
@@ -72,11 +79,11 @@ where
     let lines = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .fmt_fields(JsonFields::new())
-            .event_format(JsonLines(Format::default().json().flatten_event(true)))
+            .event_format(Format::default().json().flatten_event(true))
             .with_writer(writer)
             .boxed(),
         LogFormat::Text => tracing_subscriber::fmt::layer()
-            .event_format(TextLines(Format::default().compact()))
+            .event_format(Format::default().compact())
             .with_ansi(false)
             .with_writer(writer)
             .boxed(),
@@ -93,103 +100,14 @@ fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= tracing::Level::INFO || !wire.contains(&root)
 }
 
-struct JsonLines(Format<tracing_subscriber::fmt::format::Json>);
-struct TextLines(Format<tracing_subscriber::fmt::format::Compact>);
-
-impl<S> FormatEvent<S, JsonFields> for JsonLines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, JsonFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        if event.metadata().target() == access_log::TARGET {
-            access_line(&mut writer, event, |out, record| {
-                writeln!(out, "{record:?}")
-            })
-        } else {
-            self.0.format_event(ctx, writer, event)
-        }
-    }
-}
-
-impl<S> FormatEvent<S, DefaultFields> for TextLines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    DefaultFields: for<'w> FormatFields<'w>,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, DefaultFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        if event.metadata().target() == access_log::TARGET {
-            access_line(&mut writer, event, |out, record| {
-                writeln!(out, "{record:#?}")
-            })
-        } else {
-            self.0.format_event(ctx, writer, event)
-        }
-    }
-}
-
-type Render = fn(&mut Writer<'_>, &dyn fmt::Debug) -> fmt::Result;
-
-/// Writes the event's `record` and nothing else. The field was recorded by its `Display` form, so
-/// `{:?}` reaches [`access_log::Record`]'s `Display` with the flags of `render`.
-fn access_line(out: &mut Writer<'_>, event: &Event<'_>, render: Render) -> fmt::Result {
-    struct Visitor<'a, 'w> {
-        out: &'a mut Writer<'w>,
-        render: Render,
-        result: fmt::Result,
-    }
-    impl tracing::field::Visit for Visitor<'_, '_> {
-        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
-            if field.name() == "record" {
-                self.result = (self.render)(self.out, value);
-            }
-        }
-    }
-    let mut visitor = Visitor {
-        out,
-        render,
-        result: Ok(()),
-    };
-    event.record(&mut visitor);
-    visitor.result
-}
-
-/// Access lines to standard output, everything else to standard error.
-struct Split;
-
-impl<'w> MakeWriter<'w> for Split {
-    type Writer = Box<dyn io::Write + 'w>;
-
-    fn make_writer(&'w self) -> Self::Writer {
-        Box::new(io::stderr().lock())
-    }
-
-    fn make_writer_for(&'w self, metadata: &Metadata<'_>) -> Self::Writer {
-        if metadata.target() == access_log::TARGET {
-            Box::new(io::stdout().lock())
-        } else {
-            self.make_writer()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::access_log::Record;
+    use crate::telemetry::access_log::{Line, Record};
     use crate::telemetry::labels::Dialect;
     use crate::telemetry::level::filter;
     use parking_lot::Mutex;
-    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
 
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);
@@ -219,25 +137,40 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// What the access log gets of one record.
+    fn accessed(format: LogFormat, directives: &str) -> String {
+        let buffer = Buffer::default();
+        let (level, _) = Level::new(directives.to_owned()).unwrap();
+        let log = AccessLog {
+            format,
+            enabled: Arc::clone(level.access()),
+            lines: Lines::to(buffer.clone()).unwrap(),
+        };
+        log.write(&Line::of(&record()));
+        log.lines.flush(std::time::Duration::from_secs(20));
+        String::from_utf8(buffer.0.lock().clone()).unwrap()
+    }
+
     fn record() -> Record {
-        Record::new("id".into(), "GET", "/x", Dialect::Native)
+        let mut record = Record::new("id".into(), "GET", "/x", Dialect::Native);
+        record.time = std::time::SystemTime::UNIX_EPOCH;
+        record
     }
 
     #[test]
     fn access_lines_are_the_record_alone() {
-        let record = record();
-        let json = logged(LogFormat::Json, "info", || record.emit());
-        assert_eq!(json, format!("{record}\n"));
-        let text = logged(LogFormat::Text, "info", || record.emit());
-        assert_eq!(text, format!("{record:#}\n"));
+        let json = accessed(LogFormat::Json, "info");
+        assert_eq!(json, format!("{}\n", record().json()));
+        let text = accessed(LogFormat::Text, "info");
+        assert_eq!(text, format!("{}\n", record().text()));
     }
 
     #[test]
     fn access_lines_survive_a_quiet_level_but_not_off() {
-        assert!(!logged(LogFormat::Json, "error", || record().emit()).is_empty());
-        assert!(!logged(LogFormat::Json, "drover=warn", || record().emit()).is_empty());
-        assert!(logged(LogFormat::Json, "off", || record().emit()).is_empty());
-        assert!(logged(LogFormat::Json, "info,access=off", || record().emit()).is_empty());
+        assert!(!accessed(LogFormat::Json, "error").is_empty());
+        assert!(!accessed(LogFormat::Json, "drover=warn").is_empty());
+        assert!(accessed(LogFormat::Json, "off").is_empty());
+        assert!(accessed(LogFormat::Json, "info,access=off").is_empty());
     }
 
     #[test]
@@ -287,11 +220,13 @@ mod tests {
             level.reset().unwrap();
             say("fourth");
             assert_eq!(level.now(), "info");
-            record().emit();
+            let accessed = || level.access().load(Ordering::Relaxed);
+            assert!(accessed(), "access lines go on");
+            level.set("info,access=off").unwrap();
+            assert!(!accessed());
         });
         let lines = String::from_utf8(buffer.0.lock().clone()).unwrap();
         let said = ["first", "second", "third", "fourth"].map(|text| lines.contains(text));
         assert_eq!(said, [false, true, true, false], "{lines}");
-        assert_eq!(lines.lines().count(), 3, "access lines go on: {lines}");
     }
 }

@@ -10,12 +10,13 @@ mod fleet_gauges;
 pub mod heartbeat;
 pub mod labels;
 pub mod level;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod post;
 pub mod recent;
 pub mod trace;
 
-pub use fleet_gauges::{BackendSample, FleetSample, QueueSample};
+pub use fleet_gauges::{BackendSample, FleetSample, FoundSample, QueueSample};
 pub use metrics::Metrics;
 pub use recent::Recent;

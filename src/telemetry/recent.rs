@@ -67,6 +67,12 @@ pub struct Query {
     pub backend: Option<String>,
     /// Of this session.
     pub session: Option<String>,
+    /// Whose backend ran this speculative profile.
+    pub profile: Option<String>,
+    /// Whose backend had this build.
+    pub build: Option<String>,
+    /// Of this kind of turn.
+    pub class: Option<String>,
     /// That ended then or later.
     pub from: Option<SystemTime>,
     /// That began then or earlier.
@@ -82,6 +88,9 @@ impl Query {
             && is(&self.pool, record.pool.as_deref())
             && is(&self.backend, record.backend.as_deref())
             && is(&self.session, record.session.as_deref())
+            && is(&self.profile, record.spec.as_ref().map(|s| &*s.profile))
+            && is(&self.build, record.build.as_deref())
+            && is(&self.class, record.spec.as_ref().map(|s| s.class.as_str()))
             && self
                 .from
                 .is_none_or(|from| record.time + record.total >= from)
@@ -100,11 +109,10 @@ impl Recent {
     }
 
     /// A request has ended.
-    pub fn push(&self, record: Record) {
+    pub fn push(&self, record: Arc<Record>) {
         if self.keep == 0 {
             return;
         }
-        let record = Arc::new(record);
         let mut ring = self.ring.lock();
         let oldest = if ring.len() == self.keep {
             ring.pop_front()
@@ -157,7 +165,7 @@ mod tests {
 
     fn recent() -> Arc<Recent> {
         let recent = Recent::new(100);
-        (0..150).for_each(|n| recent.push(record(n)));
+        (0..150).for_each(|n| recent.push(record(n).into()));
         recent
     }
 
@@ -174,7 +182,7 @@ mod tests {
         assert_eq!(recent.find("50").unwrap().request_id, "50");
         assert_eq!(ids(&recent, Query::default()), ["149", "148", "147"]);
         let none = Recent::new(0);
-        none.push(record(1));
+        none.push(record(1).into());
         assert!(none.find("1").is_none());
     }
 

@@ -36,7 +36,41 @@ pub(super) struct Known {
     pub(super) missed: u64,
     /// The latest first, with the time each came.
     requests: VecDeque<(Instant, Request)>,
+    /// Sums of the seconds of the window, the latest first: of a fast gateway not every request of it is kept.
+    seconds: VecDeque<Second>,
     since: Instant,
+}
+
+/// What came within one second.
+#[derive(Debug)]
+struct Second {
+    began: Instant,
+    requests: u64,
+    failed: u64,
+    tokens_in: u64,
+    cached: u64,
+    tokens_out: u64,
+}
+
+impl Second {
+    fn new(began: Instant) -> Self {
+        Self {
+            began,
+            requests: 0,
+            failed: 0,
+            tokens_in: 0,
+            cached: 0,
+            tokens_out: 0,
+        }
+    }
+
+    fn add(&mut self, request: &Request) {
+        self.requests += 1;
+        self.failed += u64::from(!request.is_well());
+        self.tokens_in += request.tokens_in.unwrap_or(0);
+        self.cached += request.tokens_cached.unwrap_or(0);
+        self.tokens_out += request.tokens_out.unwrap_or(0);
+    }
 }
 
 /// The last minute, or less if less is known.
@@ -63,6 +97,7 @@ impl Known {
             happened: VecDeque::new(),
             missed: 0,
             requests: VecDeque::new(),
+            seconds: VecDeque::new(),
             since: now,
         }
     }
@@ -83,6 +118,7 @@ impl Known {
             }
             "request" => {
                 if let Ok(request) = serde_json::from_slice(data) {
+                    self.count(&request, now);
                     self.requests.push_front((now, request));
                     self.requests.truncate(MOST);
                 }
@@ -113,30 +149,37 @@ impl Known {
         self.requests.iter().map(|(_, request)| request)
     }
 
+    fn count(&mut self, request: &Request, now: Instant) {
+        let is_over =
+            |second: &Second| now.saturating_duration_since(second.began) >= Duration::from_secs(1);
+        if self.seconds.front().is_none_or(is_over) {
+            self.seconds.push_front(Second::new(now));
+            self.seconds.truncate(WINDOW.as_secs() as usize + 1);
+        }
+        if let Some(second) = self.seconds.front_mut() {
+            second.add(request);
+        }
+    }
+
     pub(super) fn rates(&self, now: Instant) -> Rates {
-        let lately = |(at, _): &&(Instant, Request)| now.saturating_duration_since(*at) <= WINDOW;
-        let lately: Vec<&Request> = self
-            .requests
-            .iter()
-            .take_while(lately)
-            .map(|(_, r)| r)
-            .collect();
-        if lately.is_empty() {
+        let lately = |at: Instant| now.saturating_duration_since(at) <= WINDOW;
+        let seconds = self.seconds.iter().take_while(|s| lately(s.began));
+        let sum = |of: fn(&Second) -> u64| seconds.clone().map(of).sum::<u64>();
+        let requests = sum(|s| s.requests);
+        if requests == 0 {
             return Rates::default();
         }
-        let seconds = now.saturating_duration_since(self.since).min(WINDOW);
-        let seconds = seconds.as_secs_f64().max(1.0);
-        let sum =
-            |of: fn(&Request) -> Option<u64>| lately.iter().filter_map(|r| of(r)).sum::<u64>();
-        let read = sum(|r| r.tokens_in);
-        let mut firsts: Vec<u64> = lately.iter().filter_map(|r| r.ttft_ms).collect();
+        let known = now.saturating_duration_since(self.since).min(WINDOW);
+        let known = known.as_secs_f64().max(1.0);
+        let read = sum(|s| s.tokens_in);
+        let kept = self.requests.iter().take_while(|(at, _)| lately(*at));
+        let mut firsts: Vec<u64> = kept.filter_map(|(_, r)| r.ttft_ms).collect();
         firsts.sort_unstable();
-        let failed = lately.iter().filter(|r| !r.is_well()).count();
         Rates {
-            requests: lately.len() as f64 / seconds,
-            failed: failed as f64 / lately.len() as f64,
-            tokens_out: sum(|r| r.tokens_out) as f64 / seconds,
-            cached: (read > 0).then(|| sum(|r| r.tokens_cached) as f64 / read as f64),
+            requests: requests as f64 / known,
+            failed: sum(|s| s.failed) as f64 / requests as f64,
+            tokens_out: sum(|s| s.tokens_out) as f64 / known,
+            cached: (read > 0).then(|| sum(|s| s.cached) as f64 / read as f64),
             first: quantile(&firsts, 50).zip(quantile(&firsts, 95)),
         }
     }
@@ -173,6 +216,20 @@ mod tests {
         assert_eq!((rates.failed, rates.cached), (0.25, Some(0.75)));
         assert_eq!(rates.first, Some((100, 190)));
         assert_eq!(known.rates(at(300)), Rates::default());
+    }
+
+    /// More requests in a minute than are kept.
+    #[test]
+    fn a_fast_gateway_is_not_told_to_be_slower_than_it_is() {
+        let began = Instant::now();
+        let mut known = Known::new(began);
+        for ms in (0..90_000u64).filter(|ms| ms % 2 == 0) {
+            let at = began + Duration::from_millis(ms);
+            known.take("request", br#"{"outcome":"ok","tokens_out":3}"#, at);
+        }
+        let rates = known.rates(began + Duration::from_secs(90));
+        assert!((rates.requests - 500.0).abs() < 10.0, "{rates:?}");
+        assert!((rates.tokens_out - 1500.0).abs() < 30.0, "{rates:?}");
     }
 
     #[test]

@@ -124,6 +124,9 @@ pub enum TurnError {
     /// The backend failed before or during the answer.
     #[error("{0}")]
     Upstream(String),
+    /// The KV cache that the backend's slots share became full, and every answer under way there was lost.
+    #[error("the backend's KV cache overflowed")]
+    KvOverflow,
     /// The backend was silent for too long, or the turn took longer than it may.
     #[error("{stage} exceeded {after:?}")]
     Timeout {
@@ -175,6 +178,7 @@ impl TurnError {
             Self::RateLimited { .. } => "rate_limited",
             Self::Draining => "draining",
             Self::Upstream(_) => "upstream",
+            Self::KvOverflow => "kv_overflow",
             Self::Timeout { .. } => "timeout",
             Self::Internal(_) => "internal",
         }
@@ -202,6 +206,7 @@ impl TurnError {
             Self::Loading { .. }
             | Self::NoBackend { .. }
             | Self::Overloaded { .. }
+            | Self::KvOverflow
             | Self::Draining => 503,
             Self::Timeout { .. } => 504,
         }
@@ -214,7 +219,8 @@ impl TurnError {
             | Self::NoBackend { retry_after, .. }
             | Self::Overloaded { retry_after, .. } => Some(*retry_after),
             Self::RateLimited { retry_after } => *retry_after,
-            Self::Draining => Some(Duration::from_secs(1)),
+            // The cache is empty afterwards.
+            Self::Draining | Self::KvOverflow => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

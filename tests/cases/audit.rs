@@ -19,7 +19,7 @@ use crate::support::*;
 /// Rules of which `no.rm` is required.
 fn rules() -> Value {
     json!({"root": "/r", "profile": "p", "profiles": {"p": ["no.rm"]}, "rules": [
-        {"id": "no.rm", "on": "tool_call", "when": "shell.runs(tool.command, ['rm'])",
+        {"id": "no.rm", "on": "tool_call", "when": "tool.class == 'shell' && shell.runs(tool.command, ['rm'])",
          "then": {"block": {"reason": "no_removal", "hint": "Ask."}}}]})
 }
 
@@ -44,7 +44,7 @@ fn shown(path: &Path) -> &str {
 
 /// The records in `path`, as `drover audit query` prints them.
 async fn records(path: &Path, more: &[&str]) -> Vec<Value> {
-    let output = drover(&[&["audit", "query", shown(path)], more].concat()).await;
+    let output = drover(&[&["audit", "query", shown(path)][..], more].concat()).await;
     assert!(output.status.success(), "{}", out(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()
@@ -189,7 +189,7 @@ fn load(
                 let id = format!("{name}-{n}-{:05}", answered.len());
                 let body = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": id}],
                     "tools": [{"type": "function", "function": {"name": "Bash", "parameters": {"type": "object"}}}]});
-                let request = post("/v1/chat/completions", &body.to_string());
+                let request = post("/v1/chat/completions", body.to_string());
                 let request = request.header("x-request-id", &id).header("x-session-id", &format!("s{n}"));
                 let asked = async move { Client::connect(addr).await.ask(&request).await };
                 let Ok(response) = tokio::spawn(asked).await else {

@@ -244,6 +244,61 @@ async fn a_spike_leads_to_the_story_of_a_request() {
     assert_eq!(gateway.admin_get("/api/requests/nobody").await.status, 404);
 }
 
+/// From a bucket of a histogram to the request that fell into it, for those who ask for the format that can say it.
+#[tokio::test]
+async fn a_bucket_names_its_request() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let answer = gateway.ask(&stream()).await;
+    gateway.access_line(id(&answer)).await;
+    gateway.idle().await;
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let asked = get("/metrics").header("Accept", accept);
+    let asked = asked.host(&gateway.admin.to_string());
+    let open = Client::connect(gateway.admin).await.ask(&asked).await;
+    let kind = open.headers.get("content-type").unwrap();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = open.text();
+    let named = format!("request_id=\"{}\"", id(&answer));
+    for name in ["drover_request_seconds", "drover_ttft_seconds"] {
+        let bucket = format!("{name}_bucket{{");
+        let mut lines = text.lines().filter(|line| line.starts_with(&bucket));
+        assert!(lines.any(|line| line.contains(&named)), "{name} in {text}");
+    }
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let plain = gateway.admin_get("/metrics").await;
+    let kind = plain.headers.get("content-type").unwrap();
+    assert!(kind.starts_with("text/plain"), "{kind}");
+    assert!(!plain.text().contains(id(&answer)));
+}
+
+/// From what accepts least to its requests.
+#[tokio::test]
+async fn requests_are_found_by_what_their_backend_ran() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend]).start().await;
+    let answer = gateway.ask(&stream()).await;
+    let line = gateway.access_line(id(&answer)).await;
+    gateway.idle().await;
+    let found = async |query: String| {
+        let path = format!("/api/requests?{query}");
+        let list = gateway.admin_get(&path).await.json();
+        list["requests"].as_array().unwrap().len()
+    };
+    for field in ["profile", "class"] {
+        let value = line[field]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {field} in {line}"));
+        assert_eq!(
+            found(format!("{field}={value}")).await,
+            1,
+            "{field}={value}"
+        );
+        assert_eq!(found(format!("{field}=another")).await, 0, "{field}");
+    }
+    assert_eq!(found("build=another".into()).await, 0);
+}
+
 #[tokio::test]
 async fn a_backend_shows_itself_to_endpoint_pickers() {
     let backend = Backend::start().await;
@@ -254,6 +309,10 @@ async fn a_backend_shows_itself_to_endpoint_pickers() {
         assert!(text.contains(&series), "{series} in {text}");
     }
     assert!(text.contains("vllm:kv_cache_usage_perc{"), "{text}");
+    for name in ["draft", "accepted"] {
+        let series = format!("vllm:spec_decode_num_{name}_tokens_total{{model_name=");
+        assert!(text.contains(&series), "{series} in {text}");
+    }
     assert_eq!(gateway.admin_get("/metrics/backends/b1").await.status, 404);
 }
 

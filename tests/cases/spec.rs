@@ -145,7 +145,8 @@ async fn without_such_a_backend_it_is_served_and_said(
         .json();
     assert_eq!(
         told["decisions"][0]["spec"],
-        json!({"asked": "off", "cause": "header", "unserved": "no_backend"})
+        json!({"asked": "off", "cause": "header", "unserved": "no_backend"}),
+        "there is no cache to weigh it against"
     );
     gateway.idle().await;
     let labels = r#"pool="default",reason="no_backend""#;

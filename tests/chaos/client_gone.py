@@ -105,28 +105,112 @@ async def against_script(start_gateway, model: str, times: int) -> list[str]:
     return wrong
 
 
-def busy(backends: list[str]) -> int:
-    count = 0
-    for url in backends:
-        with urllib.request.urlopen(f"{url}/slots", timeout=10) as response:
-            count += sum(slot["is_processing"] for slot in json.load(response))
-    return count
+# A slot is idle at most so much later than the server's own time for a token.
+IDLE_GOAL_MS = 50
+# Prompts are read in steps of so many tokens: a server looks for clients that have gone between two steps.
+BATCH = 64
 
 
-async def slots_idle(url: str, backends: list[str], body: dict, times: int) -> list[str]:
-    """On real servers: until no slot works any more. (Streams are cancelled at once even while /slots is polled.)"""
-    took = []
-    for index in range(times):
-        reader, writer = await client.connect(url)
-        messages = [{"role": "user", "content": f"Write a very long story, number {index}. Never stop."}]
-        writer.write(client.chat(url, body | {"stream": True, "max_tokens": 3000, "messages": messages}))
-        for _ in range(3):
-            await reader.readuntil(b'"content":"')
-        writer.close()
-        left = time.monotonic()
-        while await asyncio.to_thread(busy, backends):
-            if time.monotonic() - left > 10:
-                return ["client gone: the slot of a llama-server was still busy after 10 s"]
-        took.append((time.monotonic() - left) * 1e3)
-    print(f"\nClient gone, until no slot of the servers works: median {statistics.median(took):.0f} ms, longest {max(took):.0f} ms")
-    return []
+class Slots:
+    """The slots of servers as their logs tell: `stop processing` is written when one becomes idle.
+
+    Reading a file disturbs a server less than asking for `/slots` every few milliseconds.
+    """
+
+    def __init__(self, servers):
+        self.servers = servers
+        self.files = [open(server.log, "rb") for server in servers]  # noqa: SIM115
+        self.skip()
+
+    def skip(self) -> None:
+        for file in self.files:
+            file.seek(0, 2)
+
+    async def stopped(self, within_s: float = 30) -> float:
+        """When the next of them became idle."""
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            if any(b"stop processing" in file.read() for file in self.files):
+                return time.monotonic()
+            await asyncio.sleep(0.001)
+        raise TimeoutError("a slot of a llama-server was still busy")
+
+    def busy(self) -> int:
+        count = 0
+        for server in self.servers:
+            with urllib.request.urlopen(f"{server.url}/slots", timeout=10) as response:
+                count += sum(slot["is_processing"] for slot in json.load(response))
+        return count
+
+
+async def leaves_stream(url: str, body: dict, slots: Slots, gaps: list[float]) -> float:
+    """Milliseconds from leaving in the middle of an answer to the idle slot. Adds the times between pieces to `gaps`."""
+    reader, writer = await client.connect(url)
+    writer.write(client.chat(url, body | {"stream": True, "max_tokens": 2000}))
+    last = None
+    for _ in range(6):
+        await reader.readuntil(b'"content":"')
+        now = time.monotonic()
+        if last is not None:
+            gaps.append((now - last) * 1e3)
+        last = now
+    slots.skip()
+    left = time.monotonic()
+    writer.close()
+    return (await slots.stopped() - left) * 1e3
+
+
+async def leaves_prefill(url: str, body: dict, slots: Slots, after_s: float) -> float:
+    """The same while the prompt is read."""
+    reader, writer = await client.connect(url)
+    writer.write(client.chat(url, body | {"stream": True, "max_tokens": 5, "return_progress": True}))
+    slots.skip()
+    await asyncio.sleep(after_s)
+    left = time.monotonic()
+    writer.close()
+    return (await slots.stopped() - left) * 1e3
+
+
+def at(part: float, times: list[float]) -> float:
+    return sorted(times)[min(len(times) - 1, int(part * len(times)))]
+
+
+def tell(name: str, times: list[float]) -> None:
+    print(f"  {name:46} p50 {at(0.5, times):6.1f} ms, p99 {at(0.99, times):6.1f} ms, longest {max(times):6.1f} ms  ({len(times)} times)")
+
+
+async def slots_idle(gateway: str, servers: list, model: str, streams: int, prefills: int) -> list[str]:
+    """On a real server: from a client that leaves to the idle slot, through the gateway and directly, by turns."""
+    direct = servers[0].url
+    slots = Slots(servers)
+    # Not the same text twice: a cached prompt is not read.
+    story = "Write a very long story about the sea and never stop. Number {}: "
+    took: dict[tuple[str, str], list[float]] = {}
+    gaps: list[float] = []
+
+    def note(what: str, url: str, ms: float) -> None:
+        took.setdefault((what, "through the gateway" if url == gateway else "directly"), []).append(ms)
+
+    for index in range(streams):
+        for url in (gateway, direct):
+            body = {"model": model, "messages": [{"role": "user", "content": story.format(index)}]}
+            note("a stream", url, await leaves_stream(url, body, slots, gaps if url == direct else []))
+    for index in range(prefills):
+        for url in (gateway, direct):
+            text = f"{index} {url} " + "".join(f"item {number} of {index}, " for number in range(60))
+            body = {"model": model, "messages": [{"role": "user", "content": text}]}
+            note("a prompt", url, await leaves_prefill(url, body, slots, 0.3 + 0.07 * (index % 8)))
+    print("\nClient gone, until the slot of a llama-server is idle:")
+    tell("the server's own time between two tokens", gaps)
+    for (what, path), times in took.items():
+        tell(f"from {what}, {path}", times)
+    own, through, alone = (at(0.99, times) for times in (gaps, took["a stream", "through the gateway"], took["a stream", "directly"]))
+    above, control = through - own, alone - own
+    print(f"  p99 above that of the server's own time for a token (goal: {IDLE_GOAL_MS} ms): {above:.1f} ms, directly {control:.1f} ms")
+    wrong = []
+    # A machine that has no time for the server is not the gateway's fault: directly it is late, too.
+    if above > IDLE_GOAL_MS and above > max(control, 0) + IDLE_GOAL_MS:
+        wrong.append(f"client gone: the slot was idle {above:.1f} ms later than the server's own time for a token")
+    if await asyncio.to_thread(slots.busy):
+        wrong.append("client gone: a slot still works for nobody")
+    return wrong

@@ -3,7 +3,7 @@
 
     run.py --gateway BIN                 on two simulated servers
     run.py --gateway BIN --llama         on two real ones (source the output of scripts/llama.sh first)
-                     [--requests N] [--at-once N]
+                     [--requests N] [--at-once N] [--leave N] [--only-leave]
 
 The second form first shows that a server goes on with the beginning of an answer, which resuming rests on.
 
@@ -79,14 +79,26 @@ def on_sims(args) -> list[str]:
         return wrong + asyncio.run(client_gone.against_script(before, fleet.MODEL, times=20))
 
 
+def leaving_llama(args) -> list[str]:
+    """One server that reads prompts in small steps, so that there is something to measure on a CPU."""
+    with processes() as (state, started):
+        batch = str(client_gone.BATCH)
+        server = fleet.start_server(state, "llama", "0", "none", True, more=["-b", batch, "-ub", batch])
+        started.append(server)
+        fleet.wait_listening(server)
+        front, _ = gateway(args, state, [server], started)
+        return asyncio.run(client_gone.slots_idle(front.url, [server], fleet.MODEL, args.leave, max(args.leave // 5, 1)))
+
+
 def on_llama(args) -> list[str]:
+    wrong = leaving_llama(args)
+    if args.only_leave:
+        return wrong
     with processes() as (state, started):
         fleet.start_servers(state, 2, True, started)
         servers = list(started)
         front, admin = gateway(args, state, servers, started)
-        urls = [server.url for server in servers]
-        wrong = asyncio.run(continues.check(servers[0].url))
-        wrong += asyncio.run(client_gone.slots_idle(front.url, urls, {"model": fleet.MODEL}, times=10))
+        wrong += asyncio.run(continues.check(servers[0].url))
 
         def restart(dead):
             server = fleet.start_server(state, dead.name, dead.url.rpartition(":")[2], dead.profile, True)
@@ -105,6 +117,8 @@ def main() -> int:
     parser.add_argument("--llama", action="store_true", help="on real llama-servers")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--leave", type=int, default=100, help="clients that leave a real server's stream")
+    parser.add_argument("--only-leave", action="store_true", help="with --llama: nothing but that")
     args = parser.parse_args()
     try:
         wrong = on_llama(args) if args.llama else on_sims(args)

@@ -77,7 +77,7 @@ def drains_after_asking(page: Page, it: World) -> None:
 def shows_what_happens(page: Page, it: World) -> None:
     page.goto(f"{it.admin}/console/#live")
     expect(page.locator("#view-live table").first.locator("tbody tr").first).to_be_visible()
-    for what in ("reask", "house.tests", "house.no_rm"):
+    for what in ("reask", "loop_", "house.tests", "house.no_rm"):
         expect(page.locator(".timeline")).to_contain_text(what, timeout=30_000)
     expect(page.locator("#view-live table").last).to_contain_text("gpu")
     page.locator("#view-live table").last.locator("a[href^='#request/']").first.click()
@@ -112,10 +112,55 @@ def finds_a_request(page: Page, it: World) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#view-request")).to_contain_text("request-of-a-client")
     expect(page.locator("#view-request h2").first).to_contain_text("ok")
+    expect(page.locator("#view-request")).to_contain_text("because: ")
+    expect(page.locator("#view-request td", has_text="chosen")).to_have_count(1)
+    page.locator("#view-request summary").click()
     explained = json.loads(page.locator("#explained").inner_text())
     assert any(b in json.dumps(explained) for b in ("gpu0", "gpu1")), explained
     page.goto(f"{it.admin}/console/#request/never-was-here")
     expect(page.locator("[role=alert]")).to_contain_text("no request of this id")
+
+
+def tells_what_policy_decided(page: Page, it: World) -> None:
+    scenarios.forbidden(it)
+    found = {}
+    for _ in range(60):
+        with urllib.request.urlopen(f"{it.admin}/api/requests?limit=200", timeout=5) as response:
+            found = next((r for r in json.load(response)["requests"] if any("house.no_rm" in text for text in r.get("policy", []))), {})
+        if found:
+            break
+        time.sleep(0.25)
+    assert found, "no request tells of the rule"
+    page.goto(f"{it.admin}/console/#request/{found['request_id']}")
+    expect(page.locator("#view-request li").first).to_contain_text("block house.no_rm enforce")
+    page.goto(f"{it.admin}/console/#session/{found['session']}")
+    expect(page.locator(".timeline")).to_contain_text("policy: block house.no_rm")
+    expect(page.locator(".timeline")).to_contain_text("profile draft-mtp")
+
+
+def leads_from_an_alert_to_the_guilty(page: Page, it: World) -> None:
+    """Two clicks: the alert's own link, then the class of what accepts least."""
+    it.sim("gpu1", "state", {"accept_rate": 0.05, "build_info": "b99999-bad"})
+    alert, deadline = None, time.monotonic() + 150
+    while not alert and time.monotonic() < deadline:
+        time.sleep(1)
+        found = it.firing().get("DroverAcceptanceFell", [])
+        alert = next((one for one in found if one["labels"]["build"] == "b99999-bad"), None)
+    assert alert, "the alert does not fire"
+    page.goto(alert["annotations"]["console_url"])
+    expect(page.locator("#view-spec")).to_contain_text("Only pool coder, backend gpu1, profile draft-mtp, build b99999-bad.")
+    rows = page.locator("#view-spec table").last.locator("tbody tr")
+    expect(rows.first).to_contain_text("b99999-bad")
+    guilty = rows.first.locator("a")
+    kind = guilty.inner_text()
+    guilty.click()
+    expect(page.locator("#view-requests")).to_contain_text(f"class {kind}")
+    rows = page.locator("#view-requests tbody tr")
+    expect(rows.first).to_contain_text("gpu1")
+    for row in rows.all():
+        assert all(text in row.inner_text() for text in ("gpu1", "draft-mtp", "b99999-bad", kind)), row.inner_text()
+    page.locator("#view-requests a", has_text="first token").click()
+    expect(page).to_have_url(re.compile("order=ttft"))
 
 
 def shows_the_configuration(page: Page, it: World) -> None:
@@ -174,9 +219,9 @@ def obeys_the_keyboard(page: Page, it: World) -> None:
 
 def fits_a_phone(page: Page, it: World) -> None:
     page.set_viewport_size(PHONE)
-    for tab in TABS:
+    for tab in [*TABS, "requests/order=ttft"]:
         page.goto(f"{it.admin}/console/#{tab}")
-        expect(page.locator(f"#view-{tab}")).to_be_attached()
+        expect(page.locator(f"#view-{tab.partition('/')[0]}")).to_be_attached()
         page.wait_for_timeout(300)
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{tab} is {wide} pixels too wide"
@@ -255,8 +300,9 @@ def asks_for_the_token(browser: Browser, it: World) -> None:
 
 
 ON_ONE_PAGE = [
-    shows_the_fleet, drains_after_asking, shows_what_happens, tells_a_session, finds_a_request, shows_the_configuration,
-    orders_a_rollout, obeys_the_keyboard, fits_a_phone, is_dark_or_light, shows_texts_as_texts,
+    shows_the_fleet, drains_after_asking, shows_what_happens, tells_a_session, finds_a_request, tells_what_policy_decided,
+    shows_the_configuration, orders_a_rollout, obeys_the_keyboard, fits_a_phone, is_dark_or_light, shows_texts_as_texts,
+    leads_from_an_alert_to_the_guilty,
 ]
 ON_ITS_OWN = [obeys_its_own_pages_only, asks_for_the_token]
 
@@ -281,7 +327,12 @@ def screenshots(page: Page, it: World, folder: Path) -> None:
     take("sessions", "sessions", "#view-sessions tbody tr")
     session = page.locator("#view-sessions tbody tr a").first.get_attribute("href")
     take("session", session.removeprefix("#"), ".timeline li")
-    take("request", "request/request-of-a-client", "#explained")
+    # The one of before may be forgotten by now.
+    body = {"model": "coder", "messages": [{"role": "user", "content": script(f"Say {words(3)}.", steps=[{"text": "done"}])}]}
+    post(it.url, "/v1/chat/completions", body, {"x-request-id": "request-of-a-picture"})
+    take("request", "request/request-of-a-picture", "#view-request table")
+    take("speculation", "spec", "#view-spec table")
+    take("requests", "requests/order=ttft", "#view-requests tbody tr")
     take("config", "config", "#config")
     take("rollouts", "rollouts", "svg.interval")
     take("rollouts-dark", "rollouts", "svg.interval", scheme="dark")
@@ -292,10 +343,10 @@ def run(binary: str, folder: Path | None) -> list[str]:
     wrong: list[str] = []
     chromium = shutil.which("chromium") or "chromium"
     sandbox = [] if os.geteuid() else ["--no-sandbox"]
-    with world(binary) as it, sync_playwright() as play:
+    with world(binary, scenarios.LOWER) as it, sync_playwright() as play:
         crowd = Crowd()
         scenarios.quiet(it, crowd)
-        for what in (scenarios.forbidden, lambda it: scenarios.malformed(it, "coder")):
+        for what in (scenarios.forbidden, scenarios.loop, lambda it: scenarios.malformed(it, "coder")):
             crowd.add(lambda what=what: what(it), pause_s=1)
         browser = play.chromium.launch(executable_path=chromium, args=sandbox)
         page = browser.new_page(viewport=WIDE)

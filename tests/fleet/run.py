@@ -19,6 +19,7 @@ import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import kv_unified  # noqa: E402
 import llama_fleet as fleet  # noqa: E402
 
 
@@ -27,10 +28,10 @@ def start_llama(state: Path, name: str, args: list[str], started: list[fleet.Pro
     started.append(fleet.launch(state, name, argv, env=fleet.LLAMA_ENV))
 
 
-def start_gateway(binary: str, state: Path, pools: list[dict], started: list[fleet.Process]) -> tuple[str, str]:
+def start_gateway(binary: str, state: Path, pools: list[dict], started: list[fleet.Process], *, fleet_options: dict | None = None) -> tuple[str, str]:
     """The addresses for clients and for admins."""
     config = state / "drover.yaml"
-    document = {"listen": ["127.0.0.1:0"], "admin": {"addr": "127.0.0.1:0"}, "fleet": {"pools": pools}}
+    document = {"listen": ["127.0.0.1:0"], "admin": {"addr": "127.0.0.1:0"}, "fleet": {"pools": pools} | (fleet_options or {})}
     config.write_text(json.dumps(document))
     gateway = fleet.launch(state, "drover", [binary, "serve", "--config", str(config)])
     started.append(gateway)
@@ -75,6 +76,13 @@ def unix_socket(binary: str, state: Path, started: list[fleet.Process]) -> None:
     if (backend["state"], backend["total_slots"], name) != ("ready", 2, "llama.sock") or pieces == 0:
         raise fleet.Failure(f"not as it should be: {backend}, {name}, {pieces} pieces")
     print(f"unix socket: {name} streamed {pieces} pieces")
+
+
+def one_cache(binary: str, state: Path, started: list[fleet.Process]) -> None:
+    def start(state: Path, name: str, args: list[str], started: list[fleet.Process]) -> None:
+        start_llama(state, name, [*args, "-m", os.environ["MODEL_SMOLLM2"], "--alias", "smollm2"], started)
+
+    kv_unified.run(binary, state, started, start, start_gateway)
 
 
 PRESETS = """
@@ -239,7 +247,7 @@ def samples(admin: str, name: str) -> list[tuple[str, float]]:
     return [(labels, float(value)) for labels, _, value in found]
 
 
-CASES = (unix_socket, models_of_a_router, a_model_is_unloaded_under_a_stream)
+CASES = (unix_socket, one_cache, models_of_a_router, a_model_is_unloaded_under_a_stream)
 
 
 def main() -> int:

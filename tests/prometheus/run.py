@@ -8,10 +8,13 @@ brought values. The exit code is 1 when something did not hold.
 """
 
 import argparse
+import json
 import math
 import re
 import sys
 import time
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +28,7 @@ from world import World, promtool, shortened, world  # noqa: E402
 
 FIRED_WITHIN_S = 60
 LAST = "DroverDown"
+VIEWS = re.findall(r"^export (?:const|\{) (\w+)", (ROOT / "src" / "admin" / "console" / "views.js").read_text(), re.MULTILINE)
 
 
 def filled_in(expr: str, range_s: int) -> str:
@@ -57,6 +61,25 @@ def panels_without_data(it: World, begun: float) -> list[str]:
     return wrong
 
 
+def exemplars_without_story(it: World, begun: float) -> list[str]:
+    """From a point in a chart to the story of its request, for each series that has such points."""
+    wrong = []
+    for name in ("drover_request_seconds", "drover_ttft_seconds", "drover_inter_token_seconds"):
+        series = it.ask("query_exemplars", query=f"{name}_bucket", start=begun, end=time.time())
+        points = [point for one in series for point in one["exemplars"]]
+        points.sort(key=lambda point: point["timestamp"])
+        if not points:
+            wrong.append(f"{name} has no exemplar")
+            continue
+        request = points[-1]["labels"]["request_id"]
+        with urllib.request.urlopen(f"{it.admin}/api/requests/{request}", timeout=10) as answer:
+            told = json.load(answer)["request"]
+        print(f"exemplars: {len(points)} of {name}; the last one, {points[-1]['value']} s, is {told['outcome']} on {told.get('backend')}")
+        if told["request_id"] != request:
+            wrong.append(f"{name}: {request} leads to {told['request_id']}")
+    return wrong
+
+
 def fired_in_quiet(it: World, quiet_s: float) -> list[str]:
     result = it.ask("query", query=f'max_over_time(ALERTS{{alertstate="firing"}}[{int(quiet_s)}s])')["result"]
     return [f"{series['metric']['alertname']} fired in the quiet time: {series['metric']}" for series in result]
@@ -73,6 +96,20 @@ def wait_for(it: World, expected: set[str], seen: dict[str, list[dict]], since: 
         time.sleep(0.5)
 
 
+def leads_nowhere(alert: dict) -> str | None:
+    """What is wrong with its links: each names what the alert names, and nothing else."""
+    labels, links = alert["labels"], alert["annotations"]
+    console = urllib.parse.urlsplit(links["console_url"])
+    view, _, about = console.fragment.partition("/")
+    if console.netloc != labels["instance"] or view not in VIEWS:
+        return links["console_url"]
+    told = dict(urllib.parse.parse_qsl(about))
+    wrong = [key for key in ("pool", "backend", "profile", "build") if about and told.get(key, "") != labels.get(key, "")]
+    variables = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(links["dashboard_url"]).query))
+    wrong += [key for key in ("instance", "pool", "backend") if variables.get(f"var-{key}", "") != labels.get(key, "")]
+    return f"{links['console_url']} and {links['dashboard_url']} do not name {wrong}" if wrong else None
+
+
 def badly_worded(fired: dict[str, list[dict]]) -> list[str]:
     """Annotations whose templates did not come out, or lead nowhere."""
     page = (ROOT / "docs" / "alerts.md").read_text().lower()
@@ -82,6 +119,7 @@ def badly_worded(fired: dict[str, list[dict]]) -> list[str]:
             texts = " ".join(alert["annotations"].values())
             if "<no value>" in texts or "<error" in texts or "http:///" in texts:
                 wrong.append(f"{name} says {texts}")
+        wrong += [f"{name}: {problem}" for problem in map(leads_nowhere, alerts) if problem]
         section = alerts[0]["annotations"]["runbook_url"].partition("#")[2]
         if f"## {section}\n" not in page:
             wrong.append(f"{name} leads to {section}, which docs/alerts.md does not have")
@@ -99,6 +137,7 @@ def run(binary: str, quiet_s: float) -> list[str]:
         time.sleep(quiet_s)
         wrong = fired_in_quiet(it, quiet_s)
         print(f"quiet: {quiet_s:.0f} s, {len(wrong)} alerts")
+        wrong += exemplars_without_story(it, begun)
         start = time.monotonic()
         scenarios.incidents(it, crowd)
         fired: dict[str, list[dict]] = {}

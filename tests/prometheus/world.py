@@ -165,12 +165,14 @@ class World:
         targets = [self.admin.removeprefix("http://"), f"127.0.0.1:{self.made_up.server_port}"]
         (self.state / "prometheus.yaml").write_text(json.dumps({
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "storage": {"exemplars": {"max_exemplars": 10000}},
             "rule_files": ["rules.yaml"],
             "scrape_configs": [{"job_name": "drover", "static_configs": [{"targets": targets}]}],
         }))
         address = fleet.free_address()
         self.prometheus = f"http://{address}"
-        argv = ["prometheus", f"--config.file={self.state}/prometheus.yaml", f"--storage.tsdb.path={self.state}/tsdb", f"--web.listen-address={address}"]
+        argv = ["prometheus", f"--config.file={self.state}/prometheus.yaml", f"--storage.tsdb.path={self.state}/tsdb", f"--web.listen-address={address}",
+                "--enable-feature=exemplar-storage"]
         fleet.wait_healthy(self._spawn("prometheus", argv, self.prometheus), f"{self.prometheus}/-/ready")
 
     def ask(self, path: str, **parameters) -> dict:

@@ -19,6 +19,8 @@ pub(crate) enum Health {
     Roomy,
     /// Like a server that speculates.
     Speculates,
+    /// The same by another build.
+    Rebuilt,
     /// Like a server of an older build.
     Old,
     /// Every path says that the model is loading.
@@ -66,13 +68,15 @@ impl Health {
     fn window(self) -> u64 {
         match self {
             Self::Roomy => 1 << 20,
-            Self::Ok | Self::Old | Self::Loading | Self::Speculates => N_CTX,
+            Self::Ok | Self::Old | Self::Loading | Self::Speculates | Self::Rebuilt => N_CTX,
         }
     }
 }
 
 fn props(health: Health) -> Value {
+    let window = health.window();
     let build = match health {
+        Health::Rebuilt => "b99999-other",
         Health::Old => "b11000-test",
         _ => "b11434-test",
     };
@@ -88,7 +92,7 @@ fn props(health: Health) -> Value {
 }
 
 fn slot(id: u32, health: Health) -> Value {
-    let speculative = health == Health::Speculates;
+    let speculative = matches!(health, Health::Speculates | Health::Rebuilt);
     json!({"id": id, "n_ctx": health.window(), "speculative": speculative, "is_processing": false})
 }
 

@@ -13,10 +13,14 @@ const known = { fleet: null, live: [], requests: [], happened: [] };
 const at = (id) => document.getElementById(id);
 let shown = { name: "fleet", id: null, data: null, error: null };
 
-/** `#session/ID` names a view and what it is about. */
+// Those whose rest is `KEY=VALUE&…`, where each value is decoded by itself.
+const NARROWED = ["spec", "requests"];
+
+/** `#session/ID` names a view and what it is about, `#spec/backend=gpu1` what it is narrowed to. */
 function place() {
   const [name, ...rest] = location.hash.slice(1).split("/");
-  return { name: views[name] ? name : "fleet", id: rest.length ? decodeURIComponent(rest.join("/")) : null };
+  const about = rest.join("/");
+  return { name: views[name] ? name : "fleet", id: rest.length ? (NARROWED.includes(name) ? about : decodeURIComponent(about)) : null };
 }
 
 async function open() {
@@ -47,7 +51,7 @@ function draw() {
   const content = shown.error ? [h("p", { class: "bad", role: "alert" }, shown.error)] : view.show(known, act, shown.data, order);
   at("view").replaceChildren(h("div", { id: `view-${shown.name}` }, content));
   // Drawing anew must not take the keyboard away.
-  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}"] button`)?.focus();
+  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}"] button`)?.focus();
   if (button) document.querySelector(`[data-focus="${CSS.escape(button)}"]`)?.focus();
 }
 

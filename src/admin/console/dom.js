@@ -40,3 +40,13 @@ export const clock = (time) => (time ? new Date(time).toLocaleTimeString() : "")
 export const percent = (share) => (share === null || share === undefined ? "" : `${Math.round(share * 100)} %`);
 export const toRequest = (id) => h("a", { href: `#request/${encodeURIComponent(id)}` }, id.slice(-12));
 export const toSession = (id) => (id ? h("a", { href: `#session/${encodeURIComponent(id)}` }, id.slice(0, 12)) : "");
+
+/** `KEY=VALUE&…` behind the name of a view, such as an alert's link has: what it is narrowed to. */
+export const asked = (about) => Object.fromEntries([...new URLSearchParams(about ?? "")].filter(([, value]) => value));
+export const toRequests = (by, text) => h("a", { href: `#requests/${new URLSearchParams(asked(by))}` }, text);
+
+/** Says what a view is narrowed to, and leads to all of it. */
+export function narrowed(view, by) {
+  const said = Object.entries(by).map(([key, value]) => `${key} ${value}`);
+  return said.length ? h("p", { class: "warn" }, `Only ${said.join(", ")}. `, h("a", { href: `#${view}` }, "Show all")) : null;
+}

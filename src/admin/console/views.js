@@ -1,7 +1,7 @@
 // What each view shows. A view is a function of what is known; `load` fetches what it needs besides.
 
 import { call } from "./api.js";
-import { clock, facts, h, number, percent, seconds, table, toRequest, toSession } from "./dom.js";
+import { asked, clock, facts, h, narrowed, number, percent, seconds, table, toRequest, toRequests, toSession } from "./dom.js";
 
 export { rollouts } from "./rollouts.js";
 
@@ -9,6 +9,7 @@ export { rollouts } from "./rollouts.js";
 const SHOWN = 24;
 
 const STATES = { ready: "good", busy: "good", loading: "warn", unknown: "warn", wedged: "bad", down: "bad" };
+const figure = (value, digits = 1) => (value === null || value === undefined ? "" : value.toFixed(digits));
 const OUTCOMES = { ok: "good", client_gone: "soft", client_error: "warn", denied: "warn" };
 
 export const fleet = {
@@ -77,7 +78,7 @@ export const live = {
         ["attempts", (t) => t.attempts, "number"],
         ["session", (t) => toSession(t.session)],
       ], known.live, "None."),
-      h("h2", {}, "Interventions and decisions"),
+      h("h2", {}, "Loops, repairs and decisions of policy"),
       happened(known.happened),
       h("h2", {}, "Last requests"),
       table(REQUESTS, known.requests, "None since this page was opened."),
@@ -95,6 +96,27 @@ function happened(all) {
     toRequest(one.request_id));
   return h("ol", { class: "timeline" }, all.slice(0, SHOWN).map(line));
 }
+
+const ORDERS = { latest: "the latest", total: "the longest", ttft: "the longest to their first token", overhead: "those with most time of the gateway itself" };
+
+export const requests = {
+  title: null,
+  load: async (about) => {
+    const query = new URLSearchParams(asked(about));
+    query.set("limit", "200");
+    return { about: asked(about), requests: (await call(`/api/requests?${query}`)).requests };
+  },
+  show(known, act, { about, requests: all }) {
+    const { order = "latest", from, to, ...by } = about;
+    const between = from || to ? ` between ${clock(Number(from ?? 0))} and ${clock(Number(to ?? Date.now()))}` : "";
+    return [
+      h("h2", {}, `Requests${between}`),
+      narrowed("requests", by),
+      h("p", {}, "First ", Object.entries(ORDERS).map(([name, text], n) => [n ? " · " : "", name === order ? h("b", {}, text) : toRequests({ ...about, order: name }, text)])),
+      table([...REQUESTS.slice(0, 5), ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => r.class], ...REQUESTS.slice(5)], all, "None of those that are remembered."),
+    ];
+  },
+};
 
 export const sessions = {
   title: "Sessions",
@@ -117,6 +139,13 @@ export const sessions = {
   },
 };
 
+/** What there is to say of a turn in one line. */
+function turn(r) {
+  const ran = r.profile ? ` · profile ${r.profile}` : "";
+  const kind = r.class ? ` · ${r.class}` : "";
+  return `${r.outcome} · ${r.backend ?? "no backend"}${ran}${kind} · ${seconds(r.total_ms)} · ${number(r.tokens_in)} in, ${number(r.tokens_cached)} cached, ${number(r.tokens_out)} out`;
+}
+
 export const session = {
   title: null,
   load: async (id) => {
@@ -125,9 +154,12 @@ export const session = {
     return { view, requests: list.requests };
   },
   show(known, act, { view, requests }) {
-    const done = view.interventions.map((one) => ({ at: one.at, request_id: one.request_id, text: `${one.kind}${one.mode === "observe" ? " (observed)" : ""}`, guard: true }));
-    const decided = (view.decisions ?? []).map((one) => ({ at: one.at, request_id: one.request_id, text: `${one.decision} by ${one.rule}${one.tool ? ` of ${one.tool}` : ""}${one.reason ? `: ${one.reason}` : ""}${one.mode === "dry_run" ? " (dry run)" : ""}`, guard: true }));
-    const turns = requests.map((r) => ({ at: r.time, request_id: r.request_id, text: `${r.outcome} · ${r.backend ?? "no backend"} · ${seconds(r.total_ms)} · ${number(r.tokens_in)} in, ${number(r.tokens_cached)} cached, ${number(r.tokens_out)} out` }));
+    const entry = (at, request_id, kind, text) => ({ at, request_id, kind, text });
+    const done = view.interventions.map((one) => entry(one.at, one.request_id, "warn", `${one.kind}${one.mode === "observe" ? " (observed)" : ""}`));
+    const ended = (r) => new Date(Date.parse(r.time) + r.total_ms).toISOString();
+    const turns = requests.map((r) => entry(ended(r), r.request_id, OUTCOMES[r.outcome] === "good" ? "" : OUTCOMES[r.outcome] ?? "bad", turn(r)));
+    const decision = (one) => `policy: ${one.decision} by ${one.rule}${one.tool ? ` of ${one.tool}` : ""}${one.reason ? `: ${one.reason}` : ""}${one.mode === "dry_run" ? " (dry run)" : ""}`;
+    const decided = (view.decisions ?? []).map((one) => entry(one.at, one.request_id, one.decision === "block" ? "bad" : "warn", decision(one)));
     const timeline = [...turns, ...done, ...decided].sort((a, b) => b.at.localeCompare(a.at));
     return [
       h("h2", {}, `Session ${view.id}`),
@@ -140,10 +172,31 @@ export const session = {
       ], view.lineages, "None."),
       view.policy ? [h("h2", {}, "Policy"), h("pre", {}, JSON.stringify(view.policy, null, 2))] : null,
       h("h2", {}, "Timeline"),
-      h("ol", { class: "timeline" }, timeline.map((one) => h("li", {}, h("span", { class: "soft" }, clock(one.at), " "), h("span", { class: one.guard ? "warn" : "" }, one.text), " ", toRequest(one.request_id)))),
+      h("ol", { class: "timeline" }, timeline.map((one) => h("li", {}, h("span", { class: "soft" }, clock(one.at), " "), h("span", { class: one.kind }, one.text), " ", toRequest(one.request_id)))),
     ];
   },
 };
+
+const CANDIDATES = [
+  ["backend", (c) => c.backend], ["", (c) => h("span", { class: c.standing === "chosen" ? "good" : "" }, c.standing)],
+  ["in flight", (c) => number(c.inflight), "number"], ["slots", (c) => number(c.slots), "number"], ["warm conversations", (c) => number(c.warm), "number"],
+  ["load", (c) => figure(c.load, 2), "number"], ["within bound", (c) => (c.within_bound ? "yes" : "no")], ["affinity", (c) => figure(c.affinity, 2), "number"],
+];
+
+/** One choice of a backend for each attempt, and what each candidate had to say for itself. */
+function explanation(explained) {
+  const one = (d, n) => [
+    h("h3", {}, `Attempt ${n + 1}: ${d.chosen}, because: ${d.reason}`),
+    facts({
+      "has its cache": d.sticky, "left to the main conversation": d.spare, "expected from the cache": `${number(d.predicted_cached_tokens)} tokens`,
+      waited: d.waited && `${d.waited.seconds.toFixed(2)} s behind ${d.waited.ahead}`,
+      "asked for": d.spec && `${d.spec.asked} (${d.spec.cause})${d.spec.unserved ? `, not met: ${d.spec.unserved}` : ""}`,
+    }),
+    table(CANDIDATES, d.candidates, "There was none."),
+  ];
+  const found = explained.prompt_tokens === null ? null : h("p", {}, `The prompt had ${number(explained.prompt_tokens)} tokens; ${number(explained.cached_tokens)} of them were found in the cache.`);
+  return [found, explained.decisions.map(one), h("details", {}, h("summary", {}, "As JSON"), h("pre", { id: "explained" }, JSON.stringify(explained, null, 2)))];
+}
 
 export const request = {
   title: null,
@@ -156,32 +209,51 @@ export const request = {
       facts(plain),
       h("h2", {}, "What guards did"),
       table([["kind", (i) => i.kind], ["mode", (i) => i.mode], ["attempt", (i) => `${i.attempt}`, "number"], ["before", (i) => i.before?.text ?? "", "wide"], ["after", (i) => i.after?.text ?? "", "wide"]], interventions, "Nothing."),
+      h("h2", {}, "What policy decided"),
+      (r.policy ?? []).length ? h("ul", {}, r.policy.map((text) => h("li", { class: text.startsWith("block") ? "bad" : "warn" }, text))) : h("p", { class: "soft" }, "Nothing."),
       h("h2", {}, "Why it went where it went"),
-      explained ? h("pre", { id: "explained" }, JSON.stringify(explained, null, 2)) : h("p", { class: "soft" }, "Not remembered."),
+      explained ? explanation(explained) : h("p", { class: "soft" }, "Not remembered."),
     ];
   },
 };
 
-const figure = (value, digits = 1) => (value === null ? "" : value.toFixed(digits));
+const blame = (b) => `${b.dimension} ${b.value} (${percent(b.share)})`;
 
 export const spec = {
   title: "Speculation",
-  load: async () => {
+  load: async (about) => {
     const [strata, found] = await Promise.all([call("/api/spec"), call("/api/spec/findings")]);
-    return { strata: strata.strata, findings: found.findings };
+    const by = asked(about);
+    const fits = (row) => Object.entries(by).every(([key, value]) => row[key] === undefined || row[key] === value);
+    // What accepts least comes first.
+    const worst = (a, b) => (a.acceptance ?? 2) - (b.acceptance ?? 2);
+    return { by, backends: strata.backends.filter(fits), timeline: strata.timeline.filter(fits), strata: strata.strata.filter(fits).sort(worst), findings: found.findings.filter((f) => fits(f.place)) };
   },
-  show(known, act, { strata, findings }) {
+  show(known, act, { by, strata, backends, timeline, findings }) {
     return [
+      narrowed("spec", by),
       h("h2", {}, "Findings"),
       table([
         ["finding", (f) => h("b", { class: "bad" }, f.signature)], ["backend", (f) => f.place.backend],
         ["profile", (f) => f.place.profile], ["build", (f) => f.place.build],
-        ["evidence", (f) => f.evidence, "wide"], ["likely cause", (f) => f.cause, "wide"], ["what to do", (f) => f.remedy, "wide"],
+        ["evidence", (f) => f.evidence, "wide"], ["explained by", (f) => f.blames.slice(0, 3).map(blame).join(", "), "wide"],
+        ["likely cause", (f) => f.cause, "wide"], ["what to do", (f) => f.remedy, "wide"],
       ], findings, "Nothing has become worse."),
-      h("h2", {}, "By backend, profile, build and kind of request"),
-      h("p", { class: "soft" }, "Means of rates are geometric. Busy: requests on the backend when the turn began."),
+      h("h2", {}, "What changed on backends"),
       table([
-        ["backend", (r) => r.backend], ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => r.class],
+        ["when", (e) => new Date(e.at * 1000).toLocaleString()], ["backend", (e) => e.backend], ["pool", (e) => e.pool],
+        ["what", (e) => e.changes.map((c) => (c.from === null ? `${c.what} ${c.to}` : `${c.what}: ${c.from} → ${c.to}`)).join(", "), "wide"],
+      ], timeline.slice(0, 50), "Nothing is known yet."),
+      h("h2", {}, "Backends"),
+      table([
+        ["backend", (b) => b.backend], ["profile", (b) => b.profile], ["build", (b) => b.build], ["model", (b) => b.model], ["flags", (b) => b.flags],
+        ["honours off", (b) => b.honours_off], ["drafts", (b) => (b.drafts ? number(b.drafts.drafts) : ""), "number"],
+        ["held at position 1, 2, …", (b) => b.acceptance_by_position.slice(0, 8).map(percent).join(" "), "wide"],
+      ], backends, "There is no backend."),
+      h("h2", {}, "By backend, profile, build and kind of request"),
+      h("p", { class: "soft" }, "What accepts least comes first; a class leads to its requests. Means of rates are geometric. Busy: requests on the backend when the turn began."),
+      table([
+        ["backend", (r) => r.backend], ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => toRequests({ pool: r.pool, backend: r.backend, profile: r.profile, build: r.build, class: r.class }, r.class)],
         ["busy", (r) => (r.busy > 2 ? `${r.busy}+` : `${r.busy}`), "number"], ["turns", (r) => number(r.turns), "number"],
         ["tokens/s", (r) => figure(r.decode_tokens_per_second), "number"], ["prompt tokens/s", (r) => figure(r.prefill_tokens_per_second), "number"],
         ["accept length", (r) => figure(r.accept_length, 2), "number"], ["accepted", (r) => (r.acceptance === null ? "" : percent(r.acceptance)), "number"],

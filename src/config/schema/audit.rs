@@ -32,8 +32,8 @@ pub struct Audit {
     #[serde(with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
     pub flush_every: Duration,
-    /// Decisions that may wait for the disk. From half of it on, and while nothing can be written, calls that
-    /// required rules are about are blocked.
+    /// Decisions that may wait for the disk, of at most 64 MiB together. From half of it on, and while nothing can
+    /// be written, calls that required rules are about are blocked.
     pub queue: usize,
     /// Whether `/readyz` says 503 while nothing can be recorded. Traffic without policy would go elsewhere too.
     pub unready_when_failing: bool,

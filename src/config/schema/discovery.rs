@@ -144,6 +144,8 @@ pub struct Template {
     pub n_ctx: Option<NonZeroU64>,
     /// KV cache of the slots.
     pub kv: KvLayout,
+    /// Tokens of the KV cache that slots share; null: the window of a slot.
+    pub kv_tokens: Option<NonZeroU64>,
     /// Share of the load of each; a SRV record has its own.
     pub weight: NonZeroU32,
 }
@@ -157,6 +159,7 @@ impl Default for Template {
             slots: SlotCount::Auto,
             n_ctx: None,
             kv: KvLayout::Auto,
+            kv_tokens: None,
             weight: NonZeroU32::MIN,
         }
     }
@@ -170,10 +173,12 @@ impl Template {
             url,
             model: self.model.clone(),
             profile: self.profile.clone(),
+            log_file: None,
             api_key_env: self.api_key_env.clone(),
             slots: self.slots,
             n_ctx: self.n_ctx,
             kv: self.kv,
+            kv_tokens: self.kv_tokens,
             weight: self.weight,
         }
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -34,6 +35,12 @@ pub struct Fleet {
     /// what the client has as the beginning of its own message. Not once the client has part of a tool call, nor
     /// where the answer has to follow a grammar, nor on a llama-server older than b11434.
     pub resume: bool,
+    /// Whether a turn goes to a backend whose slots share one KV cache (`kv: unified`) only while its prompt and the
+    /// answer that is to be expected fit beside what running turns hold there. Without it one turn too many fails
+    /// all of them.
+    pub reserve: bool,
+    /// Whether a second backend is asked when the first one stays silent for longer than its prompt takes.
+    pub hedge: Hedge,
     /// How often hostnames of backends are resolved again.
     #[serde(with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
@@ -59,6 +66,8 @@ impl Default for Fleet {
             watchdog: Watchdog::default(),
             selection: Selection::default(),
             resume: true,
+            reserve: true,
+            hedge: Hedge::default(),
             dns_refresh: Duration::from_secs(30),
         }
     }
@@ -122,6 +131,10 @@ pub struct Backend {
     /// the admin API. Null: unknown.
     #[serde(default)]
     pub profile: Option<String>,
+    /// File that the server writes its log to (`--log-file`), where the gateway can read it: lines that tell of
+    /// trouble become findings (docs/speculative.md). Null: none.
+    #[serde(default)]
+    pub log_file: Option<PathBuf>,
     /// Environment variable that holds the server's `--api-key`; null when it has none.
     #[serde(default)]
     pub api_key_env: Option<EnvSecret>,
@@ -132,10 +145,14 @@ pub struct Backend {
     /// up. What it says itself never replaces it. Null: as it says in `/props` and `/slots`.
     #[serde(default)]
     pub n_ctx: Option<NonZeroU64>,
-    /// Whether slots share one KV cache (`unified`, `--kv-unified`) or own a part each (`split`), shown
-    /// by the admin API. llama-server does not tell: `auto` leaves it open.
+    /// Whether slots share one KV cache (`unified`: `--kv-unified`, and every server without `--parallel`) or own a
+    /// part each (`split`). llama-server does not tell: `auto` finds out when it overflows for the first time.
     #[serde(default)]
     pub kv: KvLayout,
+    /// Tokens of the one KV cache (`--ctx-size`), where that is more than the window of a slot: with
+    /// `--kv-unified-per-slot`, or a model that was trained with less. Null: the window of a slot.
+    #[serde(default)]
+    pub kv_tokens: Option<NonZeroU64>,
     /// Share of the load relative to the other backends of the pool, at least 1.
     #[serde(default = "one")]
     pub weight: NonZeroU32,
@@ -153,10 +170,12 @@ impl Backend {
             url: url.to_owned(),
             model: None,
             profile: None,
+            log_file: None,
             api_key_env: None,
             slots: SlotCount::Auto,
             n_ctx: None,
             kv: KvLayout::Auto,
+            kv_tokens: None,
             weight: one(),
         }
     }
@@ -231,13 +250,37 @@ impl JsonSchema for SlotCount {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KvLayout {
-    /// Unknown.
+    /// Not known: unified from the first overflow of its cache until the server is started anew.
     #[default]
     Auto,
     /// `--kv-unified`: one cache, shared by all slots.
     Unified,
     /// Each slot has its own part.
     Split,
+}
+
+/// When a second backend is asked for an answer of which the first has told nothing (docs/fleet.md).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hedge {
+    /// Most of a pool's turns for which that is done, from 0 to 1. 0: none.
+    pub share: f64,
+    /// Multiple of the predicted time to the first token after which it is done.
+    pub factor: f64,
+    /// But not before this time, and not while the backend has told of progress within it.
+    #[serde(with = "units::duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub after: Duration,
+}
+
+impl Default for Hedge {
+    fn default() -> Self {
+        Self {
+            share: 0.0,
+            factor: 3.0,
+            after: Duration::from_secs(3),
+        }
+    }
 }
 
 /// How a request finds its backend (docs/fleet.md).

@@ -28,7 +28,7 @@ pub use discovery::{
     Discovery, DnsSource, FileSource, KubernetesSource, RouterSource, SrvSource, Template,
 };
 pub use fleet::{
-    Backend, Fleet, Health, KvLayout, Passthrough, Pool, Selection, SlotCount, Watchdog,
+    Backend, Fleet, Health, Hedge, KvLayout, Passthrough, Pool, Selection, SlotCount, Watchdog,
 };
 pub use guard::{Guard, Preset, ToolCalls};
 pub use limits::{Limits, Timeouts, TurnLimits};

@@ -31,6 +31,9 @@ pub struct Spec {
     pub reprefill_max: Duration,
     /// Prompt tokens a backend reads in a second, where its own speed is not known yet.
     pub reprefill_rate: u32,
+    /// Whether a backend that speculates is tried out when it starts and when its build changes: while it is idle it
+    /// gets a short prompt twice, once with `speculative.n_max: 0`. Without it the answers of turns tell, later.
+    pub probe: bool,
     /// Rollouts of a profile, a build or a backend (docs/speculative.md). None begins by itself.
     pub rollouts: Vec<Rollout>,
 }
@@ -43,6 +46,7 @@ impl Default for Spec {
             rules: Vec::new(),
             reprefill_max: Duration::from_secs(10),
             reprefill_rate: 1000,
+            probe: false,
             rollouts: Vec::new(),
         }
     }
@@ -208,10 +212,32 @@ impl RequestClass {
 
 impl Spec {
     /// Whether `name` is a profile: a named one, a built-in one, or several built-in ones together
-    /// (`ngram-mod,ngram-cache`), which llama-server tries in turn.
+    /// (`ngram-mod,ngram-cache`), which llama-server tries in turn. Each at most once: what clients name is kept
+    /// while their turn lasts.
     pub fn has_profile(&self, name: &str) -> bool {
-        let builtin = |name: &str| SpecType::ALL.iter().any(|kind| kind.as_str() == name);
-        self.profiles.contains_key(name) || name.split(',').all(builtin)
+        let builtin = |name: &str| SpecType::ALL.iter().position(|kind| kind.as_str() == name);
+        let mut seen = [false; SpecType::ALL.len()];
+        let is_new =
+            |name: &str| builtin(name).is_some_and(|at| !std::mem::replace(&mut seen[at], true));
+        self.profiles.contains_key(name) || name.split(',').all(is_new)
+    }
+
+    /// Names of the configured profiles that draft in every answer.
+    pub fn drafting(&self) -> Vec<Box<str>> {
+        let names = self.profiles.keys().filter(|name| self.drafts_always(name));
+        names.map(|name| name.as_str().into()).collect()
+    }
+
+    /// Whether the profile `name` drafts in every answer, because it asks a model for drafts.
+    pub fn drafts_always(&self, name: &str) -> bool {
+        let builtin = |name: &str| {
+            let mut all = SpecType::ALL.iter();
+            all.any(|kind| kind.as_str() == name && kind.has_draft_model())
+        };
+        match self.profiles.get(name) {
+            Some(profile) => profile.kind.has_draft_model(),
+            None => name.split(',').any(builtin),
+        }
     }
 
     /// Whether some turn may be asked to run without speculation, or by another profile, though its

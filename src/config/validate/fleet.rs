@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Checker, Seen};
 use crate::config::Endpoint;
-use crate::config::schema::{Config, Health, Passthrough, Pool, Watchdog};
+use crate::config::schema::{Config, Health, Hedge, Passthrough, Pool, Watchdog};
 
 /// Shortest time between two reads of `/slots`: polled faster, llama-server (seen with b11434) does
 /// not notice that a client has gone.
@@ -14,6 +14,7 @@ impl Checker<'_> {
     pub(super) fn fleet(&mut self, config: &mut Config) {
         self.health(&config.fleet.health);
         self.watchdog(&config.fleet.watchdog);
+        self.hedge(&config.fleet.hedge);
         self.positive("fleet.dns_refresh", config.fleet.dns_refresh);
         if config.fleet.pools.is_empty() {
             self.error("fleet.pools", "needs at least one pool");
@@ -35,6 +36,16 @@ impl Checker<'_> {
         if watchdog.hook.first().is_some_and(String::is_empty) {
             self.error("fleet.watchdog.hook", "the program has no name");
         }
+    }
+
+    fn hedge(&mut self, hedge: &Hedge) {
+        if !(0.0..=1.0).contains(&hedge.share) {
+            self.error("fleet.hedge.share", "must be between 0 and 1");
+        }
+        if !hedge.factor.is_finite() || hedge.factor < 1.0 {
+            self.error("fleet.hedge.factor", "must be at least 1");
+        }
+        self.positive("fleet.hedge.after", hedge.after);
     }
 
     fn health(&mut self, health: &Health) {

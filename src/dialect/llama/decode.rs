@@ -27,6 +27,8 @@ pub struct ChunkDecoder {
     timings: Option<Box<RawValue>>,
     drafted: Drafted,
     call_ids: CallIds,
+    /// Chunks that brought part of an answer.
+    pieces: u64,
 }
 
 /// Draft tokens so far.
@@ -154,6 +156,7 @@ impl ChunkDecoder {
             prompt: None,
             timings: None,
             drafted: Drafted::default(),
+            pieces: 0,
             call_ids: CallIds {
                 seed: seed.to_owned(),
             },
@@ -186,6 +189,7 @@ impl ChunkDecoder {
             self.prompt = Some(progress);
             out.push(Upstream::Progress);
         }
+        self.pieces += chunk.choices.len() as u64;
         chunk
             .choices
             .into_iter()
@@ -212,6 +216,16 @@ impl ChunkDecoder {
             .or_else(|| from_timings().filter(|usage| usage.prompt > 0))
             .or_else(from_prompt)
             .unwrap_or_default()
+    }
+
+    /// Tokens of the prompt, as soon as the backend has told.
+    pub fn prompt_tokens(&self) -> Option<u64> {
+        self.prompt.map(|prompt| prompt.total)
+    }
+
+    /// Pieces of answers so far: about as many as tokens, of which llama-server sends each by itself.
+    pub fn pieces(&self) -> u64 {
+        self.pieces
     }
 
     /// The newest timings.

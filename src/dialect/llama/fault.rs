@@ -56,6 +56,10 @@ const TEMPLATE: &[&str] = &[
 /// The 500 of an answer that does not follow the template's own format (`common/chat.cpp`).
 const MISPARSED: &str = "does not match the expected";
 
+/// The 500 of every answer under way when the KV cache that the slots share is full
+/// (`tools/server/server-context.cpp`).
+const KV_OVERFLOW: &str = "Context size has been exceeded";
+
 /// Texts of a router's 400s about a model that no process serves now (`router_validate_model` and `proxy_request`,
 /// `server-models.cpp`).
 const NOT_LOADED: &[&str] = &["model is not loaded", "is not running"];
@@ -98,7 +102,7 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
     };
     match status {
         400 if let Some(fault) = wire.router_fault() => fault,
-        400 | 422 => wire.client_fault().unwrap_or_else(|| {
+        400 | 422 => wire.known_fault().unwrap_or_else(|| {
             Fault::Permanent(TurnError::bad_request(told(
                 "the backend rejects the request",
             )))
@@ -119,7 +123,7 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
             retry_after: retry_after.unwrap_or(LOADED_IN),
         }),
         500 => wire
-            .client_fault()
+            .known_fault()
             .unwrap_or_else(|| Fault::Transient(TurnError::Upstream(told("the backend failed")))),
         status => Fault::Transient(TurnError::Upstream(told(&format!(
             "the backend answered {status}"
@@ -129,7 +133,7 @@ pub fn http_fault(status: u16, body: &[u8], retry_after: Option<Duration>) -> Fa
 
 /// An error event inside an open stream: `{"error": …}` already unwrapped.
 pub(super) fn event_fault(wire: &WireError) -> Fault {
-    wire.client_fault().unwrap_or_else(|| {
+    wire.known_fault().unwrap_or_else(|| {
         let message = if wire.message.is_empty() {
             "the backend failed"
         } else {
@@ -158,12 +162,16 @@ impl WireError {
         }))
     }
 
-    fn client_fault(&self) -> Option<Fault> {
+    /// What a 500 or an event with this error means, where that is known.
+    fn known_fault(&self) -> Option<Fault> {
         if self.r#type == "exceed_context_size_error" {
             return Some(Fault::Permanent(TurnError::ContextOverflow {
                 prompt: self.n_prompt_tokens.unwrap_or(0),
                 limit: self.n_ctx.unwrap_or(0),
             }));
+        }
+        if self.message.contains(KV_OVERFLOW) {
+            return Some(Fault::Transient(TurnError::KvOverflow));
         }
         if self.message.contains(MISPARSED) {
             return Some(Fault::Misparsed(clip(&self.message)));
@@ -220,12 +228,7 @@ mod tests {
 
     #[test]
     fn faults_of_the_backend_are_transient() {
-        for (status, message) in [
-            (500, "Compute error."),
-            (500, "Context size has been exceeded."),
-            (502, "x"),
-            (404, "File Not Found"),
-        ] {
+        for (status, message) in [(500, "Compute error."), (502, "x"), (404, "File Not Found")] {
             let body = format!(r#"{{"error":{{"message":"{message}","type":"server_error"}}}}"#);
             let fault = http_fault(status, body.as_bytes(), None);
             assert!(
@@ -239,6 +242,15 @@ mod tests {
             http_fault(503, loading, None),
             Fault::Transient(TurnError::Loading { .. })
         ));
+    }
+
+    #[test]
+    fn an_overflow_of_the_shared_cache_is_known_in_both_forms() {
+        let body = br#"{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}"#;
+        let expected = Fault::Transient(TurnError::KvOverflow);
+        assert_eq!(http_fault(500, body, None), expected);
+        let wire = serde_json::from_slice::<Envelope>(body).unwrap().error;
+        assert_eq!(event_fault(&wire), expected);
     }
 
     #[test]

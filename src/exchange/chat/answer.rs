@@ -25,6 +25,12 @@ impl ChatConversion {
         if state.stop.is_some() || self.trouble.is_some() {
             return;
         }
+        if let Event::Delta {
+            choice: 0, delta, ..
+        } = &event
+        {
+            self.attempt.shape.push(delta);
+        }
         let mut taken = Taken::default();
         match event {
             Event::Delta {

@@ -14,7 +14,9 @@ use crate::dialect::{Dialect, Meta};
 use crate::exchange::accounting::Accounting;
 use crate::exchange::chat_state::{Asks, Attempt, Told};
 use crate::exchange::choice::{Begin, ChoiceState};
-use crate::exchange::conversion::{Conversion, Prepared, Progress, Report, UpstreamRequest};
+use crate::exchange::conversion::{
+    Conversion, Measured, Prepared, Progress, Report, UpstreamRequest,
+};
 use crate::exchange::count;
 use crate::exchange::gate::Rule;
 use crate::exchange::guards::Guards;
@@ -23,7 +25,8 @@ use crate::exchange::policy_turn::PolicyTurn;
 use crate::exchange::rules::Rules;
 use crate::exchange::shaping::Shaping;
 use crate::exchange::sink::Sink;
-use crate::guard::context::{Question, Step};
+use crate::fleet::Size;
+use crate::guard::context::{self, Question, Step};
 use crate::guard::intervention::{Intervention, Ledger};
 use crate::guard::loops::Plan;
 use crate::guard::reask::reask;
@@ -51,6 +54,8 @@ pub struct ChatConversion {
     sink: Sink,
     attempt: Attempt,
     accounting: Accounting,
+    /// What came of the attempts before the running one.
+    measured: Vec<Measured>,
     /// Whether this attempt has given the client anything.
     delivered: bool,
     /// What the answer has, of all attempts.
@@ -87,6 +92,7 @@ impl ChatConversion {
             guards,
             shaping: None,
             accounting: Accounting::default(),
+            measured: Vec::new(),
             delivered: false,
             told: Told::default(),
             kept: Told::default(),
@@ -147,9 +153,18 @@ impl ChatConversion {
         }
     }
 
-    fn verify_steps(&self) -> Option<u64> {
+    fn measured_now(&self) -> Measured {
         let chunks = &self.attempt.chunks;
-        self.counts_steps.then(|| chunks.verify_steps())
+        Measured {
+            timings: chunks.timings(),
+            verify_steps: self.counts_steps.then(|| chunks.verify_steps()),
+            answer: Some(self.attempt.shape.class()),
+        }
+    }
+
+    fn measured(&self) -> Vec<Measured> {
+        let running = self.attempt.has_begun().then(|| self.measured_now());
+        self.measured.iter().copied().chain(running).collect()
     }
 
     fn new_attempt(&self, ask: Option<&Ask>) -> Attempt {
@@ -183,6 +198,23 @@ impl ChatConversion {
         Attempt::new(choices.collect(), &self.meta.id)
     }
 
+    /// A stop sequence cancels the stream before its usage report; timings in every chunk keep the count true.
+    fn with_timings<'a>(&self, target: Target<'a>) -> Target<'a> {
+        let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
+        Target {
+            timings_per_token,
+            ..target
+        }
+    }
+
+    fn request(&self, target: Target<'_>, ask: Option<&Ask>) -> UpstreamRequest {
+        UpstreamRequest {
+            path: "/v1/chat/completions",
+            body: llama::chat_body(&self.turn, ask, target).freeze(),
+            trace: None,
+        }
+    }
+
     fn frame(&mut self, data: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let decoded = self.attempt.chunks.decode(data, &mut scratch);
@@ -208,6 +240,24 @@ impl ChatConversion {
 impl Conversion for ChatConversion {
     fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    fn size(&mut self) -> Option<Size> {
+        let (bytes, tokens) = match &mut self.shaping {
+            Some(shaping) => shaping.size(&mut self.turn),
+            None => (context::weight(&self.turn), None),
+        };
+        Some(Size {
+            bytes,
+            tokens,
+            max_tokens: self.turn.max_tokens,
+            answers: self.turn.choices,
+        })
+    }
+
+    fn occupies(&self) -> (Option<u64>, u64) {
+        let chunks = &self.attempt.chunks;
+        (chunks.prompt_tokens(), chunks.pieces())
     }
 
     fn prepare(&mut self, target: Target<'_>) -> Prepared {
@@ -261,6 +311,7 @@ impl Conversion for ChatConversion {
         if self.attempt.has_begun() {
             let usage = self.attempt.chunks.usage();
             self.accounting.attempt_ended(usage, self.delivered);
+            self.measured.push(self.measured_now());
         }
         self.ledger.attempt_begins();
         self.forget_attempt();
@@ -270,19 +321,17 @@ impl Conversion for ChatConversion {
         self.attempt = self.new_attempt(ask);
         self.delivered = false;
         self.earlier = self.trouble.take().or(self.earlier.take());
-        // A stop sequence cancels the stream before its usage report; timings in every chunk
-        // keep the count true.
-        let timings_per_token = target.timings_per_token || !self.turn.stop.is_empty();
-        self.counts_steps = timings_per_token && self.turn.choices == 1;
-        let target = Target {
-            timings_per_token,
-            ..target
-        };
-        UpstreamRequest {
-            path: "/v1/chat/completions",
-            body: llama::chat_body(&self.turn, ask, target).freeze(),
-            trace: None,
-        }
+        let target = self.with_timings(target);
+        self.counts_steps = target.timings_per_token && self.turn.choices == 1;
+        self.request(target, ask)
+    }
+
+    fn also(&self, target: Target<'_>) -> Option<UpstreamRequest> {
+        Some(self.request(self.with_timings(target), None))
+    }
+
+    fn hedged(&mut self) {
+        self.ledger.record("hedge", None, None);
     }
 
     fn feed(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
@@ -458,7 +507,7 @@ impl Conversion for ChatConversion {
             attempts: self.accounting.attempts(self.attempt.chunks.usage()),
             stop: first.and_then(|choice| choice.stop.clone()),
             timings: self.attempt.chunks.timings(),
-            verify_steps: self.verify_steps(),
+            measured: self.measured(),
             unguarded: !self.attempt.choices.iter().all(ChoiceState::is_guarded),
             context: shaping.map(|s| s.remember(usage)).unwrap_or_default(),
             breaks: shaping.map(Shaping::breaks).unwrap_or_default(),

@@ -4,6 +4,7 @@ mod accept;
 mod answers;
 mod bytes;
 mod guards;
+mod hedge;
 mod matrix;
 mod order;
 mod script;

@@ -17,7 +17,7 @@ use crate::exchange::{
     Head, Outcome, Report, UpstreamHead, UpstreamRequest, run,
 };
 use crate::fleet::tests::{fleet_of, ready};
-use crate::fleet::{Backend, Wish};
+use crate::fleet::{Backend, Footprint, Wish};
 use crate::guard::intervention::Intervention;
 
 /// One attempt's course.
@@ -140,6 +140,7 @@ pub(super) struct Script {
     plays: HashMap<String, Play>,
     names: Vec<String>,
     leaves: Option<Duration>,
+    hedge: Option<config::Hedge>,
     preset: Preset,
     dialect: Dialect,
     start: Instant,
@@ -155,6 +156,7 @@ impl Script {
             plays: HashMap::new(),
             names: Vec::new(),
             leaves: None,
+            hedge: None,
             preset: Preset::Standard,
             dialect: Dialect::OpenAi,
             start: Instant::now(),
@@ -173,6 +175,16 @@ impl Script {
 
     pub(super) fn client_leaves_after(mut self, time: Duration) -> Self {
         self.leaves = Some(time);
+        self
+    }
+
+    /// A second backend is asked when the first is silent for two seconds: the prompt takes one.
+    pub(super) fn hedged(mut self) -> Self {
+        self.hedge = Some(config::Hedge {
+            share: 1.0,
+            factor: 2.0,
+            after: Duration::from_secs(2),
+        });
         self
     }
 
@@ -217,6 +229,14 @@ impl Script {
         let fleet = fleet_of(&list.join(", "));
         ready(&fleet);
         let (pool, _) = fleet.resolve("m").unwrap();
+        pool.has_read(pool.backends()[0].id(), 1000, Duration::from_secs(1));
+        let wish = Wish {
+            footprint: Some(Footprint {
+                prompt: 1000,
+                output: 10,
+            }),
+            ..Wish::default()
+        };
         // Whoever is asked first plays the first part.
         let order = std::mem::take(&mut self.names);
         let asked = Mutex::new(order.into_iter());
@@ -245,8 +265,9 @@ impl Script {
                 asked,
             },
             pool: &pool,
-            wish: &Wish::default(),
+            wish: &wish,
             explain: &|_| {},
+            hedge: self.hedge.as_ref(),
             timeouts: &timeouts,
             limits: &TurnLimits::default(),
             gaps: &Histogram::with_opts(HistogramOpts::new("gaps", "gaps")).unwrap(),

@@ -14,10 +14,3 @@ pub struct Caller {
     /// Length of the request's body.
     pub bytes: u64,
 }
-
-impl Caller {
-    /// Whether the other one asks for the same session.
-    pub(super) fn same_session(&self, other: &Self) -> bool {
-        (self.principal, self.session) == (other.principal, other.session)
-    }
-}

@@ -1,19 +1,24 @@
 //! The queue's state: who waits for what, and giving places away. Changed under the lock of
 //! [`Queue`](super::Queue) only.
 
-use std::sync::Weak;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::drain::DrainRate;
 use super::line::{Bounds, Entry, Line, NoRoom, Ticket};
+use super::waiter::{Hold, Kept, Waiter};
 use super::{Answer, Ask, Grant};
 use crate::config;
-use crate::fleet::backend::BackendId;
+use crate::fleet::backend::{Backend, BackendId};
 use crate::fleet::decision::Waited;
 use crate::fleet::lease::{Overload, Unavailable};
-use crate::fleet::pool::{NoPlace, Pool};
+use crate::fleet::pool::{Free, NoPlace, Pool};
+
+/// Time in which smaller turns may go before one for which a cache has no room.
+const OVERTAKEN_FOR: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -22,35 +27,11 @@ pub(super) struct Core {
     pub(super) rules: config::Queue,
     /// As it is configured now.
     pub(super) pool: Weak<Pool>,
-}
-
-/// One that waits.
-#[derive(Debug)]
-pub(super) struct Waiter {
-    ask: Ask,
-    hold: Option<Hold>,
-    ahead: usize,
-    answer: oneshot::Sender<Answer>,
-}
-
-/// It waits for one backend only, for a while.
-#[derive(Clone, Debug)]
-struct Hold {
-    backend: BackendId,
-    since: Duration,
-    until: Duration,
-}
-
-impl Waiter {
-    fn accepts(&self, pool: &Pool, free: &[BackendId], now: Duration) -> bool {
-        let only = self.hold.as_ref().filter(|hold| now < hold.until);
-        let only = only.filter(|hold| pool.usable(&hold.backend).is_some());
-        free.iter().any(|id| {
-            !self.ask.except.contains(id)
-                && only.is_none_or(|hold| hold.backend == *id)
-                && (pool.usable(id)).is_none_or(|b| pool.may_wait_for(b, &self.ask.wish))
-        })
-    }
+    /// For whom a cache is left to empty itself.
+    kept: Option<Kept>,
+    waiters: u64,
+    /// How many wait for each backend only.
+    holds: HashMap<BackendId, usize>,
 }
 
 /// Grants nobody took; dropping them gives their places to others, and must wait until the queue is
@@ -81,6 +62,9 @@ impl Core {
             drain: DrainRate::default(),
             rules,
             pool: Weak::new(),
+            kept: None,
+            waiters: 0,
+            holds: HashMap::new(),
         }
     }
 
@@ -95,7 +79,9 @@ impl Core {
         // The turns of a session keep their order.
         let waits = !goes_on && !self.line.is_empty() && self.line.has_session(&ask.wish.caller);
         if hold.is_none() && !waits {
-            match pool.choose_free(ask.asked()) {
+            let kept = self.kept.as_ref().filter(|_| !goes_on);
+            let kept = kept.map(|kept| &kept.backend);
+            match pool.choose_free(ask.asked(kept)) {
                 Ok(grant) => return Ok(Placed::Now(grant.into())),
                 Err(NoPlace::Unavailable(why)) => return Err(why),
                 Err(NoPlace::AllTaken) => self.drain.all_taken(now),
@@ -114,7 +100,10 @@ impl Core {
         let (tell, answer) = oneshot::channel();
         let caller = ask.wish.caller;
         let until = hold.as_ref().map(|hold| hold.until);
+        let held = hold.as_ref().map(|hold| hold.backend.clone());
+        self.waiters += 1;
         let waiter = Waiter {
+            number: self.waiters,
             ask,
             hold,
             ahead: self.line.len(),
@@ -138,16 +127,41 @@ impl Core {
                 )
             })?;
             if let Some(evicted) = evicted {
+                self.left(&evicted);
                 // An error: nothing is lost if nobody takes it.
                 let _ = evicted.answer.send(Err(self.busy(Overload::Share, now)));
             }
             ticket
         };
+        if let Some(backend) = held {
+            *self.holds.entry(backend).or_default() += 1;
+        }
         Ok(Placed::Later {
             ticket,
             answer,
             hold: until,
         })
+    }
+
+    /// Takes out one that no longer waits.
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let waiter = self.line.remove(ticket)?;
+        self.left(&waiter);
+        Some(waiter)
+    }
+
+    fn left(&mut self, waiter: &Waiter) {
+        let kept = self.kept.as_ref();
+        if kept.is_some_and(|kept| kept.waiter == waiter.number) {
+            self.kept = None;
+        }
+        let Some(hold) = &waiter.hold else { return };
+        if let Some(count) = self.holds.get_mut(&hold.backend) {
+            *count -= 1;
+            if *count == 0 {
+                self.holds.remove(&hold.backend);
+            }
+        }
     }
 
     pub(super) fn busy(&self, reason: Overload, now: Duration) -> Unavailable {
@@ -160,15 +174,13 @@ impl Core {
     /// Whether the request had better wait for the backend that has its cache.
     fn hold(&self, pool: &Pool, ask: &Ask, now: Duration) -> Option<Hold> {
         let home = ask.prefer.as_ref().filter(|id| !ask.except.contains(id))?;
-        let backend = pool.usable(home).filter(|backend| !backend.is_free())?;
+        let footprint = ask.wish.footprint;
+        let taken = |backend: &&Arc<Backend>| !backend.is_free() || !backend.fits(footprint);
+        let backend = pool.usable(home).filter(taken)?;
         if !pool.keeps(backend, &ask.wish) {
             return None;
         }
-        let holds = |entry: &&Entry<Waiter>| {
-            let hold = entry.item.hold.as_ref();
-            hold.is_some_and(|hold| hold.backend == *home)
-        };
-        let before = self.line.iter().filter(holds).count();
+        let before = self.holds.get(home).copied().unwrap_or(0);
         let saved = pool.saved(home, &ask.wish);
         let slots = backend.slots().unwrap_or(1);
         let worth = backend.pace().worth_waiting(saved, before, slots);
@@ -184,6 +196,7 @@ impl Core {
     pub(super) fn pump(&mut self, now: Duration) -> Undelivered {
         let mut undelivered = Undelivered::none();
         if self.line.is_empty() {
+            self.kept = None;
             self.drain.place_left(now);
             return undelivered;
         }
@@ -196,12 +209,17 @@ impl Core {
             if free.is_empty() {
                 return undelivered;
             }
-            let Some(entry) = self.line.take(|w| w.accepts(&pool, &free, now)) else {
+            self.keep(&pool, &free, now);
+            let kept = self.kept.clone();
+            let accepts = |w: &Waiter| w.accepts(&pool, &free, kept.as_ref(), now);
+            let Some(entry) = self.line.take(accepts) else {
                 self.drain.place_left(now);
                 return undelivered;
             };
-            match pool.choose_free(entry.item.ask.asked()) {
+            let kept = entry.item.kept_from(kept.as_ref());
+            match pool.choose_free(entry.item.ask.asked(kept)) {
                 Ok((lease, mut decision)) => {
+                    self.left(&entry.item);
                     decision.waited = Some(waited(&entry, now));
                     let grant = Ok(Grant { lease, decision });
                     undelivered.0.extend(entry.item.answer.send(grant).err());
@@ -213,6 +231,30 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+impl Core {
+    /// Whoever has waited longest of those whose turn it may be, where only the room in a cache is wanting: after
+    /// a while no smaller one gets in before it on the backend that has the most.
+    fn keep(&mut self, pool: &Pool, free: &[Free], now: Duration) {
+        self.kept = None;
+        if !pool.reserves() {
+            return;
+        }
+        let Some(entry) = self.line.oldest() else {
+            return;
+        };
+        let waiter = &entry.item;
+        if now.saturating_sub(entry.since) < OVERTAKEN_FOR || waiter.accepts(pool, free, None, now)
+        {
+            return;
+        }
+        let backend = pool.roomiest(waiter.ask.asked(None), waiter.only(pool, now));
+        self.kept = backend.map(|backend| Kept {
+            waiter: waiter.number,
+            backend,
+        });
     }
 }
 

@@ -93,10 +93,17 @@ impl<T> Line<T> {
         rings.into_iter().flat_map(Ring::entries)
     }
 
+    /// The one that came first of those that go on and the interactive ones.
+    pub(super) fn oldest(&self) -> Option<&Entry<T>> {
+        let returning = self.returning.oldest();
+        returning.or_else(|| self.interactive.oldest())
+    }
+
     /// Whether an earlier turn of the caller's session waits.
     pub(super) fn has_session(&self, caller: &Caller) -> bool {
-        let same = |e: &Entry<T>| e.caller.same_session(caller) && e.caller.class == caller.class;
-        self.iter().any(same)
+        let rings = [&self.returning, &self.interactive, &self.batch];
+        let mut own = rings.into_iter().flat_map(|ring| ring.session(caller));
+        own.any(|entry| entry.caller.class == caller.class)
     }
 
     /// A turn that was served before goes on; it is never refused.
@@ -129,9 +136,10 @@ impl<T> Line<T> {
         };
         let entry = self.entry(caller, now, item);
         let ticket = entry.ticket;
-        let aged = |e: &Entry<T>| e.caller.same_session(&caller) && e.caller.class == caller.class;
+        let aged = |earlier: &Entry<T>| earlier.caller.class == caller.class;
+        let has_aged = self.interactive.session(&caller).any(aged);
         match caller.class {
-            Priority::Batch if !self.interactive.entries().any(aged) => self.batch.push(entry),
+            Priority::Batch if !has_aged => self.batch.push(entry),
             Priority::Batch | Priority::Interactive => self.interactive.push(entry),
         }
         Ok((ticket, evicted))

@@ -10,6 +10,7 @@ mod drain;
 mod line;
 mod pace;
 mod ring;
+mod waiter;
 mod waiting;
 
 use std::sync::Arc;
@@ -42,8 +43,9 @@ pub struct Ask {
 }
 
 impl Ask {
-    fn asked(&self) -> Asked<'_> {
+    pub(super) fn asked<'a>(&'a self, kept: Option<&'a BackendId>) -> Asked<'a> {
         Asked {
+            kept,
             except: &self.except,
             prefer: self.prefer.as_ref(),
             wish: &self.wish,
@@ -96,6 +98,11 @@ impl Queue {
     pub fn waiting(&self, class: Priority) -> usize {
         let core = self.core.lock();
         core.line.iter().filter(|e| e.caller.class == class).count()
+    }
+
+    /// Whether anybody waits.
+    pub(super) fn is_waited_in(&self) -> bool {
+        !self.core.lock().line.is_empty()
     }
 
     /// Whoever waits is served by this pool, and by its rules, from now on.
@@ -173,7 +180,7 @@ impl Pool {
         if ask.wish.beside {
             drop(held);
             return self
-                .choose(ask.asked())
+                .choose(ask.asked(None))
                 .map(|grant| Admitted::Now(grant.into()));
         }
         self.queue().admit(self, ask, held)

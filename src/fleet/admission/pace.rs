@@ -35,6 +35,11 @@ impl Pace {
         }
     }
 
+    /// Tokens of prompts read per second, where that was measured.
+    pub(in crate::fleet) fn rate(&self) -> Option<f64> {
+        self.reading.get()
+    }
+
     /// Seconds that reading `tokens` takes; at `usual` tokens a second where nothing was measured.
     pub(in crate::fleet) fn reading(&self, tokens: u64, usual: f64) -> f64 {
         tokens as f64 / self.reading.get().unwrap_or(usual).max(1.0)

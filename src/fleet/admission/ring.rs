@@ -1,161 +1,235 @@
 //! Principals taking turns by deficit round robin, their sessions taking turns inside.
+//!
+//! Nothing here goes round: who is next is the first in an order by how many rounds each still lacks, so that a
+//! long queue costs its lock little more than a short one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::caller::Caller;
 use super::line::{Entry, MOST_COST, Ticket};
 
 #[derive(Debug)]
-pub(super) struct Ring<T>(VecDeque<Lane<T>>);
+pub(super) struct Ring<T> {
+    lanes: HashMap<u64, Lane<T>>,
+    /// Whose turn it is: the round in which a principal can pay for its first request, then its place in the ring.
+    next: BTreeSet<(u64, u64, u64)>,
+    /// Principals by how many requests of theirs wait.
+    sizes: BTreeSet<(usize, u64)>,
+    /// Who waits, in the order they came, with principal and session.
+    tickets: BTreeMap<u64, (u64, u64)>,
+    /// Rounds so far, in each of which everybody earns one unit.
+    round: u64,
+    /// Places given so far, of principals and of their sessions.
+    places: u64,
+}
 
 /// What waits of one principal.
 #[derive(Debug)]
 struct Lane<T> {
-    principal: u64,
-    /// What it may spend before others are next.
+    /// What it could spend in round `since` before others are next.
     credit: u64,
-    sessions: VecDeque<Session<T>>,
+    since: u64,
+    /// Where it stands in [`Ring::next`].
+    due: u64,
+    place: u64,
+    /// Sessions by their place.
+    order: BTreeMap<u64, u64>,
+    sessions: HashMap<u64, Session<T>>,
+    tickets: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
 struct Session<T> {
-    id: u64,
+    place: u64,
     waiting: VecDeque<Entry<T>>,
 }
 
 impl<T> Lane<T> {
-    fn len(&self) -> usize {
-        self.sessions.iter().map(|s| s.waiting.len()).sum()
+    fn new(place: u64, round: u64) -> Self {
+        Self {
+            credit: 0,
+            since: round,
+            due: round,
+            place,
+            order: BTreeMap::new(),
+            sessions: HashMap::new(),
+            tickets: BTreeSet::new(),
+        }
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry<T>> {
-        self.sessions.iter().flat_map(|s| &s.waiting)
+    fn credit(&self, round: u64) -> u64 {
+        let earned = round.saturating_sub(self.since);
+        self.credit.saturating_add(earned).min(MOST_COST)
+    }
+
+    /// Sessions with their first request, in the order of their turns.
+    fn firsts(&self) -> impl Iterator<Item = (u64, &Entry<T>)> {
+        let sessions = self.order.values();
+        sessions.filter_map(|id| Some((*id, self.sessions.get(id)?.waiting.front()?)))
     }
 }
 
 impl<T> Ring<T> {
     pub(super) fn new() -> Self {
-        Self(VecDeque::new())
+        Self {
+            lanes: HashMap::new(),
+            next: BTreeSet::new(),
+            sizes: BTreeSet::new(),
+            tickets: BTreeMap::new(),
+            round: 0,
+            places: 0,
+        }
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<T>> {
-        self.0.iter().flat_map(Lane::entries)
+        let sessions = self.lanes.values().flat_map(|lane| lane.sessions.values());
+        sessions.flat_map(|session| &session.waiting)
+    }
+
+    /// What waits of the caller's session.
+    pub(super) fn session(&self, caller: &Caller) -> impl Iterator<Item = &Entry<T>> {
+        let lane = self.lanes.get(&caller.principal);
+        let session = lane.and_then(|lane| lane.sessions.get(&caller.session));
+        session.into_iter().flat_map(|session| &session.waiting)
     }
 
     pub(super) fn count(&self, principal: u64) -> usize {
-        let lane = self.0.iter().find(|lane| lane.principal == principal);
-        lane.map_or(0, Lane::len)
+        let lane = self.lanes.get(&principal);
+        lane.map_or(0, |lane| lane.tickets.len())
     }
 
     /// How many the principal with the most has, and its newest.
     pub(super) fn largest(&self) -> Option<(usize, Ticket)> {
-        let lane = self.0.iter().max_by_key(|lane| lane.len())?;
-        let newest = lane.entries().max_by_key(|entry| entry.ticket.0)?;
-        Some((lane.len(), newest.ticket))
+        let (most, principal) = self.sizes.last()?;
+        let newest = self.lanes.get(principal)?.tickets.last()?;
+        Some((*most, Ticket(*newest)))
+    }
+
+    /// The one that came first.
+    pub(super) fn oldest(&self) -> Option<&Entry<T>> {
+        let (ticket, (principal, session)) = self.tickets.first_key_value()?;
+        let lane = self.lanes.get(principal)?;
+        let mut waiting = lane.sessions.get(session)?.waiting.iter();
+        waiting.find(|entry| entry.ticket.0 == *ticket)
     }
 
     pub(super) fn push(&mut self, entry: Entry<T>) {
-        let (principal, session) = (entry.caller.principal, entry.caller.session);
-        let lane = match self.0.iter().position(|lane| lane.principal == principal) {
-            Some(at) => at,
-            None => {
-                self.0.push_back(Lane {
-                    principal,
-                    credit: 0,
-                    sessions: VecDeque::new(),
-                });
-                self.0.len() - 1
+        let Caller {
+            principal, session, ..
+        } = entry.caller;
+        self.tickets.insert(entry.ticket.0, (principal, session));
+        let mut lane = self.take_lane(principal);
+        lane.tickets.insert(entry.ticket.0);
+        self.places += 1;
+        let place = self.places;
+        let known = lane.sessions.entry(session).or_insert_with(|| {
+            lane.order.insert(place, session);
+            Session {
+                place,
+                waiting: VecDeque::new(),
             }
-        };
-        let sessions = &mut self.0[lane].sessions;
-        match sessions.iter_mut().find(|s| s.id == session) {
-            Some(found) => found.waiting.push_back(entry),
-            None => sessions.push_back(Session {
-                id: session,
-                waiting: VecDeque::from([entry]),
-            }),
-        }
+        });
+        known.waiting.push_back(entry);
+        self.put_lane(principal, lane);
     }
 
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Entry<T>> {
-        for lane in 0..self.0.len() {
-            for session in 0..self.0[lane].sessions.len() {
-                let waiting = &self.0[lane].sessions[session].waiting;
-                if let Some(at) = waiting.iter().position(|entry| entry.ticket == ticket) {
-                    let entry = self.0[lane].sessions[session].waiting.remove(at);
-                    self.tidy(lane, session);
-                    return entry;
-                }
-            }
-        }
-        None
+        let (principal, session) = *self.tickets.get(&ticket.0)?;
+        let mut lane = self.take_lane(principal);
+        let waiting = lane.sessions.get_mut(&session).map(|s| &mut s.waiting);
+        let removed = waiting.and_then(|waiting| {
+            let at = waiting.iter().position(|entry| entry.ticket == ticket)?;
+            waiting.remove(at)
+        });
+        self.gone(&mut lane, session, &removed);
+        self.put_lane(principal, lane);
+        removed
     }
 
-    /// Forgets a session and a principal of which nothing waits any more.
-    fn tidy(&mut self, lane: usize, session: usize) {
-        let sessions = &mut self.0[lane].sessions;
-        if sessions[session].waiting.is_empty() {
-            sessions.remove(session);
-        }
-        if sessions.is_empty() {
-            self.0.remove(lane);
-        }
-    }
-
-    /// The session of the oldest one for which `aged` holds.
+    /// The session of the oldest one, if `aged` holds for that.
     pub(super) fn take_aged(
         &mut self,
         aged: impl Fn(&Entry<T>) -> bool,
     ) -> Option<VecDeque<Entry<T>>> {
-        let old = |entry: &&Entry<T>| aged(entry);
-        let oldest = self.entries().filter(old).min_by_key(|e| e.ticket.0)?;
+        let oldest = self.oldest().filter(|entry| aged(entry))?;
         let Caller {
             principal, session, ..
         } = oldest.caller;
-        let lane = self.0.iter().position(|lane| lane.principal == principal)?;
-        let sessions = &mut self.0[lane].sessions;
-        let at = sessions.iter().position(|s| s.id == session)?;
-        let turns = std::mem::take(&mut sessions[at].waiting);
-        self.tidy(lane, at);
-        Some(turns)
+        let mut lane = self.take_lane(principal);
+        let left = lane.sessions.remove(&session);
+        let turns = left.map(|left| {
+            lane.order.remove(&left.place);
+            for entry in &left.waiting {
+                lane.tickets.remove(&entry.ticket.0);
+                self.tickets.remove(&entry.ticket.0);
+            }
+            left.waiting
+        });
+        self.put_lane(principal, lane);
+        turns
     }
 
-    /// The deficit round robin, without going round: the lanes whose turn would come first are found
-    /// by how many rounds each still lacks.
+    /// The next one that `accepts` what there is. Whoever does not keeps the turn, and is the only one whose number
+    /// counts here.
     pub(super) fn take(&mut self, accepts: &impl Fn(&T) -> bool) -> Option<Entry<T>> {
-        let ready = |lane: &Lane<T>| {
-            let mut sessions = lane.sessions.iter().enumerate();
-            sessions.find_map(|(at, session)| {
-                let first = session.waiting.front()?;
-                accepts(&first.item).then(|| (at, first.cost()))
-            })
+        let ready = |(_, _, principal): &(u64, u64, u64)| {
+            let lane = self.lanes.get(principal)?;
+            let mut firsts = lane.firsts();
+            let (session, first) = firsts.find(|(_, first)| accepts(&first.item))?;
+            Some((*principal, session, first.cost()))
         };
-        let candidates: Vec<(usize, usize, u64)> = self
-            .0
-            .iter()
-            .enumerate()
-            .filter_map(|(at, lane)| ready(lane).map(|(session, cost)| (at, session, cost)))
-            .collect();
-        let lacks =
-            |(lane, _, cost): &(usize, usize, u64)| cost.saturating_sub(self.0[*lane].credit);
-        let rounds = candidates.iter().map(lacks).min()?;
-        let chosen = candidates.iter().find(|c| lacks(c) == rounds).copied()?;
-        // Who does not want what there is keeps the turn.
-        for lane in &mut self.0 {
-            lane.credit = lane.credit.saturating_add(rounds).min(MOST_COST);
-        }
-        let (at, session, cost) = chosen;
-        let mut lane = self.0.remove(at)?;
-        lane.credit = lane.credit.saturating_sub(cost);
-        let mut turns = lane.sessions.remove(session)?;
-        let entry = turns.waiting.pop_front();
+        let (principal, session, cost) = self.next.iter().find_map(ready)?;
+        let mut lane = self.take_lane(principal);
+        self.round += cost.saturating_sub(lane.credit(self.round));
+        lane.credit = lane.credit(self.round).saturating_sub(cost);
+        lane.since = self.round;
+        let found = lane.sessions.get_mut(&session);
+        let entry = found.and_then(|session| session.waiting.pop_front());
         // Whoever was served goes to the end.
-        if !turns.waiting.is_empty() {
-            lane.sessions.push_back(turns);
+        self.places += 2;
+        if let Some(served) = lane.sessions.get_mut(&session) {
+            lane.order.remove(&served.place);
+            served.place = self.places - 1;
+            lane.order.insert(served.place, session);
         }
-        if !lane.sessions.is_empty() {
-            self.0.push_back(lane);
-        }
+        lane.place = self.places;
+        self.gone(&mut lane, session, &entry);
+        self.put_lane(principal, lane);
         entry
+    }
+
+    /// Forgets what has left, and a session of which nothing waits any more.
+    fn gone(&mut self, lane: &mut Lane<T>, session: u64, entry: &Option<Entry<T>>) {
+        if let Some(entry) = entry {
+            lane.tickets.remove(&entry.ticket.0);
+            self.tickets.remove(&entry.ticket.0);
+        }
+        let found = lane.sessions.get(&session);
+        if let Some(empty) = found.filter(|session| session.waiting.is_empty()) {
+            lane.order.remove(&empty.place);
+            lane.sessions.remove(&session);
+        }
+    }
+
+    /// Takes a principal's lane out to be changed; a new one where it has none.
+    fn take_lane(&mut self, principal: u64) -> Lane<T> {
+        let Some(lane) = self.lanes.remove(&principal) else {
+            self.places += 1;
+            return Lane::new(self.places, self.round);
+        };
+        self.next.remove(&(lane.due, lane.place, principal));
+        self.sizes.remove(&(lane.tickets.len(), principal));
+        lane
+    }
+
+    /// Puts it back where it stands now; a principal of which nothing waits any more is forgotten.
+    fn put_lane(&mut self, principal: u64, mut lane: Lane<T>) {
+        let Some(cost) = lane.firsts().next().map(|(_, first)| first.cost()) else {
+            return;
+        };
+        lane.due = self.round + cost.saturating_sub(lane.credit(self.round));
+        self.next.insert((lane.due, lane.place, principal));
+        self.sizes.insert((lane.tickets.len(), principal));
+        self.lanes.insert(principal, lane);
     }
 }

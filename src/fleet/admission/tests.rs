@@ -4,7 +4,7 @@ use tokio::time::{Instant, advance, timeout};
 
 use super::*;
 use crate::fleet::tests::ready;
-use crate::fleet::{Failure, Fleet, Known, Overload};
+use crate::fleet::{Failure, Fleet, Footprint, Known, Overload};
 
 /// A pool `p` of `a` and `b` with a slot each, and these rules.
 fn fleet(rules: &str) -> (Arc<Fleet>, Arc<Pool>) {
@@ -340,4 +340,125 @@ async fn a_reload_serves_who_waits_by_the_new_configuration() {
     let _two = now(&now_pool, of(3));
     let _waiting = later(&now_pool, of(4));
     assert!(now_pool.admit(of(5), None).is_err(), "the new bound");
+}
+
+/// Of these tokens, of a cache of 1000.
+fn takes(tokens: u64) -> Ask {
+    let mut ask = of(tokens);
+    // With the margin of an answer.
+    let prompt = tokens - 16;
+    ask.wish.footprint = Some(Footprint { prompt, output: 0 });
+    ask
+}
+
+/// Backends with four slots that share a cache of 1000 tokens.
+fn unified(names: &str) -> (Arc<Fleet>, Arc<Pool>) {
+    let backend = |name: char| {
+        let port = name as u32;
+        format!(
+            "{{name: {name}, url: 'http://127.0.0.1:{port}', slots: 4, kv: unified, kv_tokens: 1000}}"
+        )
+    };
+    let backends: Vec<String> = names.chars().map(backend).collect();
+    let text = format!(
+        "fleet: {{pools: [{{name: p, models: [m], backends: [{}]}}]}}",
+        backends.join(", ")
+    );
+    let config = config::parse(&text, std::iter::empty()).unwrap();
+    let fleet = Fleet::new(&config).unwrap();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    (fleet, pool)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_waits_until_the_cache_has_room_for_it() {
+    let (_fleet, pool) = unified("a");
+    let (large, small) = (now(&pool, takes(700)), now(&pool, takes(200)));
+    let mut waiting = later(&pool, takes(300));
+    assert!(waits(&mut waiting).await);
+    let tiny = now(&pool, takes(100));
+    drop(small);
+    assert!(waits(&mut waiting).await, "200 are free");
+    // Its prompt was shorter than expected.
+    large.occupies(Some(500), 0);
+    let got = here(&mut waiting).await;
+    assert_eq!(pool.backends()[0].kv_held(), 516 + 100 + 300);
+    drop((large, tiny, got));
+    assert_eq!((pool.backends()[0].kv_held(), pool.inflight()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_goes_where_its_cache_fits() {
+    let (_fleet, pool) = unified("ab");
+    let one = now(&pool, takes(700));
+    let two = now(&pool, takes(600));
+    assert_ne!(one.id(), two.id());
+    let three = now(&pool, takes(390));
+    assert_eq!(three.id(), two.id());
+    let four = now(&pool, takes(290));
+    assert_eq!(four.id(), one.id());
+    let mut five = later(&pool, takes(100));
+    drop(four);
+    assert_eq!(here(&mut five).await.lease.id(), one.id());
+}
+
+#[tokio::test(start_paused = true)]
+async fn smaller_turns_overtake_a_large_one_for_a_while_only() {
+    let (_fleet, pool) = unified("a");
+    let first = now(&pool, takes(600));
+    let mut large = later(&pool, takes(900));
+    let second = now(&pool, takes(300));
+    advance(Duration::from_secs(3)).await;
+    drop(first);
+    let mut third = later(&pool, takes(300));
+    assert!(waits(&mut large).await && waits(&mut third).await);
+    drop(second);
+    let large = here(&mut large).await;
+    assert!(waits(&mut third).await);
+    drop(large);
+    here(&mut third).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_is_no_longer_kept_for_one_that_has_left() {
+    let (_fleet, pool) = unified("a");
+    let first = now(&pool, takes(600));
+    let large = later(&pool, takes(900));
+    let second = now(&pool, takes(300));
+    advance(Duration::from_secs(3)).await;
+    drop(first);
+    drop(large);
+    now(&pool, takes(300));
+    drop(second);
+    assert_eq!(pool.backends()[0].kv_held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_reserved_where_slots_have_their_own() {
+    let (_fleet, pool) = fleet("");
+    let lease = now(&pool, takes(1_000_000));
+    assert!(!lease.reserves());
+    assert_eq!(lease.kv_held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_says_when_by_how_fast_places_became_free() {
+    let (_fleet, pool) = fleet("max_waiting: 1");
+    let mut held = vec![now(&pool, of(1)), now(&pool, of(1))];
+    let mut waiting = later(&pool, of(2));
+    let after = || match pool.admit(of(9), None) {
+        Err(Unavailable::Busy { retry_after, .. }) => retry_after.as_secs(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(after(), 10, "two places, at one in 5 s");
+    for _ in 0..100 {
+        advance(Duration::from_millis(500)).await;
+        drop(held.remove(0));
+        held.push(here(&mut waiting).await.lease);
+        waiting = later(&pool, of(2));
+    }
+    assert_eq!(after(), 2, "two places, at nearly two a second");
+    advance(Duration::from_secs(60)).await;
+    assert!(after() > 2, "nothing has become free for a minute");
 }

@@ -52,7 +52,7 @@ impl Waiting {
     }
 
     fn give_up(&mut self) -> Answer {
-        let left = self.queue.core.lock().line.remove(self.ticket);
+        let left = self.queue.core.lock().remove(self.ticket);
         match left {
             Some(_) => Err(self.too_long()),
             // It was served at this very moment.
@@ -72,7 +72,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let left = self.queue.core.lock().line.remove(self.ticket);
+        let left = self.queue.core.lock().remove(self.ticket);
         drop(left);
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Backend, Failure};
+use crate::config::KvLayout;
 use crate::fleet::breaker::{Breaker, Changed};
 use crate::fleet::cancelled::Cancelled;
 use crate::fleet::comeback::{Comeback, LEAST};
@@ -120,6 +121,24 @@ impl Backend {
     /// between the last two things it told.
     pub fn observe_cancel(&self, step: Option<Duration>) {
         self.live.cancelled.begin(step);
+    }
+
+    /// An answer that began at `since` was lost because the KV cache overflowed.
+    pub(in crate::fleet) fn observe_overflow(&self, since: Instant) {
+        let loads = self.live.comeback.loads();
+        let was_known = self.kv() == KvLayout::Unified;
+        let is_new = self.live.cache.overflowed(since, loads, Instant::now());
+        self.events().add(HealthEvent::Overflowed { is_new });
+        if is_new {
+            let (held, total) = (self.kv_held(), self.kv_tokens());
+            tracing::warn!(
+                backend = %self.id,
+                held,
+                total,
+                was_known,
+                "kv_overflow: the cache that its slots share is full, and every answer under way is lost"
+            );
+        }
     }
 
     /// When the slots of requests that were just closed should be idle, if that is still to come.

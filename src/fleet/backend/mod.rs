@@ -1,10 +1,12 @@
 //! One backend: where it is, how it is, and how much it is doing.
 
 mod condition;
+mod speculation;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use crate::fleet::FleetError;
 use crate::fleet::admission::{Pace, Queue};
 use crate::fleet::breaker::Patience;
 use crate::fleet::facts::Facts;
+use crate::fleet::kv::{Cache, Footprint, Room};
 use crate::fleet::lease::Place;
 use crate::fleet::live::Live;
 use crate::fleet::peer;
@@ -25,9 +28,8 @@ use crate::fleet::rendezvous;
 use crate::fleet::resolve::Addresses;
 use crate::fleet::state::Thresholds;
 use crate::fleet::target::{self, Target};
-use crate::spec::Runs;
-use crate::spec::rollout::Site;
 pub use condition::{Closing, Unbegun};
+pub use speculation::Probed;
 
 /// Identity of a backend: its name, unique in the fleet. (An address is not enough: presets of a
 /// router share one.)
@@ -80,10 +82,16 @@ pub struct Backend {
     target: Target,
     model: Option<String>,
     profile: Option<Arc<str>>,
+    /// Names of configured profiles that draft in every answer.
+    drafting: Vec<Box<str>>,
+    log_file: Option<PathBuf>,
     api_key: Option<Secret>,
     slots: SlotCount,
     n_ctx: Option<NonZeroU64>,
     kv: KvLayout,
+    kv_tokens: Option<NonZeroU64>,
+    /// Turns go only where its cache has room for them.
+    reserves: bool,
     weight: NonZeroU32,
     timeouts: config::Timeouts,
     thresholds: Thresholds,
@@ -107,10 +115,14 @@ impl Backend {
             pool,
             model: backend.model.clone(),
             profile: backend.profile.as_deref().map(Into::into),
+            drafting: config.spec.drafting(),
+            log_file: backend.log_file.clone(),
             api_key: backend.api_key().cloned(),
             slots: backend.slots,
             n_ctx: backend.n_ctx,
             kv: backend.kv,
+            kv_tokens: backend.kv_tokens,
+            reserves: config.fleet.reserve,
             weight: backend.weight,
             timeouts: config.timeouts.clone(),
             patience: Patience::of(&config.fleet.health),
@@ -161,34 +173,6 @@ impl Backend {
         self.model.as_deref()
     }
 
-    /// Speculative profile it was started with: as configured, or as a rollout has given it since.
-    pub fn profile(&self) -> Option<Arc<str>> {
-        let given = self.live.profile.load();
-        given.as_deref().or(self.profile.as_ref()).cloned()
-    }
-
-    /// It runs this profile from now on, whatever is configured.
-    pub fn give_profile(&self, name: &str) {
-        self.live.profile.store(Some(Arc::new(name.into())));
-    }
-
-    /// What it runs: its profile, corrected by what it says itself.
-    pub fn runs(&self) -> Runs {
-        let given = self.live.profile.load();
-        let profile = given.as_deref().or(self.profile.as_ref());
-        Runs::of(profile, self.live.facts.load().speculative)
-    }
-
-    /// What `ask` says of it as a rollout sees it.
-    pub fn at_site<T>(&self, ask: impl FnOnce(Site<'_>) -> T) -> T {
-        let (facts, runs) = (self.live.facts.load(), self.runs());
-        ask(Site {
-            backend: self.id.as_str(),
-            runs: &runs,
-            build: facts.build.as_deref(),
-        })
-    }
-
     /// The key it asks for, to be sent as `Authorization: Bearer …`.
     pub fn api_key(&self) -> Option<&str> {
         self.api_key.as_ref().map(Secret::expose)
@@ -220,9 +204,52 @@ impl Backend {
         self.live.facts.load().build_number() >= Some(11434)
     }
 
-    /// How its slots hold their KV cache, as configured.
+    /// How its slots hold their KV cache: as configured, else `Unified` once that was seen.
     pub fn kv(&self) -> KvLayout {
-        self.kv
+        match self.kv {
+            KvLayout::Auto if self.live.cache.is_shared(self.live.comeback.loads()) => {
+                KvLayout::Unified
+            }
+            configured => configured,
+        }
+    }
+
+    /// Tokens of the one KV cache that its slots share; `None` where each has its own, or that is not known.
+    pub fn kv_tokens(&self) -> Option<u64> {
+        if self.kv() != KvLayout::Unified || self.slots() == Some(1) {
+            return None;
+        }
+        let configured = self.kv_tokens.map(NonZeroU64::get);
+        configured.or_else(|| self.live.facts.load().n_ctx.or_else(|| self.n_ctx()))
+    }
+
+    /// Tokens of it that running turns of this gateway hold.
+    pub fn kv_held(&self) -> u64 {
+        self.live.cache.held()
+    }
+
+    /// Whether turns reserve room in its cache, or will once that has overflowed.
+    pub(in crate::fleet) fn may_reserve(&self) -> bool {
+        self.reserves && self.kv() != KvLayout::Split && self.slots() != Some(1)
+    }
+
+    /// Room in its cache, where turns reserve some.
+    pub(in crate::fleet) fn room(&self) -> Option<Room> {
+        let total = self.kv_tokens().filter(|_| self.reserves)?;
+        Some(Room {
+            held: self.kv_held(),
+            total,
+            drafts: self.runs().speculates(),
+        })
+    }
+
+    /// Whether its cache has room, or none is reserved there.
+    pub(in crate::fleet) fn fits(&self, footprint: Option<Footprint>) -> bool {
+        self.room().is_none_or(|room| room.fits(footprint))
+    }
+
+    pub(in crate::fleet) fn cache(&self) -> &Cache {
+        &self.live.cache
     }
 
     /// Where to connect to; `None` while its hostname is not resolved. Connection, read and write
@@ -257,13 +284,19 @@ impl Backend {
     /// Share of its KV cache that held tokens when its slots were last read, from 0 to 1.
     pub fn kv_used(&self) -> Option<f64> {
         let facts = self.live.facts.load();
-        let slots = match self.kv {
-            KvLayout::Unified => 1,
+        let slots = match self.kv() {
+            KvLayout::Unified => return self.unified_used(&facts),
             KvLayout::Auto | KvLayout::Split => u64::from(facts.total_slots?),
         };
         let capacity = facts.n_ctx? * slots;
         let used = facts.kv_tokens.unwrap_or(0) as f64;
         (capacity > 0 && facts.idle_slots.is_some()).then(|| (used / capacity as f64).min(1.0))
+    }
+
+    fn unified_used(&self, facts: &Facts) -> Option<f64> {
+        let total = self.kv_tokens.map(NonZeroU64::get).or(facts.n_ctx)?;
+        let used = facts.kv_tokens.unwrap_or(0) as f64;
+        facts.idle_slots.map(|_| (used / total as f64).min(1.0))
     }
 
     /// Hash of its name.
@@ -272,7 +305,10 @@ impl Backend {
     }
 
     pub(in crate::fleet) fn set_facts(&self, facts: Facts) {
-        let more = facts.total_slots > self.live.facts.load().total_slots;
+        let before = self.live.facts.load();
+        let more = facts.total_slots > before.total_slots;
+        self.forget_trials(&before, &facts);
+        drop(before);
         self.live.facts.store(Arc::new(facts));
         if more {
             self.offer_place();

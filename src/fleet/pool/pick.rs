@@ -94,6 +94,7 @@ impl Pool {
             except: exclude,
             prefer,
             wish,
+            kept: _,
         } = asked;
         let now = Instant::now();
         let mut guard = self.state.lock();
@@ -148,6 +149,7 @@ impl Pool {
                     true => Place::Beside,
                     false => Place::Slot,
                 },
+                wish.footprint,
             ),
             candidates,
             spec,
@@ -173,7 +175,7 @@ impl Pool {
         for (at, (backend, seen)) in self.backends.iter().zip(seen).enumerate() {
             if open.admits(seen) {
                 all.views
-                    .push(self.view(backend, &mut state.warmth[at], now));
+                    .push(self.view(backend, asked, &mut state.warmth[at], now));
                 all.places.push(at);
             } else {
                 let out = Out {
@@ -190,9 +192,10 @@ impl Pool {
         all
     }
 
-    fn view(&self, backend: &Backend, warmth: &mut Warmth, now: Instant) -> View {
+    fn view(&self, backend: &Backend, asked: Asked<'_>, warmth: &mut Warmth, now: Instant) -> View {
         warmth.loaded(backend.comeback().loads());
-        let slots = backend.slots();
+        let (slots, room) = (backend.slots(), backend.room());
+        let fits = room.is_none_or(|room| room.fits(asked.wish.footprint));
         View {
             key: backend.key(),
             inflight: backend.taken(),
@@ -200,6 +203,8 @@ impl Pool {
             pace: backend.pace_of_share(self.selection.slow_start, now),
             slots,
             warm: warmth.warm(self.selection.warm_for, slots, now),
+            room,
+            fits: asked.wish.beside || (asked.kept != Some(backend.id()) && fits),
         }
     }
 }
@@ -217,6 +222,7 @@ impl Picked {
                 _ => None,
             },
             predicted_cached_tokens: self.predicted,
+            hedge: false,
             waited: None,
             spec: self.spec,
             rollout: self.rollout,

@@ -3,18 +3,17 @@
 //! A server runs the profile it was started with: a request gets one by going to such a server. It is served in
 //! any case, and what became of its wish is told.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::{Asked, Pool};
 use crate::fleet::backend::Backend;
 use crate::fleet::candidates::{Candidates, Standing};
-use crate::fleet::decision::{Profiled, Unserved};
+use crate::fleet::decision::{Profiled, Unserved, Weighed};
 use crate::fleet::select::View;
 use crate::fleet::warmth::Warmth;
 use crate::fleet::wish::{SpecWish, Wish};
-use crate::spec::Honours;
 
 impl Pool {
     /// Leaves only the candidates that run what is asked for, where one of them has room and reading the prompt
@@ -35,26 +34,49 @@ impl Pool {
             let mut both = serve.iter().zip(&all.views);
             both.any(|(serves, view)| *serves && good(view))
         };
-        let stays_home = || {
-            let home = asked.prefer?;
-            let n = (all.places.iter()).position(|at| self.backends[*at].id() == home)?;
-            let (at, is_free) = (all.places[n], all.views[n].is_free());
-            let backend = &self.backends[at];
-            let stays = !serve[n] && is_free && is_dear(backend, &warmth[at], asked.wish);
-            stays.then_some(Unserved::Reprefill)
-        };
+        let weighed = self.weigh(all, &serve, warmth, asked);
+        let stays = weighed.as_ref().is_some_and(|weighed| !weighed.moved);
         let unserved = match () {
             () if !any(|_| true) => Some(Unserved::NoBackend),
             () if !any(View::is_free) => Some(Unserved::NoRoom),
-            () => stays_home(),
+            () => stays.then_some(Unserved::Reprefill),
         };
         if unserved.is_none() {
             all.retain(&serve, Standing::OtherProfile);
         }
+        let was_weighed = matches!(unserved, None | Some(Unserved::Reprefill));
         Some(Profiled {
             asked: wish.choice.asked.name().into(),
             cause: wish.choice.cause,
             unserved,
+            weighed: weighed.filter(|_| was_weighed).map(Box::new),
+        })
+    }
+
+    /// What leaving the backend that has its cache would cost it, where that does not run what is asked for.
+    fn weigh(
+        &self,
+        all: &Candidates,
+        serve: &[bool],
+        warmth: &[Warmth],
+        asked: Asked<'_>,
+    ) -> Option<Weighed> {
+        let (home, spec) = (asked.prefer?, asked.wish.spec.as_ref()?);
+        let n = (all.places.iter()).position(|at| self.backends[*at].id() == home)?;
+        if serve[n] {
+            return None;
+        }
+        let at = all.places[n];
+        let tokens = asked.wish.predicted(&warmth[at]);
+        let seconds = seconds(&self.backends[at], tokens, spec);
+        let at_most = spec.reprefill_max.map(|most| most.as_secs_f64());
+        let is_dear = at_most.is_some_and(|most| seconds > most);
+        Some(Weighed {
+            home: home.clone(),
+            tokens,
+            seconds,
+            at_most,
+            moved: !(is_dear && all.views[n].is_free()),
         })
     }
 
@@ -65,28 +87,29 @@ impl Pool {
         };
         let at = self.backends.iter().position(|b| b.id() == backend.id());
         let dear = |at: usize| is_dear(backend, &self.state.lock().warmth[at], wish);
-        serves(backend, spec)
-            || !self
-                .backends
-                .iter()
-                .any(|b| b.available() && serves(b, spec))
-            || at.is_some_and(dear)
+        // Given up for one that could take it now: behind a full one it would wait for neither cache nor profile.
+        let room = |b: &Arc<Backend>| b.is_free() && self.welcomes(b) && serves(b, spec);
+        serves(backend, spec) || !self.backends.iter().any(room) || at.is_some_and(dear)
     }
 }
 
 fn serves(backend: &Backend, wish: &SpecWish) -> bool {
     let asked = &wish.choice.asked;
-    asked.is_served_by(&backend.runs(), Honours::Unknown)
+    asked.is_served_by(&backend.runs(), backend.honours())
 }
 
 /// Whether reading anew what `backend` has in its cache takes longer than the profile is worth.
 fn is_dear(backend: &Backend, warmth: &Warmth, wish: &Wish) -> bool {
-    let spec = wish.spec.as_ref();
-    let most = spec.and_then(|spec| Some((spec.reprefill_max?, spec.reprefill_rate)));
-    most.is_some_and(|(most, rate)| {
-        let seconds = backend
-            .pace()
-            .reading(wish.predicted(warmth), f64::from(rate));
-        Duration::try_from_secs_f64(seconds).is_ok_and(|time| time > most)
+    wish.spec.as_ref().is_some_and(|spec| {
+        let seconds = seconds(backend, wish.predicted(warmth), spec);
+        spec.reprefill_max
+            .is_some_and(|most| seconds > most.as_secs_f64())
     })
+}
+
+/// How long it takes to read so many tokens, at the speed of the backend that has read them.
+fn seconds(backend: &Backend, tokens: u64, spec: &SpecWish) -> f64 {
+    backend
+        .pace()
+        .reading(tokens, f64::from(spec.reprefill_rate))
 }

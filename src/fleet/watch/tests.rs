@@ -120,6 +120,7 @@ fn orders(backend: &Arc<Backend>, config: &Config) -> Receiver<Orders> {
         health: config.fleet.health.clone(),
         watchdog: config.fleet.watchdog.clone(),
         dns_refresh: config.fleet.dns_refresh,
+        spec_probe: false,
     });
     std::mem::forget(sender);
     receiver
@@ -434,6 +435,7 @@ async fn new_orders_are_followed_at_once_and_by_the_same_clock() {
         health: config.fleet.health.clone(),
         watchdog: config.fleet.watchdog.clone(),
         dns_refresh: config.fleet.dns_refresh,
+        spec_probe: false,
     };
     let (orders, received) = tokio::sync::watch::channel(now.clone());
     let (script, start) = (Script::well(), Instant::now());

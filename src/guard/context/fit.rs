@@ -95,6 +95,17 @@ impl Fit {
         step
     }
 
+    /// The weight of the prompt, and its tokens where it goes on from one that was counted.
+    pub fn size(&mut self, turn: &mut Turn) -> (u64, Option<u64>) {
+        let measure = match self.measure.take() {
+            Some(measure) => measure,
+            None => self.begin(turn),
+        };
+        let size = (measure.weight(), measure.goes_on());
+        self.measure = Some(measure);
+        size
+    }
+
     fn towards(&mut self, turn: &mut Turn, measure: &mut Measure, n_ctx: u64) -> Step {
         self.window = Some(n_ctx);
         let limit = self.limit(n_ctx);

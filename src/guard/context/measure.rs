@@ -99,6 +99,12 @@ impl Measure {
         }
     }
 
+    /// Tokens of a prompt that goes on from one that was counted, or was counted itself.
+    pub(super) fn goes_on(&self) -> Option<u64> {
+        let known = self.count.is_some() || self.base().is_some();
+        known.then(|| self.size().likely)
+    }
+
     /// Whether the size is a backend's number.
     pub(super) fn is_counted(&self) -> bool {
         let weight = self.weight();

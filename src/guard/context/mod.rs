@@ -25,7 +25,13 @@ pub use fit::{Fit, Question, Step};
 pub use limits::{Limits, limit};
 pub use state::{ContextState, Remembered};
 
-use crate::turn::Message;
+use crate::turn::{Message, Turn};
+
+/// Bytes of a turn's prompt that reach the model, roughly.
+pub fn weight(turn: &Turn) -> u64 {
+    let messages = turn.messages.iter().map(weight::of);
+    messages.sum::<u64>() + weight::of_tools(&turn.tools)
+}
 
 /// Hash of what a message says, without what clients write anew at every turn; none when it says
 /// nothing that counts.

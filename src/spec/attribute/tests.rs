@@ -13,7 +13,9 @@ fn sample(mean: f64, n: u64) -> Sample {
 fn cell(when: When, class: RequestClass, labels: [(Dimension, &str); 3], sample: Sample) -> Cell {
     Cell {
         when,
+        focus: true,
         stratum: Stratum { class, busy: 1 },
+        position: Position::default(),
         labels: labels
             .map(|(dimension, value)| (dimension, value.into()))
             .to_vec(),
@@ -104,6 +106,78 @@ fn other_work_is_blamed_on_the_mix() {
     let blames = attribute(&cells);
     assert_eq!(blames[0].dimension, Dimension::Class);
     assert!(blames[0].share > 0.9, "{blames:?}");
+}
+
+/// Backends of different speed, and the slower one has no part in the change.
+#[test]
+fn a_slow_backend_is_not_blamed_for_what_changed_on_the_other() {
+    let mut cells = Vec::new();
+    for (backend, level, later, fall) in [("g0", 4.5, "b2", 0.3), ("g1", 2.0, "b1", 0.0)] {
+        let class = RequestClass::Prose;
+        let before = labels(backend, "m", "b1");
+        cells.push(cell(When::Before, class, before, sample(level, 100)));
+        let after = labels(backend, "m", later);
+        cells.push(cell(When::After, class, after, sample(level - fall, 100)));
+    }
+    let blames = attribute(&cells);
+    assert_eq!(
+        (blames[0].dimension, &*blames[0].value),
+        (Dimension::Build, "b2"),
+        "{blames:?}"
+    );
+}
+
+#[test]
+fn longer_prompts_are_blamed_on_the_position() {
+    let at = |when, short, long| {
+        [(0, 4.0, short), (9000, 3.0, long)].map(|(prompt, level, n)| Cell {
+            position: Position::of(prompt),
+            ..cell(
+                when,
+                RequestClass::Prose,
+                labels("g0", "m", "b1"),
+                sample(level, n),
+            )
+        })
+    };
+    let cells = [at(When::Before, 90, 10), at(When::After, 10, 90)].concat();
+    let blames = attribute(&cells);
+    assert_eq!(
+        (blames[0].dimension, &*blames[0].value),
+        (Dimension::Position, "from 8192 prompt tokens"),
+        "{blames:?}"
+    );
+}
+
+/// What comes to other strata is no part of a change within one.
+#[test]
+fn only_what_is_in_focus_is_explained() {
+    let mut cells = Vec::new();
+    for (class, level, focus, after) in [
+        (RequestClass::Prose, 3.0, true, 100),
+        (RequestClass::Edit, 4.5, false, 900),
+    ] {
+        for (when, build, fall, n) in [
+            (When::Before, "b1", 0.0, 100),
+            (When::After, "b2", 0.4, after),
+        ] {
+            cells.push(Cell {
+                focus,
+                ..cell(
+                    when,
+                    class,
+                    labels("g0", "m", build),
+                    sample(level - fall, n),
+                )
+            });
+        }
+    }
+    let blames = attribute(&cells);
+    assert_eq!(
+        (blames[0].dimension, &*blames[0].value),
+        (Dimension::Build, "b2")
+    );
+    assert!(blames.iter().all(|b| b.dimension != Dimension::Class));
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use super::super::aggregate::Aggregate;
 use super::*;
 
 /// An answer of `tokens` tokens at `tps` tokens a second.
@@ -20,16 +21,12 @@ pub(crate) fn answer(place: &Place, stratum: Stratum, tokens: u64, tps: f64) -> 
         expected_cached: Some(1000),
         malformed: false,
         looping: false,
+        answer: None,
     }
 }
 
 pub(crate) fn place(backend: &str, profile: &str, build: &str) -> Place {
-    Place {
-        pool: "p".into(),
-        backend: backend.into(),
-        profile: profile.into(),
-        build: build.into(),
-    }
+    Place::new("p", backend, profile, build)
 }
 
 pub(crate) const PROSE: Stratum = Stratum {
@@ -80,6 +77,16 @@ fn busy_slots_fall_into_four_groups() {
         .map(|busy| Stratum::new(RequestClass::Code, busy).busy)
         .collect();
     assert_eq!(groups, [1, 1, 2, 3, 3, 5, 5, 5]);
+}
+
+#[test]
+fn prompts_fall_into_four_groups() {
+    let groups = [0, 2047, 2048, 9000, 40_000].map(|n| Position::of(n).to_string());
+    assert_eq!(groups[0], "from 0 prompt tokens");
+    assert_eq!(groups[0], groups[1]);
+    assert_eq!(groups[2], "from 2048 prompt tokens");
+    assert_eq!(groups[3], "from 8192 prompt tokens");
+    assert_eq!(groups[4], "from 32768 prompt tokens");
 }
 
 #[test]

@@ -176,12 +176,14 @@ impl<'a> Judge<'a> {
     pub fn error_bound(&self, candidate: &Side, control: &Side) -> Option<Harm> {
         let most = self.plan.rollback_when.error_rate?.0;
         let (now, than) = (candidate.errors(), control.errors());
-        if now.rate() <= most {
+        let enough = 2.0 / self.harm;
+        // The bound is above this, and takes a search.
+        if now.evidence(most.max(than.rate() + LEAST_RISE)) < enough {
             return None;
         }
         // max(bound, control + 0.5 pp), where the control's rate is as high as it can be.
         let bound = most.max(than.upper(self.harm / 2.0) + LEAST_RISE);
-        let certain = bound < 1.0 && now.evidence(bound) >= 2.0 / self.harm;
+        let certain = bound < 1.0 && now.evidence(bound) >= enough;
         certain.then(|| Harm {
             trigger: Trigger::ErrorBound,
             stratum: None,

@@ -225,7 +225,7 @@ fn table() -> String {
         "| −50 % after 150 turns without | {}, {} |\n",
         found[100], found[180]
     );
-    table += "\n| nothing differs, a look after every turn, 400 turns of each side | rolled back, of 2000 | promoted |\n|---|---|---|\n";
+    table += "\n| nothing differs, a look after every turn, 300 turns of each side | rolled back, of 1000 | promoted |\n|---|---|---|\n";
     for (name, world) in [
         ("two classes, two loads, one turn in a hundred fails", EQUAL),
         (
@@ -252,7 +252,7 @@ fn table() -> String {
             },
         ),
     ] {
-        let (back, promoted) = ends(&four, &world, 2000, 400);
+        let (back, promoted) = ends(&four, &world, 1000, 300);
         table += &format!(
             "| {name} | {:.2} % | {:.2} % |\n",
             back * 100.0,
@@ -266,7 +266,7 @@ fn table() -> String {
 #[ignore = "long; make test-statistics runs it"]
 fn thousands_of_rollouts_of_equals_mislead_at_most_one_time_in_twenty() {
     for steps in [&["50%"][..], &["5%", "25%", "50%", "100%"]] {
-        let (back, promoted) = ends(&plan(steps), &EQUAL, 4000, 300);
+        let (back, promoted) = ends(&plan(steps), &EQUAL, 2000, 300);
         assert!(
             back <= 0.05 && promoted <= 0.05,
             "{steps:?}: {back} {promoted}"

@@ -87,8 +87,8 @@ impl At {
     }
 
     fn rises(&self, now: Count, than: Count, Points(margin): Points) -> Option<String> {
-        // No bound is above what both sides have.
-        let possible = now.rate() > than.rate() + margin;
+        // The bound of the control's rate is above its rate, and takes a search: most often this is enough.
+        let possible = now.evidence(than.rate() + margin) >= 2.0 / self.alpha;
         let found = possible && now.is_higher(than, margin, self.alpha);
         found.then(|| {
             format!(

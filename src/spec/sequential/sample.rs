@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Count;
+
 /// Count, mean, spread and skewness of numbers, without the numbers (Welford 1962; Pébay: "Formulas for
 /// robust, one-pass parallel computation of covariances and arbitrary-order statistical moments", 2008).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +50,53 @@ impl Sample {
                 + other.m3
                 + between * apart * (own - part)
                 + 3.0 * apart * (own * other.m2 - part * self.m2),
+        }
+    }
+
+    /// As many ones as something happened, and zeros for the other times.
+    #[must_use]
+    pub fn of_rate(count: Count) -> Self {
+        let (n, rate) = (count.of as f64, count.rate());
+        Self {
+            n: count.of,
+            mean: rate,
+            m2: n * rate * (1.0 - rate),
+            m3: n * rate * (1.0 - rate) * (1.0 - 2.0 * rate),
+        }
+    }
+
+    /// What has come since it was `earlier`: [`Self::merged`] turned round.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let n = self.n.saturating_sub(earlier.n);
+        if n == 0 {
+            return Self::default();
+        }
+        let part = n as f64 / self.n as f64;
+        let own = 1.0 - part;
+        let apart = (self.mean - earlier.mean) / part;
+        let between = apart * apart * earlier.n as f64 * part;
+        // What rounding may leave below zero is none.
+        let m2 = (self.m2 - earlier.m2 - between).max(0.0);
+        let m3 = self.m3
+            - earlier.m3
+            - between * apart * (own - part)
+            - 3.0 * apart * (own * m2 - part * earlier.m2);
+        Self {
+            n,
+            mean: earlier.mean + apart,
+            m2,
+            m3,
+        }
+    }
+
+    /// The same numbers with their signs turned.
+    #[must_use]
+    pub fn negated(&self) -> Self {
+        Self {
+            mean: -self.mean,
+            m3: -self.m3,
+            ..*self
         }
     }
 
@@ -99,6 +148,17 @@ pub(super) mod tests {
         assert_eq!(sample(&[2.0, 2.0]).skewness(), 0.0);
     }
 
+    #[test]
+    fn a_rate_is_a_sample_of_ones_and_zeros() {
+        let rate = Sample::of_rate(Count { happened: 2, of: 5 });
+        let values = sample(&[1.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(rate.n(), 5);
+        assert!((rate.mean() - values.mean()).abs() < 1e-12);
+        assert!((rate.variance() - values.variance()).abs() < 1e-12);
+        assert!((rate.skewness() - values.skewness()).abs() < 1e-9);
+        assert_eq!(Sample::of_rate(Count::default()), Sample::default());
+    }
+
     proptest! {
         #[test]
         fn merging_is_as_if_they_had_come_together(
@@ -111,6 +171,11 @@ pub(super) mod tests {
             prop_assert!((whole.mean() - merged.mean()).abs() < 1e-6);
             prop_assert!((whole.variance() - merged.variance()).abs() < 1e-3);
             prop_assert!((whole.skewness() - merged.skewness()).abs() < 1e-6);
+            let back = merged.since(&sample(&a));
+            prop_assert_eq!(back.n(), b.len() as u64);
+            prop_assert!((back.mean() - sample(&b).mean()).abs() < 1e-6);
+            prop_assert!((back.variance() - sample(&b).variance()).abs() < 1e-2);
+            prop_assert!((merged.negated().skewness() + merged.skewness()).abs() < 1e-9);
         }
     }
 }

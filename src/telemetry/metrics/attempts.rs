@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Metrics;
 use super::declare::series;
 use crate::fleet::Reason;
-use crate::telemetry::labels::{AbortCause, Configured, TokenKind, Why};
+use crate::telemetry::labels::{AbortCause, Configured, Hedged, TokenKind, Why};
 use crate::turn::Usage;
 
 /// From a slot that is free at the next look to a server that goes on generating unheard.
@@ -41,6 +41,13 @@ series! {
             "drover_upstream_connections_total",
             "Connections taken for an attempt: from the keep-alive pool (reused) or opened.",
             &["reused"],
+        );
+        hedges: counters(
+            "drover_hedges_total",
+            "Turns whose backend stayed silent for longer than predicted (fleet.hedge), by what came of \
+             asking a second one: it answered first (won), the first did (lost), it failed, or none was asked \
+             (refused).",
+            &["pool", "result"],
         );
         selections: counters(
             "drover_selections_total",
@@ -100,6 +107,14 @@ impl Metrics {
     pub fn upstream_connection(&self, reused: bool) {
         let reused = if reused { "true" } else { "false" };
         self.attempts.connections.with_label_values(&[reused]).inc();
+    }
+
+    /// Counts a turn for which a second backend was due.
+    pub fn hedge(&self, pool: Configured<'_>, result: Hedged) {
+        self.attempts
+            .hedges
+            .with_label_values(&[pool.as_str(), result.as_str()])
+            .inc();
     }
 
     /// Counts a selected backend.

@@ -1,15 +1,15 @@
 //! The reference page of the metrics, written from what is declared.
 
 use crate::config::RequestClass;
-use crate::spec::Signature;
 use crate::spec::rollout::{Arm, Phase, Verdict};
+use crate::spec::{AnswerClass, Signature, StopKind};
 use std::fmt::Write as _;
 
 use super::Metrics;
 use super::declare::Description;
 use crate::fleet::{BackendState, DiscoveryResult, Finding, Heal};
 use crate::telemetry::labels::{
-    AbortCause, Dialect, Operation, Outcome, Reload, Stage, TokenKind, Traced, Why,
+    AbortCause, Dialect, Hedged, Operation, Outcome, Reload, Stage, TokenKind, Traced, Why,
 };
 
 const HEAD: &str = "\
@@ -21,12 +21,18 @@ const HEAD: &str = "\
 list, by the configuration, or by the number of backends. No name, key, path, session or text of a request
 becomes a label.
 
-From a spike to its requests: `GET /api/requests?order=ttft&from=…&to=…` lists the last requests with their
+Asked for `application/openmetrics-text`, as Prometheus does, it answers in that format, and buckets of
+`drover_request_seconds`, `drover_ttft_seconds` and `drover_inter_token_seconds` name the last request that fell into
+them as an exemplar (`request_id`, and `trace_id` of one that is traced; of the gaps in an answer the longest). Prometheus
+keeps them with `--enable-feature=exemplar-storage`, Grafana shows them as points that lead to the console.
+
+From a spike to its requests without them: `GET /api/requests?order=ttft&from=…&to=…` lists the last requests with their
 ids, and `GET /api/requests/{id}` tells the story of one ([operations.md](operations.md)).
 
 `GET /metrics/backends/{name}` shows one backend as a model server, for endpoint pickers of Kubernetes'
 inference gateways, which llama-server itself has no names for: `vllm:num_requests_running`,
-`vllm:num_requests_waiting`, `vllm:kv_cache_usage_perc`, each with `model_name`.
+`vllm:num_requests_waiting`, `vllm:kv_cache_usage_perc`, `vllm:spec_decode_num_draft_tokens_total`, `vllm:spec_decode_num_accepted_tokens_total`, each
+with `model_name`.
 
 Beside these there are the usual `process_…` series: CPU, memory, file descriptors, threads.
 ";
@@ -83,12 +89,21 @@ fn values(label: &str, metric: &str) -> Option<Values> {
             Fixed(vec!["header", "tool_turn", "rule"])
         }
         "cause" => Said("causes of a changed prompt, see [context.md](context.md)"),
+        "end" => fixed(&StopKind::ALL, StopKind::as_str),
+        "sign" => Fixed(vec!["malformed", "looping"]),
+        "answer" => fixed(&AnswerClass::ALL, AnswerClass::as_str),
+        "what" => Said("`build`, `model`, `profile`, or the name of a setting that `/props` shows"),
+        "position" => Said("0 to 15, 23, 31, 47 and 63, counted from the beginning of a draft"),
+        "explained_by" => Said(
+            "what explains most of it, as `build b11434-abc`; one series for each finding that is on",
+        ),
         "result" if metric == "drover_config_reloads_total" => fixed(Reload::ALL, Reload::as_str),
         "result" if metric == "drover_discovery_total" => {
             fixed(&DiscoveryResult::ALL, DiscoveryResult::as_str)
         }
         "result" if metric == "drover_traces_total" => fixed(Traced::ALL, Traced::as_str),
         "result" if metric == "drover_rollout_webhooks_total" => Fixed(vec!["sent", "failed"]),
+        "result" if metric == "drover_hedges_total" => fixed(Hedged::ALL, Hedged::as_str),
         "result" => Fixed(vec!["hit", "missing", "surplus"]),
         "source" => Fixed(vec!["hdr", "meta", "fp"]),
         "reason" if metric == "drover_queue_rejections_total" => {

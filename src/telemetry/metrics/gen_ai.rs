@@ -53,6 +53,19 @@ series! {
             &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type"],
             DURATION_SECONDS,
         );
+        operation: histograms(
+            "gen_ai_client_operation_duration_seconds",
+            "The same as gen_ai_server_request_duration_seconds: to agents the gateway is the server, to backends it is \
+             the client, and both see one time.",
+            &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type"],
+            DURATION_SECONDS,
+        );
+        chunk: histograms(
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+            "The same as gen_ai_server_time_to_first_token_seconds.",
+            &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
+            FIRST_SECONDS,
+        );
         first: histograms(
             "gen_ai_server_time_to_first_token_seconds",
             "Time to the first content event of a request that was answered.",
@@ -99,8 +112,10 @@ impl Metrics {
         let is_ok = request.outcome == Outcome::Ok;
         let error = if is_ok { "" } else { request.outcome.as_str() };
         let names = &self.gen_ai;
-        let duration = names.duration.with_label_values(&with(error));
-        duration.observe(request.took.as_secs_f64());
+        for duration in [&names.duration, &names.operation] {
+            let duration = duration.with_label_values(&with(error));
+            duration.observe(request.took.as_secs_f64());
+        }
         let usage = request.usage;
         if usage.prompt > 0 {
             for (kind, count) in [("input", usage.prompt), ("output", usage.completion)] {
@@ -111,10 +126,10 @@ impl Metrics {
         let (true, Some(ttft)) = (is_ok, request.ttft) else {
             return;
         };
-        names
-            .first
-            .with_label_values(&base)
-            .observe(ttft.as_secs_f64());
+        for first in [&names.first, &names.chunk] {
+            let first = first.with_label_values(&base);
+            first.observe(ttft.as_secs_f64());
+        }
         if usage.completion > 1 {
             let rest = request.took.saturating_sub(ttft).as_secs_f64();
             let next = names.next.with_label_values(&base);
@@ -144,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_all_four_and_a_failure_no_pace() {
+    fn an_answer_has_all_and_a_failure_no_pace() {
         let metrics = Metrics::new().unwrap();
         metrics.gen_ai(request(Outcome::Ok));
         metrics.gen_ai(request(Outcome::Timeout));
@@ -155,6 +170,8 @@ mod tests {
             format!(
                 r#"gen_ai_server_request_duration_seconds_count{{error_type="timeout",{labels}}} 1"#
             ),
+            format!(r#"gen_ai_client_operation_duration_seconds_sum{{error_type="",{labels}}} 5"#),
+            format!("gen_ai_client_operation_time_to_first_chunk_seconds_sum{{{labels}}} 1"),
             format!("gen_ai_server_time_to_first_token_seconds_sum{{{labels}}} 1"),
             format!("gen_ai_server_time_per_output_token_seconds_sum{{{labels}}} 0.1"),
             format!(r#"gen_ai_client_token_usage_sum{{{labels},gen_ai_token_type="input"}} 2000"#),

@@ -1,7 +1,12 @@
 //! What backends say of their own work in `timings`: decoding, and drafts of speculative decoding.
 
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounterVec, Opts};
+
 use super::Metrics;
 use super::declare::series;
+use crate::telemetry::BackendSample;
 use crate::telemetry::labels::Configured;
 use crate::turn::Timings;
 
@@ -34,6 +39,32 @@ series! {
             "Those of drover_spec_drafted_tokens_total that were thrown away.",
             &["pool", "backend"],
         );
+    }
+}
+
+impl Generation {
+    /// What became of `backend`'s drafts under the names of vLLM, which dashboards of model servers know.
+    pub(super) fn aliases(&self, backend: &BackendSample) -> prometheus::Result<Vec<MetricFamily>> {
+        let labels = [&*backend.pool, &*backend.backend];
+        let mut families = Vec::new();
+        for (name, help, of) in [
+            (
+                "vllm:spec_decode_num_draft_tokens_total",
+                "Tokens that were drafted.",
+                &self.drafted,
+            ),
+            (
+                "vllm:spec_decode_num_accepted_tokens_total",
+                "Those of them that were accepted.",
+                &self.accepted,
+            ),
+        ] {
+            let alias = IntCounterVec::new(Opts::new(name, help), &["model_name"])?;
+            let count = of.with_label_values(&labels).get();
+            alias.with_label_values(&[&*backend.model]).inc_by(count);
+            families.extend(alias.collect());
+        }
+        Ok(families)
     }
 }
 

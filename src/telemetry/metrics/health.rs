@@ -26,6 +26,17 @@ series! {
              beside an idle slot (unbegun), a closed request still worked on (orphan).",
             &["backend", "finding"],
         );
+        overflows: counters(
+            "drover_kv_overflows_total",
+            "Times the KV cache that a backend's slots share was full (kv_overflow): one for all the answers \
+             that were lost by it.",
+            &["backend"],
+        );
+        overflowed: counters(
+            "drover_kv_overflow_answers_total",
+            "Answers lost to a full KV cache; most go on elsewhere (drover_attempts_total).",
+            &["backend"],
+        );
         heals: counters(
             "drover_watchdog_heals_total",
             "What was done about them: silent requests closed (close), no new ones (quarantine), the \
@@ -47,6 +58,12 @@ impl Metrics {
             HealthEvent::Healed(step) => {
                 let labels = [backend, step.as_str()];
                 self.health.heals.with_label_values(&labels).inc();
+            }
+            HealthEvent::Overflowed { is_new } => {
+                self.health.overflowed.with_label_values(&[backend]).inc();
+                if is_new {
+                    self.health.overflows.with_label_values(&[backend]).inc();
+                }
             }
             HealthEvent::Recovered { from, after } => {
                 let recovery = self.health.recovery.with_label_values(&[backend, from]);

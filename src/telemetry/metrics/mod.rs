@@ -8,10 +8,12 @@ mod audit;
 mod declare;
 mod discovery;
 mod docs;
+mod exemplars;
 mod gen_ai;
 mod generation;
 mod guards;
 mod health;
+mod openmetrics;
 mod process;
 mod queue;
 mod requests;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::fleet_gauges::{self, FleetGauges, FleetSample};
@@ -32,6 +35,7 @@ use attempts::Attempts;
 use audit::Audit;
 use declare::{Declare, Description};
 use discovery::Discovery;
+use exemplars::Exemplars;
 use gen_ai::GenAi;
 use generation::Generation;
 use guards::Guards;
@@ -44,6 +48,7 @@ use spec::Spec;
 
 pub use docs::markdown;
 pub use gen_ai::GenAiRequest;
+pub use openmetrics::{OPENMETRICS_FORMAT, is_wanted as wants_openmetrics};
 pub use rollouts::RolloutSample;
 
 /// Content type of the Prometheus text exposition format, version 0.0.4.
@@ -73,6 +78,7 @@ pub struct Metrics {
     audit_now: audit::Source,
     process: Process,
     gen_ai: GenAi,
+    exemplars: Exemplars,
     sessions: process::Sessions,
     described: Vec<Description>,
 }
@@ -141,6 +147,7 @@ impl Metrics {
             audit_now,
             process,
             gen_ai,
+            exemplars: Exemplars::default(),
             sessions,
             described: described.into_inner(),
             registry,
@@ -168,12 +175,21 @@ impl Metrics {
     /// # Errors
     /// When a collected family is inconsistent.
     pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(32 * 1024);
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// All series in the text format of OpenMetrics ([`OPENMETRICS_FORMAT`]), with exemplars.
+    pub fn encode_openmetrics(&self) -> String {
+        openmetrics::encode(&self.gather(), &self.exemplars)
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
         if let Some(count) = self.before.load().as_deref() {
             count(self);
         }
-        let mut text = Vec::with_capacity(32 * 1024);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        self.registry.gather()
     }
 
     /// One backend's load under the names that endpoint pickers read from a model server. `None` when
@@ -187,7 +203,9 @@ impl Metrics {
             return Ok(None);
         };
         let mut text = Vec::new();
-        TextEncoder::new().encode(&fleet_gauges::aliases(backend)?, &mut text)?;
+        let mut families = fleet_gauges::aliases(backend)?;
+        families.extend(self.generation.aliases(backend)?);
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(Some(text))
     }
 }
@@ -197,8 +215,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::fleet::DraftCounts;
+    use crate::spec::Signature;
     use crate::telemetry::labels::{AbortCause, Configured, Dialect, Why};
-    use crate::telemetry::{BackendSample, QueueSample};
+    use crate::telemetry::{BackendSample, FoundSample, QueueSample};
 
     pub(super) fn text(metrics: &Metrics) -> String {
         String::from_utf8(metrics.encode().unwrap()).unwrap()
@@ -220,11 +240,24 @@ mod tests {
                 build: "b1-abc".into(),
                 model: "coder".into(),
                 profile: "ngram-mod".into(),
+                drafts: Some(Arc::new(DraftCounts {
+                    drafts: 9,
+                    at_position: vec![8, 5],
+                    ..DraftCounts::default()
+                })),
             }],
             queues: vec![QueueSample {
                 pool: "p".into(),
                 class: "batch",
                 waiting: 4,
+            }],
+            found: vec![FoundSample {
+                signature: Signature::AcceptanceCollapse,
+                pool: "p".into(),
+                backend: "gpu0".into(),
+                profile: "ngram-mod".into(),
+                build: "b1-abc".into(),
+                explained_by: "build b1-abc".to_owned(),
             }],
         }
     }
@@ -244,6 +277,9 @@ mod tests {
             r#"drover_backend_slots{backend="gpu0"} 4"#,
             r#"drover_backend_busy_slots{backend="gpu0"} 1"#,
             r#"drover_backend_kv_cache_ratio{backend="gpu0"} 0.25"#,
+            r#"drover_backend_spec_drafts{backend="gpu0"} 9"#,
+            r#"drover_backend_spec_accepted_at_position{backend="gpu0",position="1"} 5"#,
+            r#"drover_spec_finding{backend="gpu0",build="b1-abc",explained_by="build b1-abc",pool="p","#,
             r#"drover_backend_info{backend="gpu0",build="b1-abc",model="coder",pool="p",profile="ngram-mod"} 1"#,
         ] {
             assert!(now.contains(line), "{line} in {now}");
@@ -303,6 +339,7 @@ mod tests {
             FleetSample {
                 backends: (0..64).map(of).collect(),
                 queues: Vec::new(),
+                found: Vec::new(),
             }
         });
         for n in 0..16 {

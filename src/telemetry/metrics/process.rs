@@ -33,6 +33,10 @@ series! {
              the receiver was not to be had or refused them.",
             &["result"],
         );
+        access_lines_lost: counter(
+            "drover_access_lines_lost_total",
+            "Lines of the access log that were not written: whoever reads standard output is 8 MiB behind.",
+        );
         runtime_delay: histogram(
             "drover_runtime_delay_seconds",
             "How late a task that wanted to run every 250 ms did run, on the threads that serve clients: \
@@ -111,6 +115,11 @@ impl Metrics {
     pub fn traces(&self, result: Traced, count: u64) {
         let traces = self.process.traces.with_label_values(&[result.as_str()]);
         traces.inc_by(count);
+    }
+
+    /// A line of the access log could not be written.
+    pub fn access_line_lost(&self) {
+        self.process.access_lines_lost.inc();
     }
 
     /// A task has run so much later than it wanted to.

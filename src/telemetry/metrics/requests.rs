@@ -12,18 +12,18 @@ use crate::telemetry::labels::{Configured, Dialect, Outcome, Stage, TokenKind};
 /// Time to the first token. A cached prompt starts after milliseconds; a 100k-token prefill on a
 /// loaded GPU takes minutes, and the default `timeouts.first_event` is 10 minutes. Doubling steps
 /// between keep a quantile within a factor of two.
-const TTFT_SECONDS: &[f64] = &[
+pub(super) const TTFT_SECONDS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0,
 ];
 
 /// Gap between two delivered content events. Generation runs at 10 to 300 tokens a second, hence
 /// the fine steps from 2 to 100 ms; the long tail shows stalls up to `timeouts.inter_token` (2 min).
-const INTER_TOKEN_SECONDS: &[f64] = &[
+pub(super) const INTER_TOKEN_SECONDS: &[f64] = &[
     0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
 
 /// A whole request, from a rejected one to an hour of generation (`timeouts.total`).
-const REQUEST_SECONDS: &[f64] = &[
+pub(super) const REQUEST_SECONDS: &[f64] = &[
     0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0,
     1200.0, 3600.0,
 ];

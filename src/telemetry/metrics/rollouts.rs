@@ -200,7 +200,7 @@ mod tests {
             shares: Shares::of(0.25),
             estimates: &[estimate],
         };
-        metrics.rollouts(&[sample.clone()]);
+        metrics.rollouts(std::slice::from_ref(&sample));
         let now = text(&metrics);
         for line in [
             r#"drover_rollout_state{rollout="r",state="running"} 1"#,

@@ -1,5 +1,7 @@
 //! Speculative decoding: what turns ask for.
 
+use prometheus::HistogramVec;
+
 use super::Metrics;
 use super::declare::series;
 use crate::fleet::Profiled;
@@ -41,6 +43,38 @@ series! {
             "Generated tokens a second of an answer of 16 tokens or more, as its backend timed it.",
             &["pool", "profile", "build", "class"],
             &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 160.0, 240.0, 400.0, 800.0],
+        );
+        prefill: histograms(
+            "drover_spec_prefill_tokens_per_second",
+            "Evaluated prompt tokens a second of a prompt of which 64 or more were evaluated, as its backend timed it.",
+            &["pool", "profile", "build", "class"],
+            &[10.0, 25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1500.0, 3000.0, 6000.0, 12000.0],
+        );
+        ttft: histograms(
+            "drover_spec_first_token_seconds",
+            "From a request to the first content of its answer, where one attempt served it.",
+            &["pool", "profile", "build", "class"],
+            &[0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0],
+        );
+        attempts: counters(
+            "drover_spec_attempts_total",
+            "Attempts by how they ended.",
+            &["pool", "profile", "build", "class", "end"],
+        );
+        signs: counters(
+            "drover_spec_bad_answers_total",
+            "Answers with a call that could not be used, or that went round in circles.",
+            &["pool", "profile", "build", "class", "sign"],
+        );
+        answers: counters(
+            "drover_spec_answers_total",
+            "Answers by the class of the request and by what came out: reported only, nothing is decided by it.",
+            &["pool", "class", "answer"],
+        );
+        changes: counters(
+            "drover_backend_changes_total",
+            "Changes of what a backend shows of itself: build, model, profile, or a flag. `/api/spec` tells what it was.",
+            &["pool", "backend", "what"],
         );
         findings: counters(
             "drover_spec_findings_total",
@@ -105,9 +139,36 @@ impl Metrics {
                 .with_label_values(&labels)
                 .observe(length);
         }
-        if let Some(rate) = seen.decode_rate() {
-            series.decode.with_label_values(&labels).observe(rate);
+        let observe = |histograms: &HistogramVec, value: Option<f64>| {
+            if let Some(value) = value {
+                histograms.with_label_values(&labels).observe(value);
+            }
+        };
+        observe(&series.decode, seen.decode_rate());
+        observe(&series.prefill, seen.prefill_rate());
+        observe(&series.ttft, seen.ttft.map(|time| time.as_secs_f64()));
+        self.spec_ended(seen, labels);
+    }
+
+    fn spec_ended(&self, seen: &Observation, [pool, profile, build, class]: [&str; 4]) {
+        let series = &self.spec;
+        let end = [pool, profile, build, class, seen.stop.as_str()];
+        series.attempts.with_label_values(&end).inc();
+        let signs = [("malformed", seen.malformed), ("looping", seen.looping)];
+        for (sign, _) in signs.iter().filter(|(_, there)| *there) {
+            let labels = [pool, profile, build, class, sign];
+            series.signs.with_label_values(&labels).inc();
         }
+        if let Some(answer) = seen.answer {
+            let labels = [pool, class, answer.as_str()];
+            series.answers.with_label_values(&labels).inc();
+        }
+    }
+
+    /// Counts a change of what a backend shows.
+    pub fn spec_changed(&self, pool: &str, backend: &str, what: &str) {
+        let labels = [pool, backend, what];
+        self.spec.changes.with_label_values(&labels).inc();
     }
 
     /// Counts a regression that was found.
@@ -134,21 +195,20 @@ impl Metrics {
 mod tests {
     use super::super::tests::text;
     use super::*;
-    use crate::spec::{Drafts, Place, RequestClass, StopKind, Stratum};
+    use std::time::Duration;
+
+    use crate::spec::{AnswerClass, Drafts, Place, RequestClass, StopKind, Stratum};
     use crate::turn::Timings;
 
     fn seen(build: &str) -> Observation {
         Observation {
-            place: Place {
-                pool: "p".into(),
-                backend: "b".into(),
-                profile: "ngram-mod".into(),
-                build: build.into(),
-            },
+            place: Place::new("p", "b", "ngram-mod", build),
             stratum: Stratum::new(RequestClass::Edit, 1),
             timings: Some(Timings {
                 predicted_n: 100,
                 predicted_ms: 2000.0,
+                prompt_n: 300,
+                prompt_ms: 1000.0,
                 ..Timings::default()
             }),
             drafts: Drafts {
@@ -156,11 +216,12 @@ mod tests {
                 accepted: 60,
                 steps: 20,
             },
-            ttft: None,
+            ttft: Some(Duration::from_millis(300)),
             stop: StopKind::End,
             expected_cached: None,
-            malformed: false,
+            malformed: true,
             looping: false,
+            answer: Some(AnswerClass::ToolCall),
         }
     }
 
@@ -177,6 +238,11 @@ mod tests {
             format!("drover_spec_verify_steps_total{{{at},{of}}} 20"),
             format!("drover_spec_accept_length_sum{{{at},{of}}} 4"),
             format!("drover_spec_decode_tokens_per_second_sum{{{at},{of}}} 50"),
+            format!("drover_spec_prefill_tokens_per_second_sum{{{at},{of}}} 300"),
+            format!("drover_spec_first_token_seconds_sum{{{at},{of}}} 0.3"),
+            format!(r#"drover_spec_attempts_total{{{at},end="end",{of}}} 1"#),
+            format!(r#"drover_spec_bad_answers_total{{{at},{of},sign="malformed"}} 1"#),
+            r#"drover_spec_answers_total{answer="tool_call",class="edit",pool="p"} 1"#.to_owned(),
         ] {
             assert!(text.contains(&line), "{line} in {text}");
         }

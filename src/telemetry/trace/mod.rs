@@ -52,7 +52,7 @@ pub struct TracedTurn {
     /// Its place.
     pub context: TraceContext,
     /// Its line in the access log.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// What was asked for.
     pub operation: Operation,
     /// The moment that `record.time` names.

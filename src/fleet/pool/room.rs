@@ -1,0 +1,99 @@
+//! Room for turns: idle slots, and what is left of the KV caches that slots share.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Asked, Pool};
+use crate::config::RequestClass;
+use crate::fleet::backend::{Backend, BackendId};
+use crate::fleet::kv::lengths::Size;
+use crate::fleet::kv::{Footprint, Room};
+
+/// A backend with an idle slot.
+#[derive(Clone, Debug)]
+pub(in crate::fleet) struct Free {
+    pub(in crate::fleet) id: BackendId,
+    room: Option<Room>,
+}
+
+impl Free {
+    /// Whether its cache has room for this, too.
+    pub(in crate::fleet) fn fits(&self, footprint: Option<Footprint>) -> bool {
+        self.room.is_none_or(|room| room.fits(footprint))
+    }
+}
+
+impl Pool {
+    /// Backends with an idle slot.
+    pub(in crate::fleet) fn free(&self) -> SmallVec<[Free; 4]> {
+        let all_in = self.all_in();
+        let open = |b: &Backend| b.available() && (all_in || !b.ejected());
+        let free = self.backends.iter().filter(|b| open(b) && b.is_free());
+        let free = free.map(|b| Free {
+            id: b.id().clone(),
+            room: b.room(),
+        });
+        free.collect()
+    }
+
+    /// The backend that has the most room in its cache of those that would take the request if all of it were
+    /// free; none where reserving is not what hinders it.
+    pub(in crate::fleet) fn roomiest(
+        &self,
+        asked: Asked<'_>,
+        only: Option<&BackendId>,
+    ) -> Option<BackendId> {
+        let may = |b: &&Arc<Backend>| {
+            !asked.except.contains(b.id())
+                && only.is_none_or(|only| only == b.id())
+                && self.welcomes(b)
+        };
+        let rooms = self.backends.iter().filter(may);
+        let rooms = rooms.filter_map(|b| Some((b.room()?.left(), b.id())));
+        rooms
+            .max_by_key(|(left, _)| *left)
+            .map(|(_, id)| id.clone())
+    }
+
+    /// Tokens of the largest cache that slots share, where room is reserved on every backend.
+    pub fn largest_cache(&self) -> Option<u64> {
+        let totals = self.backends.iter().map(|b| Some(b.room()?.total));
+        totals.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
+    /// Whether turns do, or may have to once a cache has overflowed: what they take is worth learning.
+    pub fn learns(&self) -> bool {
+        self.backends.iter().any(|b| b.may_reserve())
+    }
+
+    /// Whether turns reserve room in the cache of one of its backends.
+    pub fn reserves(&self) -> bool {
+        self.backends.iter().any(|b| b.room().is_some())
+    }
+
+    /// What a turn will take of a cache, judged by those of its kind.
+    pub fn expect(&self, class: Option<RequestClass>, size: Size) -> Footprint {
+        self.state.lock().lengths.expect(class, size)
+    }
+
+    /// A turn of this kind and size was answered in full: its prompt's tokens, and those of the answer.
+    pub fn learn(&self, class: Option<RequestClass>, size: Size, prompt: u64, generated: u64) {
+        let lengths = &mut self.state.lock().lengths;
+        lengths.learn(class, size, prompt, generated);
+    }
+
+    /// Whether a turn that `failed` has lost may go to another backend than those.
+    pub fn has_other(&self, except: &[BackendId], failed: &BackendId) -> bool {
+        let other = |b: &Arc<Backend>| b.id() != failed && !except.contains(b.id());
+        self.backends.iter().any(|b| other(b) && self.welcomes(b))
+    }
+
+    /// `backend` no longer has anything of `conversation` in its cache.
+    pub fn forgets(&self, backend: &BackendId, conversation: Option<u64>) {
+        let at = self.backends.iter().position(|b| b.id() == backend);
+        if let (Some(at), Some(conversation)) = (at, conversation) {
+            self.state.lock().warmth[at].leave(conversation);
+        }
+    }
+}
