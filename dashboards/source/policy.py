@@ -64,6 +64,25 @@ AUDIT = Row("Audit", [
     Panel("Written", "Bytes of records and evidence.", "Bps", [Query(rate("drover_audit_bytes_total", INSTANCE), "written")], "policy.md"),
 ])
 
+LEASES = Row("Leases", [
+    Panel(
+        "Leases", "What came of claims on what agents commit to, push, merge, start and deploy.", "cps",
+        [Query(rate("drover_policy_leases_total", INSTANCE, "outcome"), "{{outcome}}")], "policy.md", stacked=True,
+    ),
+    Panel(
+        "Held up", "Share of claims that another session held, or that were for nothing.", "percentunit",
+        [Query(share(
+            rate("drover_policy_leases_total", f'outcome=~"held|coalesced", {INSTANCE}'),
+            rate("drover_policy_leases_total", f'outcome=~"granted|held|coalesced|full|failed", {INSTANCE}'),
+        ), "held up")],
+        "policy.md", thresholds=[(0.2, "orange"), (0.5, "red")], top=1,
+    ),
+    Panel(
+        "Without an answer", "Claims that no store answered: their calls were blocked.", "cps",
+        [Query(rate("drover_policy_leases_total", f'outcome="failed", {INSTANCE}'), "failed")], "policy.md",
+    ),
+])
+
 DASHBOARD = Dashboard(
-    "drover-policy", "Drover / Policy", "What rules decided about agents' tool calls and turns.", [DECISIONS, AUDIT],
+    "drover-policy", "Drover / Policy", "What rules decided about agents' tool calls and turns.", [DECISIONS, LEASES, AUDIT],
 )

@@ -14,9 +14,9 @@ use super::{EXIT_INTERNAL, EXIT_USAGE, check, fail};
 use crate::admin::{self, Admin};
 use crate::audit::{self, Audit};
 use crate::config::{self, Config, Priority};
-use crate::exchange::PingoraConnector;
+use crate::exchange::{Leases, PingoraConnector};
 use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool};
-use crate::proxy::{Gateway, Shared};
+use crate::proxy::{Gateway, Leavers, Shared};
 use crate::rollout::{self, Controller, Rollouts};
 use crate::server::drain::Inflight;
 use crate::server::findings::{Findings, Found};
@@ -148,6 +148,7 @@ pub(super) fn serve(
             .transpose()?;
         let (tracer, exporter) = traces.unzip();
         let store = store::open(&config.store)?;
+        let leases = Leases::new(Arc::clone(&store), store::wall_clock());
         let rollouts = restored(config, &store, &fleet, &spec)?;
         let shared = Arc::new(Shared {
             config: Arc::clone(&current),
@@ -158,6 +159,7 @@ pub(super) fn serve(
             requests: Arc::clone(&requests),
             spec: Arc::clone(&spec),
             store: Arc::clone(&store),
+            leases,
             rollouts: Arc::clone(&rollouts),
             audit: audit.clone(),
             tracer,
@@ -185,11 +187,14 @@ pub(super) fn serve(
         let controller = Controller::new(rollouts, Arc::clone(&current));
         let controller = background_service("rollouts", controller);
         let health = background_service("health", HealthService::new(fleet));
+        let leavers = Leavers::new(Arc::clone(&sessions), shared.leases.clone());
+        let leavers = background_service("leases", leavers);
         let sweeper = Sweeper::new(sessions, config.limits.session_ttl);
         let sweeper = background_service("sessions", sweeper);
         let mut background: Vec<Box<dyn ServiceWithDependents>> = vec![
             Box::new(health),
             Box::new(sweeper),
+            Box::new(leavers),
             Box::new(findings),
             Box::new(controller),
         ];

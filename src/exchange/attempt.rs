@@ -307,11 +307,12 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
                 self.end(&mut out).await?;
                 return Ok(Ended::AtItsEnd);
             };
-            let progress = self.convert(&chunk, &mut out);
-            // What was said before a fault has been said.
-            self.client.learn(self.conversion);
-            self.client.send(out.split().freeze()).await?;
-            let progress = progress?;
+            let mut progress = self.pass_on(&chunk, &mut out).await?;
+            while progress == Progress::Held {
+                self.content();
+                self.lease(&mut out).await?;
+                progress = self.pass_on(&[], &mut out).await?;
+            }
             if !matches!(progress, Progress::Idle | Progress::Complete) {
                 self.outcome.signs.note(Instant::now());
             }
@@ -322,7 +323,7 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
             match progress {
                 Progress::Idle => {}
                 Progress::Alive => self.alive(),
-                Progress::Content => self.content(),
+                Progress::Content | Progress::Held => self.content(),
                 Progress::Complete => {
                     self.end(&mut out).await?;
                     return Ok(Self::trailer(connection).await);
@@ -334,6 +335,33 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
                 }
             }
         }
+    }
+
+    /// Convert a piece, and give the client what comes of it.
+    async fn pass_on(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Stopped> {
+        let progress = self.convert(chunk, out);
+        // What was said before a fault has been said.
+        self.client.learn(self.conversion);
+        self.client.send(out.split().freeze()).await?;
+        progress
+    }
+
+    /// Ask for the lease that a call waits for.
+    async fn lease(&mut self, out: &mut BytesMut) -> Result<(), Stopped> {
+        let unused = self.conversion.unused();
+        let Some(need) = self.conversion.claim() else {
+            return Ok(());
+        };
+        let (claim, acts) = (need.claim.clone(), need.acts);
+        let answer = match self.exchange.leases {
+            Some(desk) => {
+                desk.give_back(&unused).await;
+                desk.claim(&claim, acts).await
+            }
+            None => None,
+        };
+        self.conversion.leased(answer, out);
+        Ok(())
     }
 
     /// After the last event only the end of the chunked body is due, normally in the same packet.

@@ -1,5 +1,6 @@
 //! One choice of one attempt: guard, then stop sequences, then out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -13,6 +14,8 @@ use crate::guard::intervention::Ledger;
 use crate::guard::stop_sequences::{Matched, StopMatcher};
 use crate::guard::stream::{GuardContext, Start, StreamGuard};
 use crate::guard::trouble::Trouble;
+use crate::policy::NeedsLease;
+use crate::policy::lease::Answer;
 use crate::turn::{Delta, Stop};
 
 /// What the choices of one attempt have in common.
@@ -65,6 +68,10 @@ pub(super) struct ChoiceState {
     constrained: Option<String>,
     /// With `strict`: everything, until it is known to be good.
     held: Vec<Piece>,
+    /// What follows a call that waits for its lease.
+    parked: VecDeque<Piece>,
+    /// Its end, when that has come meanwhile.
+    parked_stop: Option<Stop>,
     scratch: Vec<Delta>,
 }
 
@@ -85,6 +92,8 @@ impl ChoiceState {
             given_up: false,
             constrained: begin.constrained.then(String::new),
             held: Vec::new(),
+            parked: VecDeque::new(),
+            parked_stop: None,
             scratch: Vec::new(),
         }
     }
@@ -175,9 +184,18 @@ impl ChoiceState {
         if taken.trouble.is_some() || taken.stop.is_some() {
             return;
         }
+        self.ends(stop, taken);
+    }
+
+    /// All of it has been said.
+    fn ends(&mut self, stop: Stop, taken: &mut Taken) {
         if let Some(policy) = &mut self.policy {
             policy.finish(&mut taken.policed);
             self.policed(None, taken);
+        }
+        if self.waiting().is_some() {
+            self.parked_stop = Some(stop);
+            return;
         }
         if let Some(text) = self.stops.flush() {
             self.out((Delta::Text(text), None), taken);
@@ -246,11 +264,42 @@ impl ChoiceState {
                 return;
             }
         };
+        self.to_policy(delta, logprobs, taken);
+    }
+
+    fn to_policy(&mut self, delta: Delta, logprobs: Option<Box<RawValue>>, taken: &mut Taken) {
         let Some(policy) = &mut self.policy else {
             return self.admitted(delta, logprobs, taken);
         };
-        policy.push(delta, &mut taken.policed);
-        self.policed(logprobs, taken);
+        match policy.push(delta, &mut taken.policed) {
+            Some(later) => {
+                self.policed(None, taken);
+                self.parked.push_back((later, logprobs));
+            }
+            None => self.policed(logprobs, taken),
+        }
+    }
+
+    /// What a call needs before the answer goes on.
+    pub(super) fn waiting(&self) -> Option<&NeedsLease> {
+        self.policy.as_ref()?.waiting()
+    }
+
+    /// It has its answer: on with what was waiting behind it.
+    pub(super) fn leased(&mut self, answer: Option<&Answer>, taken: &mut Taken) {
+        if let Some(policy) = &mut self.policy {
+            policy.answered(answer, &mut taken.policed);
+        }
+        self.policed(None, taken);
+        for (delta, logprobs) in std::mem::take(&mut self.parked) {
+            self.to_policy(delta, logprobs, taken);
+        }
+        if taken.stop.is_some() {
+            return self.stopped(taken);
+        }
+        if let Some(stop) = self.parked_stop.take() {
+            self.ends(stop, taken);
+        }
     }
 
     /// On with what policy has let through.

@@ -11,6 +11,8 @@ use crate::fleet::Size;
 use crate::guard::context::{ContextState, PrefixBreak};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::Effects;
+use crate::policy::NeedsLease;
+use crate::policy::lease::{Answer, Grant};
 use crate::spec::AnswerClass;
 use crate::telemetry::trace::TraceHeaders;
 use crate::turn::{Stop, Timings, TurnError, Usage};
@@ -51,6 +53,9 @@ pub enum Progress {
     Alive,
     /// Part of the answer arrived.
     Content,
+    /// Part of it arrived, and a call in it needs a lease: [`Conversion::claim`] says which; the rest
+    /// goes on, with an empty piece, after [`Conversion::leased`].
+    Held,
     /// The answer is complete; the rest of the body is only its end.
     Complete,
     /// The answer is complete though the backend would go on: cancel it.
@@ -157,6 +162,21 @@ pub trait Conversion: Send {
     /// # Errors
     /// [`Fault`] when the backend reports one or breaks the protocol.
     fn feed(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault>;
+
+    /// After [`Progress::Held`]: what the answer waits for.
+    fn claim(&self) -> Option<&NeedsLease> {
+        None
+    }
+
+    /// What came of it; none when nobody can tell. Append what the client gets now.
+    fn leased(&mut self, answer: Option<Answer>, out: &mut BytesMut) {
+        let _ = (answer, out);
+    }
+
+    /// Leases of calls that the client will not get, each told once.
+    fn unused(&mut self) -> Vec<Grant> {
+        Vec::new()
+    }
 
     /// The upstream's body has ended properly; append what ends the client's stream.
     ///

@@ -20,6 +20,7 @@ mod gate;
 mod guards;
 mod hedge;
 mod ladder;
+mod leases;
 mod overhead;
 mod patience;
 mod place;
@@ -54,6 +55,7 @@ pub use connector::PingoraConnector;
 pub use conversion::{Conversion, Measured, Prepared, Progress, Report, UpstreamRequest};
 pub use count::CountConversion;
 pub use guards::Guards;
+pub use leases::{LeaseDesk, Leases, Unavailable as LeaseUnavailable};
 pub use overhead::Overhead;
 pub use policy_turn::PolicyReport;
 pub use relay::RelayConversion;
@@ -114,6 +116,8 @@ pub struct Exchange<'a, C> {
     pub gaps: &'a Histogram,
     /// Its place in a trace, where there is one.
     pub trace: Option<&'a TraceContext>,
+    /// Where calls get the leases they need; without it none is to be had.
+    pub leases: Option<LeaseDesk<'a>>,
 }
 
 /// What happened, whatever the end.
@@ -247,6 +251,15 @@ pub async fn run<C: Connector, D: Downstream>(
         }
         Err(Stopped::Fault(fault)) => fail(client, conversion, fault.into_error()).await,
     };
+    if let Some(desk) = exchange.leases {
+        let mut unused = conversion.unused();
+        if end != End::Complete {
+            // Whatever part of the answer the client has, it does not go on with it.
+            let report = conversion.report();
+            unused.extend(report.policy.into_iter().flat_map(|policy| policy.leases));
+        }
+        desk.give_back(&unused).await;
+    }
     outcome.end = end;
     outcome
 }

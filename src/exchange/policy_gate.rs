@@ -6,8 +6,9 @@ use serde::de::IgnoredAny;
 
 use super::rules::Rules;
 use crate::guard::stream::GuardContext;
+use crate::policy::lease::{Answer, Grant};
 use crate::policy::source::OnBlock;
-use crate::policy::{Blocked, Decision, Verdict};
+use crate::policy::{Blocked, Decision, NeedsLease, Verdict};
 use crate::turn::Delta;
 
 /// A call that did not go on.
@@ -26,6 +27,8 @@ pub(super) struct Passed {
     pub(super) deltas: Vec<Delta>,
     pub(super) blocked: Vec<BlockedCall>,
     pub(super) decisions: Vec<Decision>,
+    /// Leases that calls among them have.
+    pub(super) granted: Vec<Grant>,
 }
 
 /// The gate of one choice.
@@ -33,6 +36,8 @@ pub(super) struct PolicyGate {
     rules: Arc<Rules>,
     context: Option<Arc<GuardContext>>,
     open: Option<Open>,
+    /// Cannot go on, nor can what follows, before its lease is granted or refused.
+    waiting: Option<(Open, Box<NeedsLease>)>,
     /// Calls before the next one that were blocked: those that go on are numbered without them.
     left_out: u32,
 }
@@ -50,14 +55,31 @@ impl PolicyGate {
             rules,
             context,
             open: None,
+            waiting: None,
             left_out: 0,
         }
     }
 
-    pub(super) fn push(&mut self, delta: Delta, passed: &mut Passed) {
+    /// Take in a piece; it comes back when the call before it waits for a lease.
+    #[must_use]
+    pub(super) fn push(&mut self, delta: Delta, passed: &mut Passed) -> Option<Delta> {
+        if self.waiting.is_some() {
+            return Some(delta);
+        }
+        if let Delta::ToolArguments { fragment, .. } = &delta {
+            let open = self.open.as_mut()?;
+            open.arguments.push_str(fragment);
+            if is_whole(&open.arguments) {
+                self.finish(passed);
+            }
+            return None;
+        }
+        self.finish(passed);
+        if self.waiting.is_some() {
+            return Some(delta);
+        }
         match delta {
             Delta::ToolOpen { index, id, name } => {
-                self.finish(passed);
                 self.open = Some(Open {
                     index,
                     id,
@@ -65,18 +87,9 @@ impl PolicyGate {
                     arguments: String::new(),
                 });
             }
-            Delta::ToolArguments { fragment, .. } => {
-                let Some(open) = &mut self.open else { return };
-                open.arguments.push_str(&fragment);
-                if is_whole(&open.arguments) {
-                    self.finish(passed);
-                }
-            }
-            delta => {
-                self.finish(passed);
-                passed.deltas.push(delta);
-            }
+            delta => passed.deltas.push(delta),
         }
+        None
     }
 
     /// The call under way is complete.
@@ -84,20 +97,62 @@ impl PolicyGate {
         let Some(open) = self.open.take() else { return };
         let judged = self.rules.tool_call(&open.name, &open.arguments);
         passed.decisions.extend(judged.decisions);
-        let blocked = match judged.verdict {
-            Verdict::Allow => return self.pass(open, passed),
+        match judged.verdict {
+            Verdict::Allow => self.pass(open, passed),
+            Verdict::Block(blocked) => self.block(open, blocked, passed),
             Verdict::Rewrite(arguments) => match self.is_valid(&open.name, &arguments) {
-                true => return self.pass(Open { arguments, ..open }, passed),
-                false => unusable(passed.decisions.last_mut()),
+                true => self.pass(Open { arguments, ..open }, passed),
+                false => {
+                    let blocked = unusable(passed.decisions.last_mut());
+                    self.block(open, blocked, passed);
+                }
             },
-            Verdict::Block(blocked) => blocked,
+            Verdict::NeedsLease(mut need) => {
+                let arguments = need.arguments.take();
+                let valid = arguments
+                    .as_ref()
+                    .is_none_or(|new| self.is_valid(&open.name, new));
+                if !valid {
+                    let blocked = unusable(passed.decisions.last_mut());
+                    return self.block(open, blocked, passed);
+                }
+                need.claim.call.clone_from(&open.id);
+                let arguments = arguments.unwrap_or_else(|| open.arguments.clone());
+                self.waiting = Some((Open { arguments, ..open }, need));
+            }
+        }
+    }
+
+    /// What the call that waits needs.
+    pub(super) fn waiting(&self) -> Option<&NeedsLease> {
+        self.waiting.as_ref().map(|(_, need)| need.as_ref())
+    }
+
+    /// The call that waits has its answer; none: nobody can tell, and then it does not go on.
+    pub(super) fn answered(&mut self, answer: Option<&Answer>, passed: &mut Passed) {
+        let Some((open, need)) = self.waiting.take() else {
+            return;
         };
+        let granted =
+            (need.acts && answer == Some(&Answer::Granted)).then(|| Grant::of(&need.claim));
+        let (decision, blocked) = need.answered(answer);
+        passed.decisions.push(decision);
+        match blocked {
+            Some(blocked) => self.block(open, blocked, passed),
+            None => {
+                passed.granted.extend(granted);
+                self.pass(open, passed);
+            }
+        }
+    }
+
+    fn block(&mut self, open: Open, why: Blocked, passed: &mut Passed) {
         self.left_out += 1;
         passed.blocked.push(BlockedCall {
             id: open.id,
             name: open.name,
             arguments: open.arguments,
-            why: blocked,
+            why,
         });
     }
 
@@ -137,5 +192,6 @@ fn unusable(decision: Option<&mut Decision>) -> Blocked {
         reason: "rewrite_invalid".to_owned(),
         hint: "The call had to be changed, and is no valid call then.".to_owned(),
         on_block: OnBlock::AnswerModel,
+        for_now: false,
     }
 }

@@ -6,6 +6,7 @@ use super::policy_gate::{BlockedCall, Passed};
 use super::rules::Rules;
 use crate::dialect::llama::Ask;
 use crate::guard::trouble::Trouble;
+use crate::policy::lease::Grant;
 use crate::policy::source::OnBlock;
 use crate::policy::{Decision, notice, tell_blockers};
 use crate::turn::{Content, Message, Part, Role, ToolCall, ToolResult, TurnError};
@@ -22,6 +23,12 @@ pub(super) struct PolicyTurn {
     rounds: u32,
     total: u32,
     notes: Vec<String>,
+    /// Leases of calls that the client has or gets.
+    granted: Vec<Grant>,
+    /// How many of them it has, whatever comes of the running attempt.
+    kept: usize,
+    /// Leases of calls that it will not get.
+    unused: Vec<Grant>,
 }
 
 /// How an answer that has come to its end goes on.
@@ -43,6 +50,8 @@ pub struct PolicyReport {
     pub denials: u32,
     /// What the model is to hear with its next results.
     pub notes: Vec<String>,
+    /// Leases of the calls that the client has.
+    pub leases: Vec<Grant>,
 }
 
 impl PolicyTurn {
@@ -56,6 +65,9 @@ impl PolicyTurn {
             rounds: 0,
             total: 0,
             notes: Vec::new(),
+            granted: Vec::new(),
+            kept: 0,
+            unused: Vec::new(),
         }
     }
 
@@ -67,6 +79,21 @@ impl PolicyTurn {
         self.blocked.clear();
     }
 
+    /// The client keeps what it has.
+    pub(super) fn keep(&mut self) {
+        self.kept = self.granted.len();
+    }
+
+    /// The client does not get what the attempt has said.
+    pub(super) fn forget(&mut self) {
+        self.unused.extend(self.granted.drain(self.kept..));
+    }
+
+    /// Leases that are to be given back.
+    pub(super) fn unused(&mut self) -> Vec<Grant> {
+        std::mem::take(&mut self.unused)
+    }
+
     /// What its gate has let through, and what not.
     ///
     /// # Errors
@@ -74,6 +101,7 @@ impl PolicyTurn {
     pub(super) fn take(&mut self, passed: &mut Passed) -> Result<(), TurnError> {
         self.rules.record(&passed.decisions);
         self.decisions.append(&mut passed.decisions);
+        self.granted.append(&mut passed.granted);
         self.total += passed.blocked.len() as u32;
         let reject = |call: &&BlockedCall| call.why.on_block == OnBlock::Reject;
         let refused = passed.blocked.iter().find(reject);
@@ -179,6 +207,7 @@ impl PolicyTurn {
             decisions: self.decisions.clone(),
             denials: self.total,
             notes: self.notes.clone(),
+            leases: self.granted.clone(),
         }
     }
 }

@@ -17,6 +17,7 @@ pub(super) const FIELDS: &[(&str, &[&str])] = &[
         "tool",
         &[
             "name", "class", "command", "paths", "input", "mutates", "edits", "agent", "text",
+            "deploys",
         ],
     ),
     (
@@ -102,6 +103,11 @@ impl<'a> Bindings<'a> {
         if let Some(fault) = self.call.and_then(|call| call.fault) {
             return fault.to_owned();
         }
+        if error.contains("deploys")
+            && let Some(Err(why)) = self.call.map(Call::deploys)
+        {
+            return why.0.to_owned();
+        }
         if self.call.is_some_and(Call::has_unknown_paths) {
             return "what the command writes cannot be told before it runs".to_owned();
         }
@@ -110,6 +116,18 @@ impl<'a> Bindings<'a> {
                 .to_owned();
         }
         error.replace("Error executing function ", "")
+    }
+
+    /// What is true or false of the session.
+    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+        match name {
+            "root" | "id" | "principal" => None,
+            "has_root" => Some(self.actor.root.is_some()),
+            "is_agent" => Some(self.actor.is_agent),
+            "mutated" => Some(self.state.mutated),
+            name if self.captures.contains(name) => None,
+            name => Some(self.state.holds(name)),
+        }
     }
 
     fn tool(&self, field: &str) -> Option<CowVal<'_, '_>> {
@@ -126,6 +144,7 @@ impl<'a> Bindings<'a> {
             "text" => CowVal::owned(CelString::from(call.text())),
             "mutates" => yes(call.mutates()),
             "edits" => yes(call.edits()),
+            "deploys" => yes(!call.deploys().ok()?.is_empty()),
             "paths" if call.has_unknown_paths() => return None,
             "paths" => texts(call.paths()),
             "input" => {

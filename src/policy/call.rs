@@ -5,16 +5,14 @@ use std::sync::Arc;
 use once_cell::sync::OnceCell;
 use serde_json::Value;
 
-use super::shell::{self, Effect, Script};
+use super::command_line::{self, UNREADABLE};
+use super::shell::{self, Deploy, Effect, Script, Unknown};
 use super::tools::{Class, Tools};
-use super::{arguments, patch, path};
+use super::{arguments, lease, patch, path};
 use crate::turn::folded_name;
 
-/// Arguments that hold a command line, by the names agents give them.
-pub(super) const COMMAND_KEYS: &[&str] = &["command", "cmd", "script", "chars", "commands"];
-
 /// Arguments that name the directory a command runs in.
-const CWD_KEYS: &[&str] = &[
+pub(super) const CWD_KEYS: &[&str] = &[
     "workdir",
     "cwd",
     "working_directory",
@@ -70,23 +68,6 @@ const PATH_NAMES: &[&str] = &[
 /// Editors whose argument `command` may say `view`.
 const VIEWERS: &[&str] = &["strreplaceeditor", "strreplacebasededittool", "editor"];
 
-/// Texts in a shell's arguments that are no part of a command.
-const REMARKS: &[&str] = &[
-    "description",
-    "justification",
-    "explanation",
-    "reason",
-    "purpose",
-    "title",
-    "session_id",
-    "shell_id",
-    "bash_id",
-    "id",
-];
-
-/// Stands for a command line that cannot be read: none that a shell accepts.
-const UNREADABLE: &str = "(";
-
 /// Arguments that hold a patch.
 pub(super) const PATCH_KEYS: &[&str] = &["input", "patch", "patchText", "patch_text", "diff"];
 
@@ -114,6 +95,7 @@ pub struct Call<'a> {
     /// Why nobody can tell what its arguments say.
     pub(super) fault: Option<arguments::Fault>,
     reach: OnceCell<Reach>,
+    deploys: OnceCell<Result<Vec<Deploy>, Unknown>>,
     root: Option<&'a str>,
 }
 
@@ -129,10 +111,14 @@ impl<'a> Call<'a> {
     /// A call of `name` with `arguments`; paths are told from `root`, where that is known.
     pub fn new(tools: &Tools, name: &'a str, arguments: &str, root: Option<&'a str>) -> Self {
         let (input, fault) = arguments::read(arguments);
-        let class = tools.class(name);
+        let class = match tools.class(name) {
+            // Whatever it is called, it is told a command line.
+            Class::Other if command_line::has_command(&input) => Class::Shell,
+            class => class,
+        };
         let command = match class {
             Class::Shell if fault.is_some() => UNREADABLE.to_owned(),
-            Class::Shell => command(&input),
+            Class::Shell => command_line::command(&input),
             _ => String::new(),
         };
         Self {
@@ -142,6 +128,7 @@ impl<'a> Call<'a> {
             command,
             fault,
             reach: OnceCell::new(),
+            deploys: OnceCell::new(),
             root,
         }
     }
@@ -251,6 +238,18 @@ impl<'a> Call<'a> {
         self.reach().effect == Effect::Edit
     }
 
+    /// What it commits, pushes, merges, starts or deploys.
+    ///
+    /// # Errors
+    /// [`Unknown`] when it may, and nobody can tell.
+    pub fn deploys(&self) -> Result<&[Deploy], Unknown> {
+        let deploys = self.deploys.get_or_init(|| match self.class {
+            Class::Shell => shell::deploys(&self.script()),
+            _ => Ok(lease::of_tool(self)),
+        });
+        deploys.as_deref().map_err(|why| *why)
+    }
+
     /// Every text in its arguments, a line each.
     pub fn text(&self) -> String {
         let mut all = String::new();
@@ -310,59 +309,6 @@ fn named_paths<'v>(value: &'v Value, named: bool, found: &mut Vec<&'v str>) {
             }
         }
         _ => {}
-    }
-}
-
-/// The command line in a shell's arguments. What two clients may find under different keys is all of
-/// it; texts under keys nobody knows cannot be read.
-fn command(input: &Value) -> String {
-    let Some(fields) = input.as_object() else {
-        return UNREADABLE.to_owned();
-    };
-    let mut lines: Vec<String> = Vec::new();
-    let mut other = false;
-    for (key, value) in fields {
-        let is = |known: &&str| key.eq_ignore_ascii_case(known);
-        if COMMAND_KEYS.iter().any(is) {
-            let line = command_line(value, key.eq_ignore_ascii_case("commands"));
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        } else if !CWD_KEYS.iter().chain(REMARKS).any(is) {
-            other |= matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_));
-        }
-    }
-    if lines.is_empty() && other || lines.iter().any(|line| line.contains('\0')) {
-        return UNREADABLE.to_owned();
-    }
-    match lines.len() {
-        1 => lines.swap_remove(0),
-        _ => lines.join("\n"),
-    }
-}
-
-/// A text, a list of words, `["bash", "-lc", line]`; with `each`, a list of lines.
-fn command_line(value: &Value, each: bool) -> String {
-    let words = match value {
-        Value::String(line) => return line.clone(),
-        Value::Array(words) => words.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
-        _ => None,
-    };
-    match words {
-        None => UNREADABLE.to_owned(),
-        Some(lines) if each => lines.join("\n"),
-        // No program has white space in its name: this client joins the words.
-        Some(words)
-            if words
-                .first()
-                .is_some_and(|word| word.contains(char::is_whitespace)) =>
-        {
-            words.join(" ")
-        }
-        Some(words) => {
-            let words: Vec<String> = words.into_iter().map(shell::quote).collect();
-            words.join(" ")
-        }
     }
 }
 

@@ -166,28 +166,38 @@ impl Compiler {
             (None, true) if !rule.require.is_empty() => {
                 Some(Action::Require(self.needs(path, &rule.require)?))
             }
-            (Some(then), false) if rule.require.is_empty() => match (&then.block, &then.rewrite) {
-                (Some(block), None) => Some(Action::Block(block.clone())),
-                (None, Some(rewrite)) if rule.on == Stage::ToolCall => {
-                    let paths = rewrite
-                        .paths
-                        .as_ref()
-                        .map(|source| self.expr(&format!("{path}.then.rewrite.paths"), source));
-                    let mut input = BTreeMap::new();
-                    for (name, source) in &rewrite.input {
-                        input.insert(
-                            name.clone(),
-                            self.expr(&format!("{path}.then.rewrite.input.{name}"), source)?,
-                        );
+            (Some(then), false) if rule.require.is_empty() => {
+                match (&then.block, &then.rewrite, &then.lease) {
+                    (Some(block), None, None) => Some(Action::Block(block.clone())),
+                    (None, None, Some(lease)) if rule.on == Stage::ToolCall => {
+                        Some(Action::Lease(lease.clone()))
                     }
-                    Some(Action::Rewrite {
-                        paths: paths.flatten(),
-                        input,
-                    })
+                    (None, Some(rewrite), None) if rule.on == Stage::ToolCall => {
+                        let paths = rewrite
+                            .paths
+                            .as_ref()
+                            .map(|source| self.expr(&format!("{path}.then.rewrite.paths"), source));
+                        let mut input = BTreeMap::new();
+                        for (name, source) in &rewrite.input {
+                            input.insert(
+                                name.clone(),
+                                self.expr(&format!("{path}.then.rewrite.input.{name}"), source)?,
+                            );
+                        }
+                        Some(Action::Rewrite {
+                            paths: paths.flatten(),
+                            input,
+                        })
+                    }
+                    (None, Some(_), None) => {
+                        self.no_action(path, "only a `tool_call` can be rewritten")
+                    }
+                    (None, None, Some(_)) => {
+                        self.no_action(path, "only a `tool_call` can need a lease")
+                    }
+                    _ => self.no_action(path, "`then` needs one of `block`, `rewrite` and `lease`"),
                 }
-                (None, Some(_)) => self.no_action(path, "only a `tool_call` can be rewritten"),
-                _ => self.no_action(path, "`then` needs either `block` or `rewrite`"),
-            },
+            }
             (_, true) => self.no_action(
                 path,
                 "`session_start` and `completion` need `require`, and no `then`",

@@ -8,7 +8,8 @@ use cel::Context;
 use super::compile::{Compiler, mistake};
 use super::expr::Expr;
 use super::functions;
-use super::source::{Block, Event, Level, Mode, Source, Stage};
+use super::lease::Windows;
+use super::source::{Block, Event, Lease, Level, Mode, Source, Stage};
 use super::tools::Tools;
 
 /// A mistake in a policy.
@@ -31,6 +32,8 @@ pub struct Engine {
     pub(super) captures: BTreeSet<String>,
     profiles: BTreeMap<String, (Vec<usize>, Mode)>,
     profile: Option<String>,
+    /// How long leases last at most.
+    pub(super) leases: Windows,
     /// The working directory of every session.
     pub root: Option<String>,
     /// Blocked calls a turn tells its model about.
@@ -82,6 +85,7 @@ pub(super) enum Action {
         input: BTreeMap<String, Expr>,
     },
     Require(Vec<Needed>),
+    Lease(Lease),
 }
 
 /// Something that must be true.
@@ -146,6 +150,7 @@ impl Engine {
             context,
             profiles,
             profile: source.profile.clone(),
+            leases: source.leases.clone(),
             root: source.root.clone(),
             max_denials: source.max_denials,
             max_gate_rounds: source.max_gate_rounds,

@@ -7,6 +7,7 @@ use cel::{Context, Env, Program, Value};
 
 use super::bindings::{Bindings, FIELDS};
 use super::functions::{METHODS, NAMESPACES, PLAIN};
+use super::sure::Sure;
 
 /// A mistake in an expression. Lines and columns begin at 1, columns count characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub(super) struct Undecided(pub String);
 #[derive(Debug)]
 pub(super) struct Expr {
     program: Program,
+    pub(super) sure: Sure,
     /// Names after `session.` that come up.
     pub session: BTreeSet<String>,
     /// Classes that `tool.class` is compared with.
@@ -79,8 +81,10 @@ impl Expr {
             return Err(faults);
         }
         let only = only_for(program.expression());
+        let sure = Sure::of(program.expression());
         Ok(Self {
             program,
+            sure,
             session,
             classes,
             only,
@@ -100,6 +104,18 @@ impl Expr {
     /// # Errors
     /// [`Undecided`], also when it says neither yes nor no.
     pub(super) fn holds(
+        &self,
+        root: &Context<'_, '_>,
+        bindings: &Bindings<'_>,
+    ) -> Result<bool, Undecided> {
+        match self.sure.holds(bindings) {
+            Some(holds) => Ok(holds),
+            None => self.evaluates(root, bindings),
+        }
+    }
+
+    /// [`Self::holds`], whatever can be told without CEL.
+    pub(super) fn evaluates(
         &self,
         root: &Context<'_, '_>,
         bindings: &Bindings<'_>,

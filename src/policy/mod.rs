@@ -8,6 +8,7 @@ mod arguments;
 mod bindings;
 mod builtin;
 mod call;
+mod command_line;
 mod compile;
 mod engine;
 mod evidence;
@@ -15,15 +16,19 @@ mod expr;
 mod functions;
 mod judge;
 mod kept;
+pub mod lease;
 pub mod patch;
 pub mod path;
 mod rewrite;
 mod roots;
 pub mod secret;
+mod seen;
 mod session;
 pub mod shell;
 pub mod source;
+mod sure;
 pub mod tools;
+mod trees;
 mod unrecorded;
 mod verdict;
 
@@ -38,7 +43,7 @@ pub use roots::stated_root;
 pub use session::{SessionPolicy, SessionState};
 pub use source::Source;
 pub use unrecorded::AUDIT_UNAVAILABLE;
-pub use verdict::{Blocked, Decision, Verdict};
+pub use verdict::{Blocked, Decision, NeedsLease, Verdict};
 
 #[cfg(test)]
 mod tests;

@@ -78,7 +78,7 @@ fn command_line(
     root: &str,
     new: &dyn Fn(&str) -> Result<String, String>,
 ) -> Result<(String, serde_json::Value), String> {
-    let mut keys = super::call::COMMAND_KEYS
+    let mut keys = super::command_line::COMMAND_KEYS
         .iter()
         .filter(|key| call.input.get(**key).is_some());
     let key = keys.next().ok_or("it has no command line")?;

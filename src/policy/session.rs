@@ -1,24 +1,22 @@
 //! What a session has done, as far as policy asks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::bindings::{Actor, Bindings};
 use super::call::Call;
 use super::engine::Engine;
+use super::lease::Grant;
+use super::seen::Seen;
 use super::shell;
 use super::source::Event;
 use super::tools::Class;
+use super::trees::Trees;
 use crate::turn::{Message, Part, ToolCall, ToolResult, floor};
 
-/// Calls of a session that are known by their hash, so that none counts twice. More calls than this
-/// fit into no context window.
-const MAX_SEEN: usize = 8192;
-
 /// What rules ask of a session.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionState {
     /// Facts that hold.
@@ -27,6 +25,9 @@ pub struct SessionState {
     parts: BTreeMap<String, BTreeSet<String>>,
     /// Texts remembered.
     captures: BTreeMap<String, String>,
+    /// Working trees, with the branch checked out in each.
+    #[serde(skip_serializing_if = "Trees::is_empty")]
+    trees: Trees,
     /// A file was changed.
     pub mutated: bool,
     /// Calls that were blocked.
@@ -43,38 +44,67 @@ impl SessionState {
     pub fn capture(&self, name: &str) -> Option<&str> {
         self.captures.get(name).map(String::as_str)
     }
+
+    /// The working tree that `dir` is in, where it is known.
+    pub(super) fn worktree_of(&self, dir: &str) -> Option<&str> {
+        self.trees.of(dir)
+    }
+
+    /// The branch checked out in a working tree, where it is known.
+    pub(super) fn branch_of(&self, tree: &str) -> Option<&str> {
+        self.trees.branch(tree)
+    }
 }
 
-/// The policy's part of a session.
-#[derive(Debug, Default)]
+/// The policy's part of a session. What is not left out is durable: it is kept in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SessionPolicy {
     /// What rules ask of it.
     pub state: SessionState,
     /// What the model is told with its next results: calls of a batch that were blocked beside others.
     pub notes: Vec<String>,
-    seen: HashSet<u64>,
-    order: VecDeque<u64>,
+    /// Leases of calls whose results are not there yet.
+    pub leases: Vec<Grant>,
+    /// Leases of calls whose results are there, and whether those are good.
+    #[serde(skip)]
+    pub answered: Vec<(Grant, bool)>,
+    seen: Seen,
+    /// Hash of what the store has.
+    #[serde(skip)]
+    kept: Option<u64>,
 }
 
 impl SessionPolicy {
-    /// Whether the call has not counted yet.
-    fn is_new(&mut self, call: &ToolCall) -> bool {
-        let mut hash = Xxh3::new();
-        for part in [&call.id, &call.name, &call.arguments] {
-            hash.update(&(part.len() as u64).to_le_bytes());
-            hash.update(part.as_bytes());
+    /// What the store is to keep, unless it has that; from here on it counts as kept.
+    pub fn to_keep(&mut self) -> Option<Vec<u8>> {
+        let nothing = Self {
+            kept: self.kept,
+            ..Self::default()
+        };
+        if *self == nothing {
+            return None;
         }
-        let hash = hash.digest();
-        if !self.seen.insert(hash) {
-            return false;
+        let value = serde_json::to_vec(self).ok()?;
+        let hash = xxhash_rust::xxh3::xxh3_64(&value);
+        (self.kept.replace(hash) != Some(hash)).then_some(value)
+    }
+
+    /// The store has not kept it.
+    pub fn not_kept(&mut self) {
+        self.kept = None;
+    }
+
+    /// Note the result of `call`, if it holds a lease.
+    fn frees(&mut self, call: &ToolCall, good: bool) {
+        let mut kept = Vec::new();
+        for grant in std::mem::take(&mut self.leases) {
+            match grant.call == call.id {
+                true => self.answered.push((grant, good)),
+                false => kept.push(grant),
+            }
         }
-        self.order.push_back(hash);
-        if self.order.len() > MAX_SEEN
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.seen.remove(&oldest);
-        }
-        true
+        self.leases = kept;
     }
 }
 
@@ -82,6 +112,9 @@ impl Engine {
     /// Take in what a transcript shows: calls with their results, each once. A transcript that has
     /// lost its beginning takes nothing away.
     pub fn observe(&self, session: &mut SessionPolicy, actor: &Actor, messages: &[Message]) {
+        if let Some(root) = &actor.root {
+            session.state.trees.begin(root, messages);
+        }
         let mut open: HashMap<&str, &ToolCall> = HashMap::new();
         for part in messages.iter().flat_map(Message::parts) {
             match part {
@@ -90,9 +123,10 @@ impl Engine {
                 }
                 Part::ToolResult(result) => {
                     if let Some(call) = open.remove(result.call_id.as_str())
-                        && session.is_new(call)
+                        && session.seen.is_new(call)
                     {
-                        self.happened(&mut session.state, actor, call, result);
+                        let good = self.happened(&mut session.state, actor, call, result);
+                        session.frees(call, good);
                     }
                 }
                 _ => {}
@@ -100,14 +134,14 @@ impl Engine {
         }
     }
 
-    /// A call was made and answered.
+    /// A call was made and answered. Whether it went well.
     fn happened(
         &self,
         state: &mut SessionState,
         actor: &Actor,
         call: &ToolCall,
         result: &ToolResult,
-    ) {
+    ) -> bool {
         let text = result.text();
         let seen = Call::new(
             &self.tools,
@@ -121,7 +155,10 @@ impl Engine {
             state.mutated |= event == Event::Mutation;
         }
         if !good {
-            return;
+            return false;
+        }
+        if seen.class == Class::Shell {
+            state.trees.happened(&seen, &text);
         }
         for (name, fact) in &self.facts {
             let before = state.clone();
@@ -157,6 +194,7 @@ impl Engine {
                 }
             }
         }
+        true
     }
 
     fn stale(&self, state: &mut SessionState, event: Event) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::lease::Windows;
 use super::tools::Class;
 
 /// Rules for what agents may do. Without this section nothing is asked of any rule. The built-in facts,
@@ -27,6 +28,8 @@ pub struct Source {
     pub rules: Vec<Rule>,
     /// Sets of rules by name: a list of rule ids, or `{rules: […], mode: dry_run}`.
     pub profiles: BTreeMap<String, Profile>,
+    /// How long leases last at most.
+    pub leases: Windows,
     /// Blocked calls that one turn tells its model about; then its client is told.
     pub max_denials: u32,
     /// Times one turn sends its model back from a blocked end; then the answer passes, with a notice.
@@ -42,6 +45,7 @@ impl Default for Source {
             facts: BTreeMap::new(),
             rules: Vec::new(),
             profiles: BTreeMap::new(),
+            leases: Windows::default(),
             max_denials: 3,
             max_gate_rounds: 2,
         }
@@ -211,6 +215,21 @@ pub struct Then {
     /// Change the call's arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
+    /// Let the call go on only while no other session is at work on what it commits to, pushes, merges,
+    /// starts or deploys (docs/policy.md).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+}
+
+/// A target that a call has alone until its result is there, or its window ends (`policy.leases`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lease {
+    /// What to do when it is not to be had, for the model, besides when to try again.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+    /// Who hears of it then.
+    pub on_block: OnBlock,
 }
 
 /// A call, request or result that is not let through.

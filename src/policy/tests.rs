@@ -80,6 +80,7 @@ fn reason(judged: &Judged<Verdict>) -> &str {
         Verdict::Block(blocked) => &blocked.reason,
         Verdict::Allow => "allow",
         Verdict::Rewrite(_) => "rewrite",
+        Verdict::NeedsLease(_) => "lease",
     }
 }
 
@@ -172,7 +173,7 @@ fn a_commit_waits_for_the_three_reviewers() {
     );
     assert_eq!(
         reason(&shell(&policy(&engine, "build", &session), commit)),
-        "allow"
+        "lease"
     );
     let bad = "cd .worktrees/a && git commit -m 'did things'";
     assert_eq!(

@@ -63,6 +63,7 @@ impl TurnPolicy {
             hint: HINT.to_owned(),
             // The model can do nothing about it; a human can.
             on_block: OnBlock::TellClient,
+            for_now: true,
         };
         Some((blocked, decision))
     }

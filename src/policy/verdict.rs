@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::kept::Kept;
-use super::source::{Level, Mode, OnBlock, Stage};
+use super::lease::{Answer, Claim};
+use super::source::{Lease, Level, Mode, OnBlock, Stage};
 
 /// What becomes of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,65 @@ pub enum Verdict {
     Rewrite(String),
     /// It does not go on.
     Block(Blocked),
+    /// It goes on once it has what it claims; nobody but the store can say.
+    NeedsLease(Box<NeedsLease>),
+}
+
+/// A call that goes on once it has its lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeedsLease {
+    /// What it claims.
+    pub claim: Claim,
+    /// Its arguments, where rules have changed them.
+    pub arguments: Option<String>,
+    /// Whether the rule acts; else the claim is only tried out.
+    pub acts: bool,
+    /// What is decided, as far as it is known: to be completed by the answer.
+    pub(super) decision: Decision,
+    pub(super) lease: Lease,
+}
+
+impl NeedsLease {
+    pub(super) fn new(claim: Claim, decision: Decision, lease: Lease) -> Self {
+        Self {
+            claim,
+            arguments: None,
+            acts: decision.acted,
+            decision,
+            lease,
+        }
+    }
+
+    /// What becomes of it: the decision, and why it does not go on if it does not. Without an answer
+    /// nobody can tell, and a rule that acts blocks.
+    pub fn answered(self, answer: Option<&Answer>) -> (Decision, Option<Blocked>) {
+        let mut decision = self.decision;
+        let hint = match answer {
+            Some(Answer::Granted) => {
+                decision.decision = "lease";
+                decision.reason = self.claim.described();
+                return (decision, None);
+            }
+            Some(answer) => {
+                decision.reason = answer.reason();
+                answer.hint()
+            }
+            None => {
+                "lease_unavailable".clone_into(&mut decision.reason);
+                "Nobody can tell at the moment whether another session is at work on it. Try again in a minute."
+                    .to_owned()
+            }
+        };
+        let blocked = Blocked {
+            rule: Arc::clone(&decision.rule),
+            reason: decision.reason.clone(),
+            hint: format!("{hint} {}", self.lease.hint).trim_end().to_owned(),
+            on_block: self.lease.on_block,
+            for_now: true,
+        };
+        let blocked = self.acts.then_some(blocked);
+        (decision, blocked)
+    }
 }
 
 /// Why something does not go on.
@@ -29,6 +89,8 @@ pub struct Blocked {
     pub hint: String,
     /// Who hears of it.
     pub on_block: OnBlock,
+    /// The same call may go on later.
+    pub for_now: bool,
 }
 
 impl Blocked {
@@ -38,9 +100,14 @@ impl Blocked {
             "" => "Do something else.",
             hint => hint,
         };
+        let again = match self.for_now {
+            true => "",
+            false => {
+                " Making the same call again, or another that does the same, will be blocked as well."
+            }
+        };
         format!(
-            "The call of `{tool}` was blocked by policy and not carried out ({}, rule {}). {hint} Making \
-             the same call again, or another that does the same, will be blocked as well.",
+            "The call of `{tool}` was blocked by policy and not carried out ({}, rule {}). {hint}{again}",
             self.reason, self.rule
         )
     }
@@ -74,7 +141,7 @@ pub struct Decision {
     pub mode: &'static str,
     /// The tool, where it is about a call or a result.
     pub tool: String,
-    /// `allow`, `rewrite`, `block`, `warn`, `record`, `gate_exhausted`, `gate_unsatisfiable`.
+    /// `allow`, `rewrite`, `block`, `warn`, `record`, `lease`, `gate_exhausted`, `gate_unsatisfiable`.
     pub decision: &'static str,
     /// Why.
     pub reason: String,

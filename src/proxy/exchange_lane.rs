@@ -12,12 +12,14 @@ use super::body::{self, NoBody};
 use super::context::Context;
 use super::downstream::PingoraDownstream;
 use super::route::ExchangeKind;
-use super::{Shared, admission, auth, errors, loops, policy, selection, sessions, shaping, spec};
+use super::{
+    Shared, admission, auth, durable, errors, loops, policy, selection, sessions, shaping, spec,
+};
 use crate::config::{Config, Preset};
 use crate::dialect::relay::{Kind as RelayKind, Relay};
 use crate::dialect::{Dialect, Meta};
 use crate::exchange::{
-    self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards,
+    self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards, LeaseDesk,
     RelayConversion,
 };
 use crate::fleet::{Pool, Wish};
@@ -49,7 +51,7 @@ pub(super) async fn serve(
     };
     let decoding = Instant::now();
     let bytes = body.len() as u64;
-    let prepared = prepare(shared, &config, session, ctx, kind, body);
+    let prepared = prepare(shared, &config, session, ctx, kind, body).await;
     let (pool, mut conversion, stream, mut wish) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return errors::respond(session, ctx, error).await,
@@ -78,6 +80,10 @@ pub(super) async fn serve(
         limits: &config.turn,
         gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
         trace: ctx.trace.as_ref(),
+        leases: Some(LeaseDesk {
+            leases: &shared.leases,
+            longest: config.limits.session_ttl,
+        }),
     };
     // Boxed: the loop's state is large, and requests that end before it should not carry it.
     let outcome = Box::pin(exchange::run(&exchange, &mut client, &mut *conversion)).await;
@@ -87,7 +93,7 @@ pub(super) async fn serve(
     if let Some(visit) = &ctx.visit {
         shared.sessions.record(visit, &ctx.id, &ctx.interventions);
     }
-    policy::end(shared, ctx);
+    policy::end(shared, &config, ctx, outcome.end == End::Complete).await;
     let lineage = loops::commit(shared, ctx, &outcome);
     selection::answered(shared, ctx, &pool, &outcome, lineage);
     selection::learn(ctx, &pool, &outcome, size);
@@ -117,10 +123,10 @@ fn underway(ctx: &mut Context, pool: &str) {
 type Prepared = (Arc<Pool>, Box<dyn Conversion>, bool, Wish);
 
 /// From bytes to a conversion and the pool that can serve it.
-fn prepare(
+async fn prepare(
     shared: &Shared,
     config: &Arc<Config>,
-    session: &Session,
+    session: &mut Session,
     ctx: &mut Context,
     kind: ExchangeKind,
     body: Bytes,
@@ -135,7 +141,9 @@ fn prepare(
             let (pool, pattern) = pool(shared, config, ctx, &turn.model, stream)?;
             ctx.generates = Some((Operation::Chat, pattern));
             sessions::begin(shared, config, session, ctx, &turn);
+            durable::recall(shared, config, ctx).await;
             let police = policy::begin(shared, config, session, ctx, &pool, &mut turn, body.len())?;
+            durable::settle(shared, ctx).await;
             let spec = spec::begin(config, session, ctx, &pool, &turn)?;
             let mut wish = selection::wish(
                 config,

@@ -9,6 +9,7 @@ mod body;
 mod client_address;
 mod context;
 mod downstream;
+mod durable;
 mod errors;
 mod exchange_lane;
 mod headers;
@@ -34,6 +35,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use context::Context;
+pub use durable::Leavers;
 use route::Route;
 pub use shared::Shared;
 

@@ -6,8 +6,8 @@ use pingora_proxy::Session;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::context::Context;
+use super::{Shared, durable};
 use crate::audit::Whose;
 use crate::config::Config;
 use crate::dialect::Dialect;
@@ -219,8 +219,8 @@ fn tell(turn: &mut Turn, notes: &[String]) {
     }
 }
 
-/// The turn is over, whatever its end.
-pub(super) fn end(shared: &Shared, ctx: &mut Context) {
+/// The turn is over, whatever its end. `delivered`: the client has all of the answer.
+pub(super) async fn end(shared: &Shared, config: &Config, ctx: &mut Context, delivered: bool) {
     let Some(report) = ctx.report.policy.take() else {
         return;
     };
@@ -228,7 +228,11 @@ pub(super) fn end(shared: &Shared, ctx: &mut Context) {
         visit.policy(|known| {
             known.state.denials += report.denials;
             known.notes.extend(report.notes);
+            if delivered {
+                known.leases.extend(report.leases);
+            }
         });
+        durable::keep(shared, config, visit).await;
     }
     record(shared, ctx, &report.decisions);
 }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::audit::Audit;
 use crate::config::Config;
-use crate::exchange::PingoraConnector;
+use crate::exchange::{Leases, PingoraConnector};
 use crate::fleet::Fleet;
 use crate::rollout::Rollouts;
 use crate::server::drain::{Inflight, Phase};
@@ -36,6 +36,8 @@ pub struct Shared {
     pub spec: Arc<Ledger>,
     /// What outlives requests.
     pub store: Arc<dyn Store>,
+    /// Who is at work on what.
+    pub leases: Leases,
     /// Which side of a rollout sessions are on.
     pub rollouts: Arc<Rollouts>,
     /// Takes turns that are traced; none where they are not.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Engine, Judged, Verdict};
+use crate::policy::{Decision, Engine, Judged, Verdict};
 
 pub use conversation::{NoTurn, conversation};
 pub use records::records;
@@ -80,19 +80,23 @@ impl Ruling {
         match judged.verdict {
             Verdict::Allow => Self::allowed(),
             Verdict::Block(blocked) => Self::blocked(&blocked.rule, &blocked.reason),
-            Verdict::Rewrite(new) => {
-                let by = judged
-                    .decisions
-                    .iter()
-                    .rev()
-                    .find(|one| one.decision == "rewrite");
-                Self {
-                    effect: Effect::Rewritten,
-                    rule: by.map(|one| one.rule.to_string()).unwrap_or_default(),
-                    reason: String::new(),
-                    new: Some(new),
-                }
-            }
+            // One that is alone has its lease.
+            Verdict::NeedsLease(need) => match need.arguments {
+                None => Self::allowed(),
+                Some(new) => Self::rewritten(&judged.decisions, new),
+            },
+            Verdict::Rewrite(new) => Self::rewritten(&judged.decisions, new),
+        }
+    }
+
+    fn rewritten(decisions: &[Decision], new: String) -> Self {
+        let by = decisions.iter().rev();
+        let by = by.into_iter().find(|one| one.decision == "rewrite");
+        Self {
+            effect: Effect::Rewritten,
+            rule: by.map(|one| one.rule.to_string()).unwrap_or_default(),
+            reason: String::new(),
+            new: Some(new),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Change, Effect, Outcome, Ruling, active};
 use crate::audit::{self, CUT, Documents, Record};
-use crate::policy::{AUDIT_UNAVAILABLE, Engine, TurnPolicy};
+use crate::policy::{AUDIT_UNAVAILABLE, Engine, TurnPolicy, Verdict};
 
 /// Requests whose call may still have records to come.
 const MAX_OPEN: usize = 1024;
@@ -164,7 +164,11 @@ impl Replay<'_> {
                 if old.ends_with(CUT) {
                     return Err("the arguments are longer than `audit.max_text`".to_owned());
                 }
-                Ok(Ruling::of_call(policy.tool_call(&record.tool, old)))
+                let judged = policy.tool_call(&record.tool, old);
+                if matches!(judged.verdict, Verdict::NeedsLease(_)) {
+                    return Err("a lease decides, by what other sessions do".to_owned());
+                }
+                Ok(Ruling::of_call(judged))
             }
             "completion" => {
                 let blockers = policy.completion(false);

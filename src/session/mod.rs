@@ -6,6 +6,7 @@
 //! [commits](Sessions::commit) it. A turn that fails leaves no trace but its place in the rate.
 
 mod decisions;
+mod ended;
 mod hot;
 mod interventions;
 pub mod key;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::decisions::{Decided, DecisionView};
+use super::ended::Ended;
 use super::hot::{HotCache, Loops};
 use super::interventions::{Done, Recent};
 use super::key::{SessionId, SessionKey, Source};
@@ -25,6 +26,7 @@ use crate::fleet::BackendId;
 use crate::guard::context::{self, ContextState};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::{self, Settled};
+use crate::policy::lease::Grant;
 use crate::policy::{Decision, SessionPolicy};
 use crate::turn::Usage;
 
@@ -41,6 +43,7 @@ pub struct Sessions {
     hot: Mutex<HotCache>,
     recent: Mutex<Recent>,
     decided: Mutex<Decided>,
+    ended: Ended,
 }
 
 struct Entry {
@@ -91,6 +94,19 @@ impl Visit {
         self.transcript.kind() == Kind::Agent
     }
 
+    /// Whether policy knows nothing of the session yet.
+    pub fn is_new_to_policy(&self) -> bool {
+        self.session.policy.lock().is_none()
+    }
+
+    /// What policy knew of the session in an earlier life of the gateway; what it has learned since stays.
+    pub fn recalled(&self, known: SessionPolicy) {
+        self.session
+            .policy
+            .lock()
+            .get_or_insert_with(|| Box::new(known));
+    }
+
     /// What policy knows of the session, to be read and changed.
     pub fn policy<R>(&self, with: impl FnOnce(&mut SessionPolicy) -> R) -> R {
         with(self.session.policy.lock().get_or_insert_default())
@@ -126,6 +142,7 @@ impl Sessions {
             hot: Mutex::new(HotCache::new()),
             recent: Mutex::default(),
             decided: Mutex::default(),
+            ended: Ended::default(),
         })
     }
 
@@ -236,6 +253,11 @@ impl Sessions {
         }
     }
 
+    /// Leases of sessions that are over, once there are some.
+    pub async fn leases_of_ended(&self) -> Vec<Grant> {
+        self.ended.leases().await
+    }
+
     /// Sessions remembered.
     pub fn len(&self) -> usize {
         self.sessions.len()
@@ -266,7 +288,10 @@ impl Sessions {
                     entry.seen <= queued && Arc::strong_count(&entry.session) == 1
                 };
                 match self.sessions.remove_if(&id, idle) {
-                    Some(_) => Fate::Removed,
+                    Some((_, entry)) => {
+                        self.ended.note(&entry.session);
+                        Fate::Removed
+                    }
                     None => self.used(id, queued, now),
                 }
             });
@@ -390,6 +415,9 @@ impl Sessions {
         }
         // Freed outside the lock.
         drop(recency);
+        for (_, entry) in &pushed_out {
+            self.ended.note(&entry.session);
+        }
     }
 
     #[cfg(test)]

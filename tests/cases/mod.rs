@@ -39,6 +39,7 @@ mod pings;
 mod policy;
 mod policy_corpus;
 mod policy_earlier;
+mod policy_leases;
 mod regression;
 mod relay;
 mod reload;

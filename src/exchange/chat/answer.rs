@@ -7,7 +7,8 @@ use super::ChatConversion;
 use crate::exchange::choice::{ChoiceState, Taken};
 use crate::exchange::policy_turn::AtEnd;
 use crate::guard::trouble::Trouble;
-use crate::policy::Kept;
+use crate::policy::lease::Answer;
+use crate::policy::{Kept, NeedsLease};
 use crate::turn::{Delta, Event, Stop};
 
 /// Longest text of a rewritten call in the record of interventions, in bytes.
@@ -72,6 +73,30 @@ impl ChatConversion {
                 }
             }
         }
+    }
+
+    /// What a call needs before the answer goes on.
+    pub(super) fn waiting(&self) -> Option<&NeedsLease> {
+        if self.trouble.is_some() {
+            return None;
+        }
+        let open = self
+            .attempt
+            .choices
+            .iter()
+            .filter(|choice| choice.stop.is_none());
+        open.into_iter().find_map(ChoiceState::waiting)
+    }
+
+    /// The call that the answer waits for has its lease, or not.
+    pub(super) fn lease_answered(&mut self, answer: Option<Answer>, out: &mut BytesMut) {
+        let waits = |choice: &ChoiceState| choice.stop.is_none() && choice.waiting().is_some();
+        let Some(place) = self.attempt.choices.iter().position(waits) else {
+            return;
+        };
+        let mut taken = Taken::default();
+        self.attempt.choices[place].leased(answer.as_ref(), &mut taken);
+        self.take(place as u32, taken, out);
     }
 
     /// Whether the client has part of a call: only its rest could follow.
@@ -222,6 +247,9 @@ impl ChatConversion {
     pub(super) fn keep_told(&mut self) {
         self.sink.keep();
         self.kept = self.told;
+        if let Some(policy) = &mut self.policy {
+            policy.keep();
+        }
     }
 
     /// Whatever an attempt that failed has put into a whole answer goes. What a stream has said is
@@ -229,6 +257,9 @@ impl ChatConversion {
     pub(super) fn forget_attempt(&mut self) {
         self.sink.attempt_begins();
         self.told = self.kept;
+        if let Some(policy) = &mut self.policy {
+            policy.forget();
+        }
     }
 
     fn drop_repetition(&mut self, choice: u32, trouble: &Trouble) {

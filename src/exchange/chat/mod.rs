@@ -32,6 +32,8 @@ use crate::guard::loops::Plan;
 use crate::guard::reask::reask;
 use crate::guard::stream::{GuardContext, Start, TextSoFar};
 use crate::guard::trouble::Trouble;
+use crate::policy::NeedsLease;
+use crate::policy::lease::{Answer, Grant};
 use crate::turn::{Delta, Stop, Turn, TurnError};
 
 /// Conversion of one chat turn.
@@ -335,7 +337,20 @@ impl Conversion for ChatConversion {
     fn feed(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<Progress, Fault> {
         self.attempt.frames.push(chunk);
         let mut progress = Progress::Idle;
-        while self.trouble.is_none() {
+        loop {
+            if let Some(error) = self.refused.take() {
+                return Err(Fault::Permanent(error));
+            }
+            if self.waiting().is_some() {
+                return Ok(Progress::Held);
+            }
+            if self.attempt.all_stopped() && !self.attempt.chunks.is_complete() {
+                // Whatever else has arrived is no part of the answer, nor of its count.
+                return Ok(Progress::Cancel);
+            }
+            if self.trouble.is_some() {
+                break;
+            }
             let frame = self
                 .attempt
                 .frames
@@ -343,13 +358,6 @@ impl Conversion for ChatConversion {
                 .map_err(|e| stream_fault(&e.to_string()))?;
             let Some(frame) = frame else { break };
             progress = progress.max(self.frame(&frame.data, out)?);
-            if let Some(error) = self.refused.take() {
-                return Err(Fault::Permanent(error));
-            }
-            if self.attempt.all_stopped() && !self.attempt.chunks.is_complete() {
-                // Whatever else has arrived is no part of the answer, nor of its count.
-                return Ok(Progress::Cancel);
-            }
         }
         if let Some(trouble @ Trouble::HalfSent { .. }) = &self.trouble {
             return Err(Fault::Misparsed(trouble.tell_client()));
@@ -361,6 +369,21 @@ impl Conversion for ChatConversion {
         } else {
             progress
         })
+    }
+
+    fn claim(&self) -> Option<&NeedsLease> {
+        self.waiting()
+    }
+
+    fn leased(&mut self, answer: Option<Answer>, out: &mut BytesMut) {
+        self.lease_answered(answer, out);
+    }
+
+    fn unused(&mut self) -> Vec<Grant> {
+        self.policy
+            .as_mut()
+            .map(|policy| policy.unused())
+            .unwrap_or_default()
     }
 
     fn end(&mut self, out: &mut BytesMut) -> Result<(), Fault> {

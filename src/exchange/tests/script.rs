@@ -272,6 +272,7 @@ impl Script {
             limits: &TurnLimits::default(),
             gaps: &Histogram::with_opts(HistogramOpts::new("gaps", "gaps")).unwrap(),
             trace: None,
+            leases: None,
         };
         let outcome = run(&exchange, &mut client, &mut conversion).await;
         let mut recorded = shared.lock().recorded.clone();

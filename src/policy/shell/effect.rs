@@ -1,9 +1,10 @@
 //! What a command line changes, and where.
 
-use super::options::{has, positionals, value};
-use super::programs::{CHECKS, GIT_READS, GIT_RECORDS, READS};
+use super::changes::of_program;
+use super::links::through_links;
+use super::options::{positionals, value};
 use super::word::Word;
-use super::{Command, Cwd, Script, git};
+use super::{Command, Cwd, Script};
 use crate::policy::path;
 
 /// How much a command changes; the greatest of a line counts.
@@ -42,7 +43,28 @@ pub fn effects(script: &Script) -> Effects {
         all.effect = Effect::Edit;
         all.unknown_paths = true;
     }
+    through_links(script, &mut all);
     all
+}
+
+/// The names of programs that `command` may make, wherever: they may be found by their names alone.
+pub(super) fn made_names(command: &Command) -> Vec<String> {
+    let makes = matches!(
+        command.program().as_deref(),
+        Some("tee" | "cp" | "mv" | "ln" | "install" | "rsync")
+    );
+    let last = command
+        .words
+        .last()
+        .filter(|_| makes && command.words.len() > 1);
+    let files = command.writes.iter().chain(last);
+    let name = |word: &Word| {
+        let (dir, name) = word.text.rsplit_once('/')?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let in_path = dir.ends_with("bin") || !word.fixed;
+        (in_path && !name.is_empty() && name.chars().all(plain)).then(|| name.to_owned())
+    };
+    files.filter_map(name).collect()
 }
 
 fn of_command(command: &Command, all: &mut Effects) {
@@ -71,89 +93,6 @@ pub(super) fn made(command: &Command) -> Vec<String> {
     all.paths
 }
 
-fn of_program(command: &Command, all: &mut Effects) {
-    let Some(name) = command.program() else {
-        all.raise(Effect::Edit);
-        all.unknown_paths = true;
-        return;
-    };
-    let words = command.words.as_slice();
-    match name.as_str() {
-        "git" => of_git(command, all),
-        "find"
-            if words.iter().any(|w| {
-                matches!(
-                    w.text.as_str(),
-                    "-delete" | "-fprint" | "-fls" | "-fprintf" | "-fprint0"
-                )
-            }) =>
-        {
-            all.files(command, &["-maxdepth"], 0, 1);
-        }
-        "find" => {}
-        "sort" => {
-            if let Some(file) = value(words, Some("-o"), "--output") {
-                all.raise(Effect::Edit);
-                all.write(&command.cwd, &file);
-            }
-        }
-        "uniq" | "xxd" if positionals(words, &["-f", "-s", "-w", "-l", "-c", "-g"]).len() > 1 => {
-            all.files(command, &["-f", "-s", "-w", "-l", "-c", "-g"], 1, 1);
-        }
-        "yq" if has(words, "-i") || has(words, "--inplace") => {
-            all.place(command.cwd.clone());
-            all.mentioned(command);
-        }
-        "sed"
-            if has(words, "-i")
-                || words
-                    .iter()
-                    .any(|w| w.text.starts_with("-i") || w.text.starts_with("--in-place")) =>
-        {
-            let skip = usize::from(!has(words, "-e") && !has(words, "-f"));
-            all.files(command, &["-e", "-f"], skip, usize::MAX);
-        }
-        "sed" if !words.iter().any(|w| writes_in_sed(&w.text)) => {}
-        "awk" | "gawk" | "mawk"
-            if !words
-                .iter()
-                .any(|w| w.text.contains(['>', '|']) || w.text.contains("system")) => {}
-        "rm" | "rmdir" | "tee" | "unlink" | "shred" | "mkfifo" => {
-            all.files(command, &[], 0, usize::MAX)
-        }
-        "mkdir" => all.files(command, &["-m"], 0, usize::MAX),
-        "touch" => all.files(command, &["-d", "-t", "-r"], 0, usize::MAX),
-        "truncate" => all.files(command, &["-s", "-r"], 0, usize::MAX),
-        "chmod" | "chown" | "chgrp" => all.files(command, &[], 1, usize::MAX),
-        "mv" => all.copied(command, true),
-        "cp" | "ln" | "install" | "rsync" => all.copied(command, false),
-        "dd" => {
-            all.raise(Effect::Edit);
-            for word in words {
-                if let Some(file) = word.text.strip_prefix("of=") {
-                    let file = Word {
-                        text: file.to_owned(),
-                        ..word.clone()
-                    };
-                    all.write(&command.cwd, &file);
-                }
-            }
-        }
-        "curl"
-            if !["-o", "-O", "--output", "--remote-name"]
-                .iter()
-                .any(|o| has(words, o)) => {}
-        "apply_patch" | "applypatch" => all.patch(command),
-        name if READS.contains(&name) => {}
-        name if is_check(name, words) => all.raise(Effect::Check),
-        _ if command.code.as_deref().is_some_and(is_harmless) && !in_place(&name, words) => {}
-        _ => {
-            all.place(command.cwd.clone());
-            all.mentioned(command);
-        }
-    }
-}
-
 impl Effects {
     fn none() -> Self {
         Self {
@@ -164,11 +103,11 @@ impl Effects {
         }
     }
 
-    fn raise(&mut self, effect: Effect) {
+    pub(super) fn raise(&mut self, effect: Effect) {
         self.effect = self.effect.max(effect);
     }
 
-    fn write(&mut self, cwd: &Cwd, file: &Word) {
+    pub(super) fn write(&mut self, cwd: &Cwd, file: &Word) {
         match (cwd, file.known()) {
             (_, Some(file)) if file.starts_with('/') => self.add(path::normalize(file)),
             (Cwd::At(dir), Some(file)) => self.add(path::resolve(dir, file)),
@@ -176,14 +115,14 @@ impl Effects {
         }
     }
 
-    fn add(&mut self, path: String) {
+    pub(super) fn add(&mut self, path: String) {
         if !self.paths.contains(&path) {
             self.paths.push(path);
         }
     }
 
     /// It may change anything where it works.
-    fn place(&mut self, cwd: Cwd) {
+    pub(super) fn place(&mut self, cwd: Cwd) {
         self.raise(Effect::Edit);
         match cwd {
             Cwd::At(dir) => self.add(dir),
@@ -192,7 +131,7 @@ impl Effects {
     }
 
     /// The paths in its arguments, its code and what it reads.
-    fn mentioned(&mut self, command: &Command) {
+    pub(super) fn mentioned(&mut self, command: &Command) {
         let stdin = match &command.stdin {
             super::Stdin::Text(text) => text.as_str(),
             _ => "",
@@ -218,7 +157,7 @@ impl Effects {
     }
 
     /// Its arguments but the first `skip` are files it changes, at most `most`.
-    fn files(&mut self, command: &Command, valued: &[&str], skip: usize, most: usize) {
+    pub(super) fn files(&mut self, command: &Command, valued: &[&str], skip: usize, most: usize) {
         self.raise(Effect::Edit);
         let places = positionals(&command.words, valued);
         let files: Vec<&Word> = places
@@ -236,7 +175,7 @@ impl Effects {
     }
 
     /// It makes its last argument (`-t`: that directory); with `moves` the others go.
-    fn copied(&mut self, command: &Command, moves: bool) {
+    pub(super) fn copied(&mut self, command: &Command, moves: bool) {
         self.raise(Effect::Edit);
         let target = value(&command.words, Some("-t"), "--target-directory");
         let places = positionals(&command.words, &["-t", "-m", "-o", "-g", "-S", "-e"]);
@@ -261,7 +200,7 @@ impl Effects {
         }
     }
 
-    fn patch(&mut self, command: &Command) {
+    pub(super) fn patch(&mut self, command: &Command) {
         self.raise(Effect::Edit);
         let text = match &command.stdin {
             super::Stdin::Text(text) => Some(text.as_str()),
@@ -278,143 +217,9 @@ impl Effects {
     }
 }
 
-fn of_git(command: &Command, all: &mut Effects) {
-    let at = git::command_at(&command.words);
-    let rest = &command.words[at..];
-    let Some(name) = rest.first() else { return };
-    let Some(name) = name.known() else {
-        return all.place(git::cwd(command));
-    };
-    let second = rest.get(1).map_or("", |word| word.text.as_str());
-    let lists = match name {
-        "branch" | "tag" => rest[1..].iter().all(|w| {
-            matches!(
-                w.text.as_str(),
-                "-a" | "-r" | "-v" | "-vv" | "-l" | "--list" | "--show-current" | "--all"
-            )
-        }),
-        "remote" => matches!(second, "" | "-v" | "show" | "get-url"),
-        "stash" => matches!(second, "list" | "show"),
-        "worktree" => second == "list",
-        "log" | "show" | "diff" | "archive" | "shortlog" | "diff-tree"
-            if value(rest, None, "--output").is_some() || name == "archive" && has(rest, "-o") =>
-        {
-            false
-        }
-        "symbolic-ref" => positionals(rest, &["-m"]).len() < 2 && !has(rest, "-d"),
-        "reflog" => !matches!(second, "expire" | "delete"),
-        "config" => ["--get", "--list", "-l", "--get-all", "get", "list"].contains(&second),
-        name => GIT_READS.contains(&name),
-    };
-    if lists {
-        return;
-    }
-    if !GIT_RECORDS.contains(&name) {
-        all.place(git::cwd(command));
-        return all.mentioned(command);
-    }
-    all.raise(Effect::Repository);
-    // Worktrees, remotes and references belong to the repository, wherever one stands in it.
-    if matches!(name, "add" | "commit") {
-        match git::cwd(command) {
-            Cwd::At(dir) => all.add(dir),
-            Cwd::Unknown => all.unknown_paths = true,
-        }
-    }
-}
-
 fn is_device(path: &str) -> bool {
     matches!(
         path,
         "/dev/null" | "/dev/stdout" | "/dev/stderr" | "/dev/tty"
     ) || path.starts_with("/dev/fd/")
-}
-
-fn is_check(name: &str, words: &[Word]) -> bool {
-    let found = CHECKS.iter().find(|(program, _)| *program == name);
-    let Some((_, commands)) = found else {
-        return false;
-    };
-    if commands.is_empty() {
-        return !has(words, "--fix") && !has(words, "--write");
-    }
-    let first = words[1..]
-        .iter()
-        .find(|word| !word.text.starts_with(['-', '+']) || commands.contains(&word.text.as_str()));
-    let fixes = has(words, "--fix") || has(words, "--write");
-    if let Some(at) = words
-        .iter()
-        .position(|word| matches!(word.text.as_str(), "run" | "run-script"))
-    {
-        // A project's own script is what its name says.
-        let script = words[at + 1..].iter().find(|word| !word.is_option());
-        let harmless = ["test", "lint", "build", "check", "type", "spec"];
-        return script
-            .and_then(Word::known)
-            .is_some_and(|name| harmless.iter().any(|start| name.starts_with(start)));
-    }
-    !fixes
-        && first
-            .and_then(Word::known)
-            .is_some_and(|word| commands.contains(&word))
-}
-
-/// A `w` or `e` command in a sed script writes files or runs programs.
-fn writes_in_sed(script: &str) -> bool {
-    let ends = |flags: &str| flags.bytes().any(|b| b == b'w' || b == b'e');
-    let substitutes = script
-        .rsplit('/')
-        .next()
-        .filter(|_| script.starts_with("s/"));
-    substitutes.is_some_and(ends)
-        || script.starts_with("w ")
-        || script.contains(";w ")
-        || script.contains("/w ")
-}
-
-/// `perl -pi -e …` writes the files it reads.
-fn in_place(name: &str, words: &[Word]) -> bool {
-    let edits = |word: &Word| {
-        let cluster = word.text.strip_prefix('-').unwrap_or_default();
-        let flags = cluster.split('.').next().unwrap_or_default();
-        !flags.starts_with(['-', 'M', 'r']) && flags.contains('i')
-    };
-    (name.starts_with("perl") || name.starts_with("ruby")) && words[1..].iter().any(edits)
-}
-
-/// Code that only computes and prints.
-fn is_harmless(code: &str) -> bool {
-    const TOUCHES: &[&str] = &[
-        "open",
-        "write",
-        "remove",
-        "unlink",
-        "rename",
-        "mkdir",
-        "rmtree",
-        "shutil",
-        "os.",
-        "system",
-        "subprocess",
-        "exec",
-        "spawn",
-        "fs.",
-        "require",
-        "Path",
-        "File",
-        "`",
-        "eval",
-        "import(",
-        "\u{0}",
-        "socket",
-        "urllib",
-        "fetch",
-        "http",
-        "__",
-        "getattr",
-        "qx",
-        "truncate",
-        "chmod",
-    ];
-    !TOUCHES.iter().any(|word| code.contains(word))
 }

@@ -1,11 +1,11 @@
 //! What a command really runs: wrappers looked through, nested scripts read.
 
+use super::code::{code, interpreter};
 use super::options::{has, positionals, value};
+use super::shells::{SHELLS, find, shell, sourced};
 use super::vars::{self, Meaning};
 use super::word::{Word, program};
-use super::{Command, Cwd, Script, Stdin, parse_into};
-use super::{effect, git};
-use crate::policy::path;
+use super::{Command, Cwd, Script, Stdin, git, parse_into};
 
 /// Programs that run the command that follows, with their options that take a value, and how many
 /// words of their own come first.
@@ -40,29 +40,6 @@ const WRAPPERS: &[(&str, &[&str], usize)] = &[
     ("proxychains4", &["-f"], 0),
     ("coproc", &[], 0),
     ("!", &[], 0),
-];
-
-const SHELLS: &[&str] = &[
-    "sh", "bash", "zsh", "dash", "ksh", "ash", "fish", "rbash", "mksh",
-];
-
-/// Interpreters, and their options that take code.
-const INTERPRETERS: &[(&str, &[&str])] = &[
-    ("python", &["-c"]),
-    ("pypy", &["-c"]),
-    ("perl", &["-e", "-E"]),
-    ("ruby", &["-e"]),
-    ("node", &["-e", "--eval", "-p", "--print"]),
-    ("nodejs", &["-e", "--eval", "-p", "--print"]),
-    ("bun", &["-e", "--eval"]),
-    ("deno", &["eval"]),
-    ("php", &["-r"]),
-    ("lua", &["-e"]),
-    ("osascript", &["-e"]),
-    ("expect", &["-c"]),
-    ("tclsh", &[]),
-    ("r", &["-e"]),
-    ("rscript", &["-e"]),
 ];
 
 /// Where the line goes on after `command`, if that is a `cd`.
@@ -110,10 +87,23 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
     if name == "exec" && command.words.len() == 1 && command.stdin != Stdin::Given {
         return script.unknown("what it reads is replaced");
     }
+    if matches!(name.as_str(), "time" | "strace" | "ltrace")
+        && let Some(file) = value(&command.words, Some("-o"), "--output")
+    {
+        command.writes.push(file);
+    }
     if let Some((_, valued, own)) = WRAPPERS.iter().find(|(wrapper, ..)| *wrapper == name) {
         return inner(command, positionals_from(valued, *own), depth, script);
     }
+    if let Some(why) = hides(&name, &command.words) {
+        return script.unknown(why);
+    }
     match name.as_str() {
+        "man" | "bat" if pager(&command.words).is_some() => {
+            let line = pager(&command.words);
+            nested(line.as_ref(), &command, depth, script);
+            script.commands.push(command);
+        }
         "env" => env(command, depth, script),
         "command" if has(&command.words, "-v") || has(&command.words, "-V") => {
             script.commands.push(command);
@@ -136,21 +126,7 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
             fill_in(&mut command);
             inner(command, positionals_from(valued, 0), depth, script);
         }
-        "hash" if has(&command.words, "-p") => {
-            script.unknown("it gives a command another name");
-        }
-        "gh" if command
-            .words
-            .get(1)
-            .is_some_and(|word| word.text == "alias") =>
-        {
-            script.unknown("it gives a command another name");
-        }
-        "rg" if value(&command.words, None, "--pre").is_some() => {
-            script.unknown("it runs a program for each file");
-        }
         "fd" | "fdfind" => find(command, depth, script),
-        "parallel" => script.unknown("it makes up commands for `parallel`"),
         "eval" => joined(&command, 1, depth, script),
         "watch" => {
             let at = positionals(&command.words, &["-n", "--interval"]);
@@ -167,7 +143,6 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
         }
         "." | "source" => sourced(command, script),
         "find" => find(command, depth, script),
-        "alias" => script.unknown("it gives a command another name"),
         name if SHELLS.contains(&name) => shell(command, depth, script),
         name => {
             if let Some(flags) = interpreter(name) {
@@ -182,6 +157,27 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
             script.commands.push(command);
         }
     }
+}
+
+/// Why nobody can tell what a program will run, or what later words will mean.
+fn hides(name: &str, words: &[Word]) -> Option<&'static str> {
+    let renames = match name {
+        "alias" => true,
+        "hash" => has(words, "-p"),
+        "gh" => words.get(1).is_some_and(|word| word.text == "alias"),
+        _ => false,
+    };
+    match name {
+        _ if renames => Some("it gives a command another name"),
+        "rg" if value(words, None, "--pre").is_some() => Some("it runs a program for each file"),
+        "parallel" => Some("it makes up commands for `parallel`"),
+        _ => None,
+    }
+}
+
+/// The pager that a reader is told to run.
+fn pager(words: &[Word]) -> Option<Word> {
+    value(words, Some("-P"), "--pager").or_else(|| value(words, Some("-H"), "--html"))
 }
 
 /// Finds the first word of the wrapped command.
@@ -225,7 +221,7 @@ fn inner(mut command: Command, start: impl Fn(&[Word]) -> usize, depth: u32, scr
 
 /// A program nobody knows that is given a shell with a line to run, or an interpreter with code.
 fn inner_shell(command: &Command, depth: u32, script: &mut Script) {
-    if super::query::only_reads(command) || depth > super::MAX_DEPTH {
+    if super::matching::only_reads(command) || depth > super::MAX_DEPTH {
         return;
     }
     for at in 1..command.words.len().saturating_sub(1) {
@@ -311,7 +307,7 @@ fn joined(command: &Command, at: usize, depth: u32, script: &mut Script) {
     }
 }
 
-fn nested(line: Option<&Word>, command: &Command, depth: u32, script: &mut Script) {
+pub(super) fn nested(line: Option<&Word>, command: &Command, depth: u32, script: &mut Script) {
     match line.map(Word::known) {
         Some(Some(line)) => {
             let line = line.strip_prefix("--exec=").unwrap_or(line);
@@ -331,189 +327,4 @@ fn scripted(command: Command, depth: u32, script: &mut Script) {
         return inner(command, positionals_from(&["-w", "-E"], 1), depth, script);
     }
     script.commands.push(command);
-}
-
-fn shell(command: Command, depth: u32, script: &mut Script) {
-    let mut at = 1;
-    while let Some(word) = command.words.get(at) {
-        if !word.fixed {
-            return script.unknown("it runs text that is made while it runs");
-        }
-        let text = word.text.as_str();
-        if !(text.starts_with('-') || text.starts_with('+')) || text == "-" || text == "--" {
-            break;
-        }
-        let cluster = text.starts_with('-') && !text.starts_with("--");
-        if let Some(line) = text.strip_prefix("--command=") {
-            return nested(Some(&Word::fixed(line)), &command, depth, script);
-        }
-        if cluster && text.contains('s') && !text.contains('c') {
-            // The words that follow are arguments to what is read.
-            at = command.words.len();
-            break;
-        }
-        if matches!(text, "--rcfile" | "--init-file") {
-            return script.unknown("it reads a script at its start");
-        }
-        if (cluster && text.contains('c')) || text == "--command" {
-            let line = command.words[at + 1..]
-                .iter()
-                .find(|word| !word.is_option());
-            return nested(line, &command, depth, script);
-        }
-        let valued = matches!(text, "-O" | "+O" | "-o" | "+o");
-        at += if valued { 2 } else { 1 };
-    }
-    let file = command
-        .words
-        .get(at)
-        .filter(|word| word.text != "-" && word.text != "--");
-    match file {
-        Some(word) if !word.fixed || is_stream(&word.text) => {
-            script.unknown("it runs text that is made while it runs");
-        }
-        Some(_) => script.commands.push(command),
-        None => match &command.stdin {
-            Stdin::Text(text) => parse_into(&text.clone(), command.cwd, depth + 1, script),
-            Stdin::Unknown => script.unknown("it pipes text into a shell"),
-            Stdin::Given => script.commands.push(command),
-        },
-    }
-}
-
-/// Files that are what a process is given, not what stands on the disk.
-fn is_stream(path: &str) -> bool {
-    path.starts_with("/dev/") || path.starts_with("/proc/")
-}
-
-fn sourced(command: Command, script: &mut Script) {
-    let known = command.words.get(1).and_then(Word::known);
-    match known {
-        Some(file) if !is_stream(file) => script.commands.push(command),
-        _ => script.unknown("it runs text that is made while it runs"),
-    }
-}
-
-fn find(command: Command, depth: u32, script: &mut Script) {
-    let fd = command.program().is_some_and(|name| name.starts_with("fd"));
-    let runs = |word: &Word| match fd {
-        true => matches!(word.text.as_str(), "-x" | "-X" | "--exec" | "--exec-batch"),
-        false => matches!(word.text.as_str(), "-exec" | "-execdir" | "-ok" | "-okdir"),
-    };
-    let mut rest = command.words.as_slice();
-    while let Some(at) = rest.iter().position(runs) {
-        let after = &rest[at + 1..];
-        let end = after
-            .iter()
-            .position(|word| word.text == ";" || word.text == "+");
-        let end = end.unwrap_or(after.len());
-        let mut inner = Command::new(after[..end].to_vec(), command.cwd.clone());
-        // What is found stands where `{}` does; elsewhere the words are as written.
-        inner.open = false;
-        inner
-            .words
-            .iter_mut()
-            .filter(|word| word.text == "{}")
-            .for_each(|word| word.fixed = false);
-        expand(inner, depth + 1, script);
-        rest = &after[end..];
-    }
-    script.commands.push(command);
-}
-
-fn interpreter(name: &str) -> Option<&'static [&'static str]> {
-    let base = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let found = INTERPRETERS.iter().find(|(program, _)| *program == base);
-    found.map(|(_, flags)| *flags)
-}
-
-/// Note the code that an interpreter is given on its command line or as its input.
-fn code(command: &mut Command, flags: &[&str]) {
-    let words = &command.words;
-    let mut code = String::new();
-    let mut from_words = false;
-    for (at, word) in words.iter().enumerate().skip(1) {
-        let cluster = |flag: &&str| {
-            flag.len() == 2
-                && word.text.len() > 2
-                && !word.text.starts_with("--")
-                && word.is_option()
-                && word.text.ends_with(&flag[1..])
-        };
-        let glued = |flag: &&str| {
-            let rest = word
-                .text
-                .strip_prefix(*flag)
-                .filter(|rest| !rest.is_empty());
-            rest.filter(|rest| flag.len() == 2 && rest.contains(|c: char| !c.is_ascii_alphabetic()))
-        };
-        if let Some(rest) = flags.iter().find_map(glued) {
-            from_words = true;
-            code.push_str(rest);
-            code.push('\n');
-            if !word.fixed {
-                code.push_str(MADE);
-            }
-        } else if flags.contains(&word.text.as_str()) || flags.iter().any(cluster) {
-            from_words = true;
-            if let Some(next) = words.get(at + 1) {
-                code.push_str(&next.text);
-                code.push('\n');
-                if !next.fixed {
-                    code.push_str(MADE);
-                }
-            }
-        }
-    }
-    let has_file = words.iter().skip(1).any(|word| !word.is_option());
-    match &command.stdin {
-        Stdin::Text(text) if !from_words => {
-            from_words = true;
-            code.push_str(text);
-        }
-        Stdin::Unknown if !from_words && !has_file => {
-            from_words = true;
-            code.push_str(MADE);
-        }
-        _ => {}
-    }
-    command.code = from_words.then_some(code);
-}
-
-/// Stands in code for text that is made while it runs.
-pub(super) const MADE: &str = "\u{0}";
-
-/// A line that writes a script and runs it runs what nobody has read.
-pub(super) fn spot_own_scripts(script: &mut Script) {
-    let mut written: Vec<String> = Vec::new();
-    let mut runs_it = false;
-    for command in &script.commands {
-        runs_it |= !written.is_empty() && runs_one_of(command, &written);
-        written.extend(effect::made(command));
-    }
-    // A group's output is noted with its first command, which may come after those that run it.
-    let runs_it = runs_it
-        || (!written.is_empty() && script.commands.iter().any(|c| runs_one_of(c, &written)));
-    if runs_it {
-        script.unknown("it writes a script and runs it");
-    }
-}
-
-fn runs_one_of(command: &Command, written: &[String]) -> bool {
-    let Some(first) = command.words.first().and_then(Word::known) else {
-        return false;
-    };
-    let is = |word: &str| {
-        let seen = match (&command.cwd, word.starts_with('/')) {
-            (Cwd::At(dir), false) => path::resolve(dir, word),
-            _ => path::normalize(word),
-        };
-        written.contains(&seen)
-    };
-    let name = program(first);
-    let interprets = SHELLS.contains(&name.as_str())
-        || matches!(first, "." | "source")
-        || interpreter(&name).is_some();
-    let by_path = first.contains('/') && is(first);
-    by_path || (interprets && command.words[1..].iter().filter_map(Word::known).any(is))
 }

@@ -34,85 +34,8 @@ pub(super) fn command_at(words: &[Word]) -> usize {
     at.min(words.len())
 }
 
-/// Sections of its configuration that name no program and no command.
-const HARMLESS: &[&str] = &[
-    "user",
-    "color",
-    "advice",
-    "init",
-    "safe",
-    "log",
-    "column",
-    "gc",
-    "fetch",
-    "pull",
-    "rebase",
-    "merge",
-    "http",
-    "commit",
-    "push",
-    "status",
-    "branch",
-    "submodule",
-    "pack",
-    "index",
-];
-
-/// Values that run nothing worth a rule.
-const INERT: &[&str] = &[
-    "", "true", "false", "yes", "no", "on", "off", "auto", "always", "never", "cat", "less", ":",
-    "input", "default", "simple", "current",
-];
-
-/// Whether it is told that some command means another one, or runs another one.
-pub(super) fn renames_commands(command: &Command) -> bool {
-    let words = &command.words;
-    let at = command_at(words);
-    let own = words[..at]
-        .windows(2)
-        .any(|pair| match pair[0].text.as_str() {
-            "-c" => !pair[1].known().is_some_and(is_harmless),
-            "--config-env" => true,
-            _ => false,
-        });
-    let glued = words[..at].iter().any(|word| {
-        let text = word.text.as_str();
-        text.starts_with("--config-env=") || text.starts_with("--exec-path=")
-    });
-    let configures = words.get(at).is_some_and(|word| word.text == "config");
-    let asks = |word: &Word| {
-        let text = word.text.as_str();
-        text.starts_with("--get") || matches!(text, "--list" | "-l" | "get" | "list" | "--unset")
-    };
-    let rest = words.get(at..).unwrap_or_default();
-    let sets = configures && !rest.iter().any(asks);
-    own || glued || (sets && rest.iter().any(|word| is_decisive(&word.text)))
-}
-
-/// `section.key=value` that changes nothing about what is run.
-fn is_harmless(setting: &str) -> bool {
-    let (key, value) = setting.split_once('=').unwrap_or((setting, "true"));
-    let key = key.to_ascii_lowercase();
-    let section = key.split('.').next().unwrap_or_default();
-    let inert = INERT.contains(&value) || value.bytes().all(|b| b.is_ascii_digit());
-    let runs = key.ends_with("driver") || key.ends_with("cmd") || key.ends_with("helper");
-    (HARMLESS.contains(&section) && !runs) || (inert && section != "alias")
-}
-
-/// Keys whose values are programs, or further configuration.
-fn is_decisive(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    key.starts_with("alias.")
-        || key.starts_with("include")
-        || (key.starts_with("remote.") && key.ends_with(".push"))
-        || matches!(
-            key.as_str(),
-            "core.fsmonitor" | "core.hookspath" | "core.sshcommand" | "diff.external"
-        )
-}
-
 /// Where its command works: `-C` and `--work-tree` followed.
-pub(super) fn cwd(command: &Command) -> Cwd {
+pub fn cwd(command: &Command) -> Cwd {
     let at = command_at(&command.words);
     let mut cwd = command.cwd.clone();
     for pair in command.words[..at].windows(2) {
@@ -193,4 +116,52 @@ fn joined(words: &[Word]) -> Option<Word> {
             Some(known.map_or_else(Word::unknown, |words| Word::fixed(quoted(words).join(" "))))
         }
     }
+}
+
+/// A working tree that comes or goes; its path is seen from where git works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Worktree {
+    /// `git worktree add`.
+    Added {
+        /// Where.
+        path: String,
+        /// The branch checked out in it, where it is named.
+        branch: Option<String>,
+    },
+    /// `git worktree remove`.
+    Removed {
+        /// Which.
+        path: String,
+    },
+}
+
+/// What `command` does to working trees.
+pub fn worktree(command: &Command) -> Option<Worktree> {
+    let rest = command.words.get(command_at(&command.words)..)?;
+    if rest.first()?.text != "worktree" {
+        return None;
+    }
+    let places = super::options::positionals(rest, &["-b", "-B", "--reason"]);
+    let word = |n: usize| rest.get(*places.get(n)?)?.known().map(str::to_owned);
+    let path = word(1)?;
+    match rest.get(*places.first()?)?.text.as_str() {
+        "add" => {
+            let new = super::options::value(rest, Some("-b"), "-b");
+            let new = new.or_else(|| super::options::value(rest, Some("-B"), "-B"));
+            let new = new.and_then(|word| word.known().map(str::to_owned));
+            Some(Worktree::Added {
+                path,
+                branch: new.or_else(|| word(2)),
+            })
+        }
+        "remove" => Some(Worktree::Removed { path }),
+        _ => None,
+    }
+}
+
+/// Whether another branch may be checked out after `command`.
+pub fn moves_head(command: &Command) -> bool {
+    let at = command_at(&command.words);
+    let name = command.words.get(at).map_or("", |word| word.text.as_str());
+    matches!(name, "checkout" | "switch" | "bisect" | "rebase" | "pull")
 }

@@ -5,23 +5,36 @@
 //! shell) are looked through. What cannot be known before it runs is said to be unknown, never
 //! guessed: rules that must hold take unknown for a reason to block.
 
+mod changes;
+mod code;
+mod deploy;
 mod effect;
 mod expand;
 mod git;
+mod git_config;
+mod hidden;
+mod links;
+mod matching;
 mod options;
+mod platforms;
 mod programs;
 mod query;
 mod quick;
+mod sed;
+mod shells;
 mod tree;
 mod vars;
 mod word;
+mod written;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use deploy::{Deploy, Place, deploys};
 pub use effect::{Effect, Effects, effects};
-pub use query::{Unknown, arg, flags, only, path_arg, runs};
+pub use git::{Worktree, cwd as git_cwd, moves_head, worktree};
+pub use query::{Pattern, Unknown, arg, flags, only, path_arg, runs, runs_any};
 pub use word::{Word, program, quote};
 
 /// What C's escapes in `text` stand for; none when one is not known.
@@ -144,7 +157,7 @@ pub fn parse(line: &str) -> Script {
         let joined = line.replace("\\\n", "");
         parse_into(&joined, Cwd::At(".".to_owned()), 1, &mut script);
     }
-    expand::spot_own_scripts(&mut script);
+    written::spot_own_scripts(&mut script);
     script
 }
 
@@ -163,13 +176,14 @@ fn parse_into(line: &str, cwd: Cwd, depth: u32, script: &mut Script) {
     }
 }
 
-fn plain(commands: Vec<(quick::Join, Vec<Word>)>, mut cwd: Cwd, depth: u32, script: &mut Script) {
+fn plain(commands: Vec<quick::Simple>, mut cwd: Cwd, depth: u32, script: &mut Script) {
     let start = cwd.clone();
     let mut moved = false;
     if commands.len() > MAX_COMMANDS {
         return script.unknown("it has too many commands");
     }
-    for (join, words) in commands {
+    for simple in commands {
+        let join = simple.join;
         match join {
             quick::Join::Start | quick::Join::And => {}
             // The `cd` before may have failed.
@@ -181,11 +195,13 @@ fn plain(commands: Vec<(quick::Join, Vec<Word>)>, mut cwd: Cwd, depth: u32, scri
                 }
             }
         }
-        let mut command = Command::new(words, cwd.clone());
+        let mut command = Command::new(simple.words, cwd.clone());
+        command.writes = simple.writes;
         if depth > 0 {
-            command.words.iter_mut().for_each(|word| word.span = None);
+            let words = command.words.iter_mut().chain(&mut command.writes);
+            words.for_each(|word| word.span = None);
         }
-        if join == quick::Join::Pipe {
+        if join == quick::Join::Pipe || simple.reads {
             command.stdin = Stdin::Unknown;
         }
         if let Some(next) = expand::change_of_directory(&command) {

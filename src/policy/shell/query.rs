@@ -1,9 +1,10 @@
 //! What rules ask about a command line.
 
-use super::expand::MADE;
-use super::options::has;
-use super::word::{Word, program};
-use super::{Command, Script, Stdin, git};
+use smallvec::SmallVec;
+
+use super::matching::{directly, of_command};
+use super::word::Word;
+use super::{Command, Script, git};
 
 /// It cannot be told; why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,77 +12,10 @@ pub struct Unknown(pub &'static str);
 
 /// Whether the answer is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
     Yes,
     No,
     Unknown(&'static str),
-}
-
-/// Programs whose arguments are data to them, never commands.
-const READERS: &[&str] = &[
-    "echo",
-    "printf",
-    "grep",
-    "egrep",
-    "fgrep",
-    "rg",
-    "ag",
-    "ack",
-    "cat",
-    "ls",
-    "head",
-    "tail",
-    "less",
-    "more",
-    "wc",
-    "sort",
-    "uniq",
-    "cut",
-    "tr",
-    "diff",
-    "test",
-    "[",
-    "which",
-    "type",
-    "man",
-    "jq",
-    "yq",
-    "touch",
-    "mkdir",
-    "rm",
-    "cp",
-    "mv",
-    "chmod",
-    "cd",
-    "git",
-    "true",
-    "false",
-    ":",
-    "export",
-    "tee",
-    "find",
-    "gh",
-    "basename",
-    "dirname",
-    "realpath",
-    "stat",
-    "file",
-    "sleep",
-    "kill",
-    "date",
-    "cargo",
-    "command",
-    "fd",
-    "tree",
-    "apply_patch",
-    "bat",
-];
-
-/// Whether the arguments of `command` are data to it.
-pub(super) fn only_reads(command: &Command) -> bool {
-    command
-        .program()
-        .is_some_and(|name| READERS.contains(&name.as_str()))
 }
 
 /// Whether the line runs one of `patterns`: `git commit`, `cargo test`, `git push --force`. Options of
@@ -90,11 +24,34 @@ pub(super) fn only_reads(command: &Command) -> bool {
 /// # Errors
 /// [`Unknown`] when it may, and nobody can tell.
 pub fn runs<P: AsRef<str>>(script: &Script, patterns: &[P]) -> Result<bool, Unknown> {
+    let patterns: Vec<Pattern> = patterns
+        .iter()
+        .map(|pattern| Pattern::new(pattern.as_ref()))
+        .collect();
+    runs_any(script, &patterns)
+}
+
+/// Words that a command is compared with.
+#[derive(Clone, Debug)]
+pub struct Pattern(Vec<String>);
+
+impl Pattern {
+    /// Of words with white space between them.
+    pub fn new(words: &str) -> Self {
+        Self(words.split_whitespace().map(str::to_owned).collect())
+    }
+}
+
+/// [`runs`], with patterns read beforehand.
+///
+/// # Errors
+/// [`Unknown`] as [`runs`].
+pub fn runs_any(script: &Script, patterns: &[Pattern]) -> Result<bool, Unknown> {
     let mut unknown = script.unknown;
     for pattern in patterns {
-        let pattern: Vec<&str> = pattern.as_ref().split_whitespace().collect();
+        let words: SmallVec<[&str; 4]> = pattern.0.iter().map(String::as_str).collect();
         for command in &script.commands {
-            match of_command(command, &pattern) {
+            match of_command(command, &words) {
                 Answer::Yes => return Ok(true),
                 Answer::No => {}
                 Answer::Unknown(why) => unknown = unknown.or(Some(why)),
@@ -102,6 +59,19 @@ pub fn runs<P: AsRef<str>>(script: &Script, patterns: &[P]) -> Result<bool, Unkn
         }
     }
     unknown.map_or(Ok(false), |why| Err(Unknown(why)))
+}
+
+/// Whether `command` runs `pattern`, also hidden in its arguments.
+///
+/// # Errors
+/// [`Unknown`] as [`runs`].
+pub(super) fn one_runs(command: &Command, pattern: &str) -> Result<bool, Unknown> {
+    let pattern: Vec<&str> = pattern.split_whitespace().collect();
+    match of_command(command, &pattern) {
+        Answer::Yes => Ok(true),
+        Answer::No => Ok(false),
+        Answer::Unknown(why) => Err(Unknown(why)),
+    }
 }
 
 /// Whether every command of the line is one of `patterns`.
@@ -214,282 +184,13 @@ fn is_cluster_of(word: &str, name: &str) -> bool {
             .all(|b| b"asvneqpz".contains(&b))
 }
 
-const MADE_WORD: &str = "a word is made while it runs";
+pub(super) const MADE_WORD: &str = "a word is made while it runs";
 
 /// The words from the last word of `pattern` on.
 fn after<'a>(command: &'a Command, pattern: &[&str]) -> &'a [Word] {
     let last = pattern.last().copied().unwrap_or_default();
     let at = command.words.iter().position(|word| word.text == last);
     &command.words[at.unwrap_or(0)..]
-}
-
-fn of_command(command: &Command, pattern: &[&str]) -> Answer {
-    if let Some(code) = &command.code {
-        return of_code(code, pattern);
-    }
-    match directly(command, pattern) {
-        Answer::No => {}
-        answer => return answer,
-    }
-    let name = command.program().unwrap_or_default();
-    if let "sed" | "gsed" | "awk" | "gawk" | "mawk" | "nawk" = name.as_str() {
-        return of_filter(command, &name, pattern);
-    }
-    if READERS.contains(&name.as_str()) || pattern.first() == Some(&name.as_str()) {
-        return Answer::No;
-    }
-    hidden(command, pattern)
-}
-
-/// Whether the command itself is `pattern`.
-fn directly(command: &Command, pattern: &[&str]) -> Answer {
-    let Some((wanted, rest)) = pattern.split_first() else {
-        return Answer::No;
-    };
-    let Some(name) = command.program() else {
-        return Answer::Unknown("the program's name is made while it runs");
-    };
-    if name != *wanted {
-        return Answer::No;
-    }
-    let (flags, words): (Vec<&str>, Vec<&str>) =
-        rest.iter().partition(|word| word.starts_with('-'));
-    let answer = match name.as_str() {
-        "git" if git::renames_commands(command) => {
-            return Answer::Unknown("it gives a command of git another name");
-        }
-        "git" => in_order(
-            &command.words[git::command_at(&command.words)..],
-            &words,
-            command.open,
-            false,
-        ),
-        _ => in_order(&command.words[1..], &words, command.open, true),
-    };
-    match answer {
-        Answer::Yes if flags.iter().all(|flag| has_flag(command, flag)) => Answer::Yes,
-        Answer::Yes
-            if command.open
-                || command
-                    .words
-                    .iter()
-                    .any(|word| !word.fixed && !word.text.starts_with(['/', '.']))
-                    && !flags.is_empty() =>
-        {
-            Answer::Unknown(MADE_WORD)
-        }
-        Answer::Yes => Answer::No,
-        answer => answer,
-    }
-}
-
-fn has_flag(command: &Command, flag: &str) -> bool {
-    let words = &command.words;
-    if has(words, flag) {
-        return true;
-    }
-    // The usual readers of options take any beginning of a long one.
-    let short_for = |word: &Word| {
-        let text = word.text.split('=').next().unwrap_or_default();
-        text.len() > 3 && !WHOLE.contains(&text) && text.starts_with("--") && flag.starts_with(text)
-    };
-    if words.iter().skip(1).any(short_for) {
-        return true;
-    }
-    // `git push origin +main` is forced, and so is a mirror.
-    let forces = matches!(flag, "-f" | "--force") && command.program().as_deref() == Some("git");
-    let rest = &words[git::command_at(words)..];
-    let pushes = rest.first().is_some_and(|word| word.text == "push");
-    forces
-        && pushes
-        && rest
-            .iter()
-            .any(|word| word.text.starts_with('+') || word.text == "--mirror")
-}
-
-/// Options that are no beginning of another one.
-const WHOLE: &[&str] = &[
-    "--force",
-    "--all",
-    "--no-verify",
-    "--delete",
-    "--dry-run",
-    "--hard",
-];
-
-/// sed and awk run programs where their scripts say so.
-fn of_filter(command: &Command, name: &str, pattern: &[&str]) -> Answer {
-    let words = command.words.iter().skip(1);
-    let runs = |word: &&Word| match name {
-        "sed" | "gsed" => runs_in_sed(&word.text),
-        _ => {
-            let text = word.text.replace("||", "");
-            word.text.contains('{') && (text.contains('|') || text.contains("system"))
-        }
-    };
-    let mut answer = Answer::No;
-    for word in words.filter(runs) {
-        if mentions(&word.text, pattern) {
-            return Answer::Yes;
-        }
-        answer = Answer::Unknown("it runs programs from other code");
-    }
-    answer
-}
-
-/// `1e command`, or `s/…/…/e`.
-fn runs_in_sed(script: &str) -> bool {
-    script.split([';', '\n']).any(|part| {
-        let part = part.trim_start_matches(|c: char| c.is_ascii_digit() || " ,$!{".contains(c));
-        let part = match part.strip_prefix('/').and_then(|part| part.split_once('/')) {
-            Some((_, rest)) => rest.trim_start(),
-            None => part,
-        };
-        let flags = |part: &str| {
-            let delimiter = part.strip_prefix('s')?.chars().next()?;
-            let mut pieces = part.splitn(4, delimiter).skip(3);
-            let flags = pieces.next()?;
-            (!delimiter.is_alphanumeric()).then(|| flags.trim_end_matches('}').contains('e'))
-        };
-        part == "e" || part.starts_with("e ") || flags(part) == Some(true)
-    })
-}
-
-/// Whether `words` begin with `wanted`, options left out. With `loose`, a word after an option may be
-/// its value.
-fn in_order(words: &[Word], wanted: &[&str], open: bool, loose: bool) -> Answer {
-    if wanted.is_empty() {
-        return Answer::Yes;
-    }
-    // How many of `wanted` may have been matched so far; there is more than one possibility while
-    // it is not known which words are values of options.
-    let mut possible = vec![0];
-    let mut after_option = false;
-    let mut unknown = false;
-    for word in words {
-        if word.is_option() || (loose && word.text.starts_with('+')) {
-            after_option = loose;
-            continue;
-        }
-        let mut next = Vec::new();
-        for matched in possible {
-            match word.known() {
-                None => unknown = true,
-                Some(text) if text == wanted[matched] => next.push(matched + 1),
-                Some(_) => {}
-            }
-            if after_option {
-                next.push(matched);
-            }
-        }
-        next.dedup();
-        if next.contains(&wanted.len()) {
-            return Answer::Yes;
-        }
-        possible = next;
-        after_option = false;
-        if possible.is_empty() {
-            break;
-        }
-    }
-    if unknown {
-        Answer::Unknown(MADE_WORD)
-    } else if open && !possible.is_empty() {
-        Answer::Unknown("its arguments are made while it runs")
-    } else {
-        Answer::No
-    }
-}
-
-/// Commands inside the arguments of a program that nobody knows.
-fn hidden(command: &Command, pattern: &[&str]) -> Answer {
-    let words = &command.words;
-    for (at, word) in words.iter().enumerate().skip(1) {
-        if word.fixed && program(&word.text) == pattern[0] {
-            let inner = Command {
-                words: words[at..].to_vec(),
-                ..command.clone()
-            };
-            match directly(&inner, pattern) {
-                Answer::No => {}
-                answer => return answer,
-            }
-        }
-        let is_line = word.text.contains(char::is_whitespace);
-        if is_line && says(&word.text, pattern) {
-            return Answer::Yes;
-        }
-    }
-    match &command.stdin {
-        Stdin::Text(text) if says(text, pattern) => Answer::Yes,
-        Stdin::Unknown if feeds_a_shell(words) => Answer::Unknown("it pipes text into a shell"),
-        _ => Answer::No,
-    }
-}
-
-/// Whether `line` is one, or has one in it, that runs `pattern`.
-fn says(line: &str, pattern: &[&str]) -> bool {
-    mentions(line, pattern)
-        || (line.contains(['\'', '"', '\\', '$']) && {
-            let script = super::parsed(line);
-            let direct = |command: &Command| directly(command, pattern) == Answer::Yes;
-            script.commands.iter().any(direct)
-        })
-}
-
-/// Programs that run what they read as command lines, here or elsewhere.
-fn feeds_a_shell(words: &[Word]) -> bool {
-    let mut names = words.iter().filter_map(Word::known).map(program);
-    let first = names.next().unwrap_or_default();
-    matches!(first.as_str(), "ssh" | "at" | "batch" | "crontab")
-        || names.any(|name| matches!(name.as_str(), "sh" | "bash" | "zsh" | "dash" | "ash"))
-}
-
-/// Whether the words of `pattern` come up in `text`, one after the other.
-fn mentions(text: &str, pattern: &[&str]) -> bool {
-    let mut rest = text;
-    pattern.iter().all(|word| match rest.find(word) {
-        Some(at) => {
-            rest = &rest[at + word.len()..];
-            true
-        }
-        None => false,
-    })
-}
-
-/// What in code of another language runs programs.
-const SPAWNS: &[&str] = &[
-    "system",
-    "popen",
-    "subprocess",
-    "exec",
-    "spawn",
-    "child_process",
-    "Popen",
-    "pty",
-    "`",
-    "qx",
-    "%x",
-    "passthru",
-    "proc_open",
-    "Open3",
-    "eval",
-    "getattr",
-    "__import__",
-    "fork",
-    "base64",
-    "fromhex",
-    "decode(",
-];
-
-fn of_code(code: &str, pattern: &[&str]) -> Answer {
-    if mentions(code, pattern) {
-        return Answer::Yes;
-    }
-    if code.contains(MADE) || SPAWNS.iter().any(|word| code.contains(word)) {
-        return Answer::Unknown("it runs programs from other code");
-    }
-    Answer::No
 }
 
 /// [`arg`] for a path: seen from where the line runs.

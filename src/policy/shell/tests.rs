@@ -335,3 +335,66 @@ proptest! {
         prop_assert_eq!(runs(&parse(&line), &["git commit"]), Ok(true), "{}", line);
     }
 }
+
+/// What a line runs, as two ways to read it have to agree on.
+fn told(script: &Script) -> Vec<String> {
+    let words = |words: &[Word]| -> Vec<_> {
+        words
+            .iter()
+            .map(|w| (w.text.clone(), w.fixed, w.span.clone()))
+            .collect()
+    };
+    let each = script.commands.iter().map(|command| {
+        let (said, writes) = (words(&command.words), words(&command.writes));
+        format!(
+            "{said:?} {writes:?} {:?} {:?} {}",
+            command.cwd, command.stdin, command.open
+        )
+    });
+    each.collect()
+}
+
+/// Whether both readers agree; none where only the grammar reads it.
+fn agree(line: &str) -> Option<bool> {
+    let commands = quick::commands(line)?;
+    let (mut quickly, mut fully) = (Script::default(), Script::default());
+    plain(commands, Cwd::At(".".to_owned()), 0, &mut quickly);
+    tree::read(line, Cwd::At(".".to_owned()), 0, &mut fully);
+    let same = told(&quickly) == told(&fully) && quickly.unknown == fully.unknown;
+    if !same {
+        println!(
+            "{line}\n{:#?} {:?}\n{:#?} {:?}",
+            told(&quickly),
+            quickly.unknown,
+            told(&fully),
+            fully.unknown
+        );
+    }
+    Some(same)
+}
+
+#[rstest]
+#[case("cargo test policy 2>&1 | tail -20")]
+#[case("make > out.log 2>&1 && cat out.log")]
+#[case("sort < a >> \"b c\"")]
+#[case("ls 2>/dev/null; pwd")]
+#[case("git push origin \"$BRANCH\"")]
+#[case("echo ${HOME}/x $USER \"a $b c\"")]
+#[case("cd \"$dir\" && rm x")]
+#[case("grep -c x <a.txt | wc -l")]
+#[case("echo hi &> all.txt")]
+#[case("$CMD x")]
+fn the_quick_reader_agrees_with_the_grammar(#[case] line: &str) {
+    assert_eq!(agree(line), Some(true));
+}
+
+proptest! {
+    #[test]
+    fn wherever_it_reads_at_all(pieces in proptest::collection::vec(proptest::sample::select(vec![
+        "git", "commit", "push", "cd", "sub", "..", "bash", "-c", "'git commit'", "\"a b\"", "$X", "\"$X\"", "${Y}z", "env", "X=1",
+        "&&", "||", "|", ";", ">", ">>", "2>", "2>&1", "<", "&>", "a.txt", "/dev/null", "xargs", "sudo", "echo", "2", "-m",
+    ]), 1..10)) {
+        let line = pieces.join(" ");
+        prop_assert_ne!(agree(&line), Some(false), "{}", line);
+    }
+}

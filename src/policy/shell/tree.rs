@@ -1,10 +1,13 @@
 //! Command lines by their grammar.
 
+mod words;
+
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use tree_sitter::{Node, Parser};
 
-use super::word::{self, Word};
+use super::word::Word;
 use super::{Command, Cwd, MAX_COMMANDS, Script, Stdin, expand};
 
 /// Deepest tree that is walked; the shell's own limit is of the same order.
@@ -37,6 +40,7 @@ pub(super) fn read(line: &str, cwd: Cwd, depth: u32, script: &mut Script) {
         depth,
         script,
         nesting: 0,
+        vars: HashMap::new(),
     };
     walk.node(tree.root_node(), &Stdin::Given);
 }
@@ -47,6 +51,8 @@ struct Walk<'a> {
     depth: u32,
     script: &'a mut Script,
     nesting: u32,
+    /// Variables by how they are written (`$X`, `${X}`) whose values are known from here on.
+    vars: HashMap<String, String>,
 }
 
 impl Walk<'_> {
@@ -78,8 +84,22 @@ impl Walk<'_> {
             // Whoever calls it may give it anything to read.
             "function_definition" => self.branching(node, &Stdin::Unknown),
             "variable_assignment" | "declaration_command" => {
+                let mut cursor = node.walk();
+                let plain = ["variable_assignment", "variable_name"];
+                let option =
+                    |child: Node<'_>| child.kind() == "word" && self.text(child).starts_with('-');
+                let declares = node.kind() == "declaration_command";
+                // `declare "$name=value"` sets what nobody can tell.
+                if declares
+                    && !node
+                        .named_children(&mut cursor)
+                        .all(|child| plain.contains(&child.kind()) || option(child))
+                {
+                    self.vars.clear();
+                }
                 self.assignment(node);
                 self.sequence(node, stdin);
+                self.remember(node);
             }
             _ => self.sequence(node, stdin),
         }
@@ -88,6 +108,9 @@ impl Walk<'_> {
 
     /// The children of a node, one after the other.
     fn sequence(&mut self, node: Node<'_>, stdin: &Stdin) {
+        if node.named_child_count() == 0 {
+            return;
+        }
         let mut cursor = node.walk();
         let mut entry = self.cwd.clone();
         for child in node.children(&mut cursor) {
@@ -273,9 +296,11 @@ impl Walk<'_> {
                 _ => command.words.push(self.word(child)),
             }
             // Whatever is substituted into a word runs before the command.
-            let cwd = self.cwd.clone();
-            self.substitutions(child);
-            self.cwd = cwd;
+            if self.text(child).contains(['$', '`', '(']) {
+                let cwd = self.cwd.clone();
+                self.substitutions(child);
+                self.cwd = cwd;
+            }
         }
         command.words.extend(more.into_iter().flatten().cloned());
         if let Some(next) = expand::change_of_directory(&command) {
@@ -299,87 +324,6 @@ impl Walk<'_> {
                     self.substitutions(child);
                 }
                 self.nesting -= 1;
-            }
-        }
-    }
-
-    /// Variables that change what later words mean to the shell or to git.
-    fn assignment(&mut self, node: Node<'_>) {
-        let mut cursor = node.walk();
-        if node.kind() == "declaration_command" {
-            for child in node.named_children(&mut cursor) {
-                if child.kind() == "variable_assignment" {
-                    self.assignment(child);
-                }
-            }
-            return;
-        }
-        let Some(name) = node.child_by_field_name("name") else {
-            return;
-        };
-        let name = self.text(name).to_owned();
-        let value = node
-            .child_by_field_name("value")
-            .map(|value| self.word(value));
-        expand::assigned(&name, value.as_ref(), &self.cwd, self.depth, self.script);
-    }
-
-    /// A word, unquoted.
-    fn word(&self, node: Node<'_>) -> Word {
-        let mut word = Word::fixed("");
-        self.add(node, &mut word, 0);
-        word.span = (self.depth == 0).then(|| node.byte_range());
-        word
-    }
-
-    fn add(&self, node: Node<'_>, word: &mut Word, level: u32) {
-        let raw = self.text(node);
-        match node.kind() {
-            "word" | "number" | "command_name" if node.named_child_count() == 0 => {
-                let (text, fixed) = word::bare(raw);
-                word.text.push_str(&text);
-                word.fixed &= fixed;
-            }
-            "raw_string" => {
-                let inside = raw
-                    .strip_prefix('\'')
-                    .and_then(|raw| raw.strip_suffix('\''));
-                word.fixed &= inside.is_some();
-                word.text.push_str(inside.unwrap_or(raw));
-            }
-            "ansi_c_string" => {
-                let inside = raw
-                    .strip_prefix("$'")
-                    .and_then(|raw| raw.strip_suffix('\''));
-                let inside = inside.and_then(word::ansi);
-                word.fixed &= inside.is_some();
-                word.text.push_str(&inside.unwrap_or_default());
-            }
-            "string" => {
-                let inside = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
-                let mut cursor = node.walk();
-                let plain = node
-                    .named_children(&mut cursor)
-                    .all(|child| child.kind() == "string_content");
-                word.fixed &= plain && inside.is_some();
-                word.text.push_str(&word::double(inside.unwrap_or(raw)));
-            }
-            "concatenation" | "command_name" if level < 8 => {
-                let mut cursor = node.walk();
-                let mut at = node.start_byte();
-                for child in node.children(&mut cursor) {
-                    // What the grammar leaves out between its pieces (`{`, `,`) is part of the word.
-                    if child.start_byte() > at {
-                        word.fixed = false;
-                    }
-                    at = child.end_byte();
-                    self.add(child, word, level + 1);
-                }
-            }
-            "==" | "=~" | "$" | "=" | "test_operator" | "regex" => word.text.push_str(raw),
-            _ => {
-                word.fixed = false;
-                word.text.push_str(raw);
             }
         }
     }

@@ -16,6 +16,8 @@ pub(super) enum Meaning {
 /// Programs, libraries and places that later words are looked up in.
 const DECISIVE: &[&str] = &[
     "PATH",
+    "HOME",
+    "XDG_CONFIG_HOME",
     "BASH_ENV",
     "ENV",
     "IFS",
@@ -39,6 +41,66 @@ const DECISIVE: &[&str] = &[
     "GIT_TEMPLATE_DIR",
 ];
 
+/// Where the system and its package managers keep programs.
+const PROGRAMS: &[&str] = &[
+    "/bin",
+    "/sbin",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/usr/local/go/bin",
+    "/usr/local/cuda/bin",
+    "/opt/homebrew/bin",
+    "/opt/homebrew/sbin",
+    "/snap/bin",
+];
+
+/// The same in somebody's home.
+const OWN_PROGRAMS: &[&str] = &[
+    ".cargo/bin",
+    ".local/bin",
+    "go/bin",
+    ".bun/bin",
+    ".deno/bin",
+    ".npm-global/bin",
+    ".volta/bin",
+    ".pyenv/bin",
+    ".pyenv/shims",
+    ".rbenv/bin",
+    ".rbenv/shims",
+    ".asdf/shims",
+    ".asdf/bin",
+    ".dotnet/tools",
+    ".poetry/bin",
+    ".rye/shims",
+    ".local/share/pnpm",
+    ".local/share/mise/shims",
+];
+
+/// Whether `value` adds to `PATH` only places where programs are installed: what is found there could be
+/// run by its whole name as well.
+fn is_usual_path(value: &Word) -> bool {
+    let usual = |entry: &str| {
+        let own = ["$HOME/", "${HOME}/", "~/", "/root/"]
+            .iter()
+            .find_map(|home| entry.strip_prefix(home))
+            .or_else(|| {
+                let users = entry
+                    .strip_prefix("/home/")
+                    .or_else(|| entry.strip_prefix("/Users/"))?;
+                users.split_once('/').map(|(_, rest)| rest)
+            });
+        // What is quoted is no variable.
+        let refers = !value.fixed && matches!(entry, "$PATH" | "${PATH}");
+        refers
+            || PROGRAMS.contains(&entry)
+            || own.is_some_and(|own| OWN_PROGRAMS.contains(&own))
+                && !(value.fixed && entry.starts_with(['$', '~']))
+    };
+    !value.text.is_empty() && value.text.split(':').all(usual)
+}
+
 /// Variables that name a command for others to run.
 const COMMANDS: &[&str] = &[
     "EDITOR",
@@ -60,6 +122,9 @@ const COMMANDS: &[&str] = &[
 /// What it means to set `name` to `value`; without a value, to anything.
 pub(super) fn meaning(name: &str, value: Option<&Word>) -> Meaning {
     let name = name.trim_end_matches('+');
+    if name == "PATH" && value.is_some_and(is_usual_path) {
+        return Meaning::None;
+    }
     if DECISIVE.contains(&name) || name.starts_with("GIT_CONFIG") {
         return Meaning::Unknown;
     }

@@ -54,6 +54,16 @@ fn values(label: &str, metric: &str) -> Option<Values> {
     use Values::{Fixed, Said};
     Some(match label {
         "dialect" => fixed(Dialect::ALL, Dialect::as_str),
+        "outcome" if metric == "drover_policy_leases_total" => Fixed(vec![
+            "granted",
+            "held",
+            "coalesced",
+            "full",
+            "failed",
+            "done",
+            "given_back",
+            "session_ended",
+        ]),
         "outcome" => fixed(Outcome::ALL, Outcome::as_str),
         "error_type" => Said("empty, or an `outcome` other than `ok`"),
         "why" => fixed(Why::ALL, Why::as_str),

@@ -39,6 +39,11 @@ series! {
             "What policy decided, by rule (`-`: a call that no rule had anything to say about) and mode.",
             &["rule", "decision", "mode"],
         );
+        policy_leases: counters(
+            "drover_policy_leases_total",
+            "What came of leases on what agents commit to, push, merge, start and deploy.",
+            &["outcome"],
+        );
     }
 }
 
@@ -90,6 +95,14 @@ impl Metrics {
         self.guards
             .policy_decisions
             .with_label_values(&[rule.as_str(), decision, mode])
+            .inc();
+    }
+
+    /// Counts what came of a lease.
+    pub fn policy_lease(&self, outcome: &'static str) {
+        self.guards
+            .policy_leases
+            .with_label_values(&[outcome])
             .inc();
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Talk {
     pub(crate) stream: bool,
     pub(crate) items: Vec<String>,
     pub(crate) calls: usize,
+    /// What the client calls its session.
+    pub(crate) session: &'static str,
 }
 
 impl Talk {
@@ -66,6 +68,7 @@ impl Talk {
             stream,
             items: Vec::new(),
             calls: 0,
+            session: "the session",
         };
         talk.user("do it");
         talk
@@ -151,7 +154,7 @@ impl Talk {
         let request = self
             .protocol
             .request("m", "You are an agent.", &self.items, tools, self.stream)
-            .header("x-session-id", "the session");
+            .header("x-session-id", self.session);
         let response = self.gateway.ask(&request).await;
         self.gateway.idle().await;
         let asked = self.backend.requests();
