@@ -157,6 +157,11 @@ impl Engine {
         })
     }
 
+    /// Whether a profile is in force for every turn.
+    pub fn has_default(&self) -> bool {
+        self.profile.is_some()
+    }
+
     /// Names of the profiles.
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         self.profiles.keys().map(String::as_str)

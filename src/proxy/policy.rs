@@ -21,6 +21,38 @@ const PROFILE: &str = "x-drover-profile";
 /// The working directory of the session.
 const ROOT: &str = "x-drover-root";
 
+fn header<'s>(session: &'s Session, name: &str) -> Option<&'s str> {
+    let value = session.req_header().headers.get(name)?;
+    // What is no text is no name either; it is refused like any other that is unknown.
+    Some(value.to_str().unwrap_or("?").trim())
+}
+
+/// Profiles in force besides the default one: of the key, of the pool, of the request.
+fn profiles<'a>(
+    config: &'a Config,
+    session: &'a Session,
+    ctx: &Context,
+    pool: &Pool,
+) -> Vec<&'a str> {
+    let keys = config.auth.keys.iter();
+    let keys = keys.filter(|key| Some(&key.name) == ctx.principal.as_ref());
+    let keys = keys.filter_map(|key| key.policy.as_deref());
+    let pools = config.fleet.pools.iter();
+    let pools = pools.filter(|own| own.name == pool.name());
+    let pools = pools.filter_map(|own| own.policy.as_deref());
+    let asked = header(session, PROFILE).unwrap_or_default().split(',');
+    let asked = asked.map(str::trim).filter(|name| !name.is_empty());
+    keys.chain(pools).chain(asked).collect()
+}
+
+/// Whether any rule may be asked about the turn.
+pub(super) fn governs(config: &Config, session: &Session, ctx: &Context, pool: &Pool) -> bool {
+    let engine = config.policy.as_ref().and_then(|policy| policy.engine());
+    engine.is_some_and(|engine| {
+        engine.has_default() || !profiles(config, session, ctx, pool).is_empty()
+    })
+}
+
 /// The rules in force for `turn`, none where there are none; what it shows is remembered, and what its
 /// model must not see is replaced. `bytes` is the size of the request's body.
 ///
@@ -38,36 +70,16 @@ pub(super) fn begin(
     let Some(engine) = config.policy.as_ref().and_then(|policy| policy.engine()) else {
         return Ok(None);
     };
-    let header = |name: &str| {
-        let value = session.req_header().headers.get(name)?;
-        // What is no text is no name either; it is refused like any other that is unknown.
-        Some(value.to_str().unwrap_or("?").trim())
-    };
-    let key = config.auth.keys.iter();
-    let key = key.filter(|key| Some(&key.name) == ctx.principal.as_ref());
-    let key = key.filter_map(|key| key.policy.as_deref());
-    let pools = config
-        .fleet
-        .pools
-        .iter()
-        .filter(|own| own.name == pool.name());
-    let pools = pools.filter_map(|own| own.policy.as_deref());
-    let asked = header(PROFILE)
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim);
-    let asked = asked.filter(|name| !name.is_empty());
-    let active = engine
-        .active(key.chain(pools).chain(asked))
-        .map_err(|unknown| {
-            let name = ClientText::new(&unknown.0);
-            TurnError::bad_field(PROFILE, format!("there is no policy profile `{name}`"))
-        })?;
+    let asked = profiles(config, session, ctx, pool);
+    let active = engine.active(asked).map_err(|unknown| {
+        let name = ClientText::new(&unknown.0);
+        TurnError::bad_field(PROFILE, format!("there is no policy profile `{name}`"))
+    })?;
     let Some(visit) = ctx.visit.as_ref().filter(|_| !active.is_empty()) else {
         return Ok(None);
     };
     let stated = || {
-        header(ROOT)
+        header(session, ROOT)
             .filter(|root| root.starts_with('/'))
             .map(str::to_owned)
     };
