@@ -264,10 +264,10 @@ impl ChoiceState {
                 return;
             }
         };
-        self.to_policy(delta, logprobs, taken);
+        self.pass_policy(delta, logprobs, taken);
     }
 
-    fn to_policy(&mut self, delta: Delta, logprobs: Option<Box<RawValue>>, taken: &mut Taken) {
+    fn pass_policy(&mut self, delta: Delta, logprobs: Option<Box<RawValue>>, taken: &mut Taken) {
         let Some(policy) = &mut self.policy else {
             return self.admitted(delta, logprobs, taken);
         };
@@ -292,7 +292,7 @@ impl ChoiceState {
         }
         self.policed(None, taken);
         for (delta, logprobs) in std::mem::take(&mut self.parked) {
-            self.to_policy(delta, logprobs, taken);
+            self.pass_policy(delta, logprobs, taken);
         }
         if taken.stop.is_some() {
             return self.stopped(taken);

@@ -130,7 +130,7 @@ fn said(text: &str) -> Option<String> {
             .or_else(|| word_after(line, "On branch "))
             .or_else(|| committed(line))
     };
-    text.lines().filter_map(named).last()
+    text.lines().filter_map(named).next_back()
 }
 
 fn word_after(text: &str, mark: &str) -> Option<String> {

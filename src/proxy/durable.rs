@@ -24,13 +24,10 @@ fn key(session: SessionId) -> String {
 }
 
 /// On the first visit of a session: what was known of it before the process began.
-pub(super) async fn recall(shared: &Shared, config: &Config, ctx: &Context) {
-    let Some(visit) = ctx.visit.as_ref().filter(|_| config.policy.is_some()) else {
+pub(super) async fn recall(shared: &Shared, ctx: &Context) {
+    let Some(visit) = ctx.visit.as_ref().filter(|visit| visit.is_new_to_policy()) else {
         return;
     };
-    if !visit.is_new_to_policy() {
-        return;
-    }
     let entry = match shared.store.get(&key(visit.session())).await {
         Ok(Some(entry)) => entry,
         Ok(None) => return,

@@ -141,9 +141,14 @@ async fn prepare(
             let (pool, pattern) = pool(shared, config, ctx, &turn.model, stream)?;
             ctx.generates = Some((Operation::Chat, pattern));
             sessions::begin(shared, config, session, ctx, &turn);
-            durable::recall(shared, config, ctx).await;
+            let governed = policy::governs(config, session, ctx, &pool);
+            if governed {
+                durable::recall(shared, ctx).await;
+            }
             let police = policy::begin(shared, config, session, ctx, &pool, &mut turn, body.len())?;
-            durable::settle(shared, ctx).await;
+            if governed {
+                durable::settle(shared, ctx).await;
+            }
             let spec = spec::begin(config, session, ctx, &pool, &turn)?;
             let mut wish = selection::wish(
                 config,

@@ -26,6 +26,38 @@ const PROFILE: &str = "x-drover-profile";
 /// The working directory of the session.
 const ROOT: &str = "x-drover-root";
 
+fn header<'s>(session: &'s Session, name: &str) -> Option<&'s str> {
+    let value = session.req_header().headers.get(name)?;
+    // What is no text is no name either; it is refused like any other that is unknown.
+    Some(value.to_str().unwrap_or("?").trim())
+}
+
+/// Profiles in force besides the default one: of the key, of the pool, of the request.
+fn profiles<'a>(
+    config: &'a Config,
+    session: &'a Session,
+    ctx: &Context,
+    pool: &Pool,
+) -> Vec<&'a str> {
+    let keys = config.auth.keys.iter();
+    let keys = keys.filter(|key| Some(&key.name) == ctx.principal.as_ref());
+    let keys = keys.filter_map(|key| key.policy.as_deref());
+    let pools = config.fleet.pools.iter();
+    let pools = pools.filter(|own| own.name == pool.name());
+    let pools = pools.filter_map(|own| own.policy.as_deref());
+    let asked = header(session, PROFILE).unwrap_or_default().split(',');
+    let asked = asked.map(str::trim).filter(|name| !name.is_empty());
+    keys.chain(pools).chain(asked).collect()
+}
+
+/// Whether any rule may be asked about the turn.
+pub(super) fn governs(config: &Config, session: &Session, ctx: &Context, pool: &Pool) -> bool {
+    let engine = config.policy.as_ref().and_then(|policy| policy.engine());
+    engine.is_some_and(|engine| {
+        engine.default_profile().is_some() || !profiles(config, session, ctx, pool).is_empty()
+    })
+}
+
 /// The rules in force for `turn`, none where there are none; what it shows is remembered, and what its
 /// model must not see is replaced. `bytes` is the size of the request's body.
 ///
@@ -97,12 +129,6 @@ pub(super) fn begin(
     Ok(Some(rules))
 }
 
-/// A header's value. What is no text is no name either; it is refused like any other that is unknown.
-fn header<'a>(session: &'a Session, name: &str) -> Option<&'a str> {
-    let value = session.req_header().headers.get(name)?;
-    Some(value.to_str().unwrap_or("?").trim())
-}
-
 /// What is in force for a turn.
 struct InForce<'a> {
     engine: &'a Arc<Engine>,
@@ -121,32 +147,21 @@ fn in_force<'a>(
     let Some(engine) = config.policy.as_ref().and_then(|policy| policy.engine()) else {
         return Ok(None);
     };
-    let key = config.auth.keys.iter();
-    let key = key.filter(|key| Some(&key.name) == ctx.principal.as_ref());
-    let key = key.filter_map(|key| key.policy.as_deref());
-    let pools = config
-        .fleet
-        .pools
-        .iter()
-        .filter(|own| own.name == pool.name());
-    let pools = pools.filter_map(|own| own.policy.as_deref());
-    let asked = header(session, PROFILE).unwrap_or_default().split(',');
-    let asked = asked.map(str::trim).filter(|name| !name.is_empty());
-    let named: Vec<&str> = key.chain(pools).chain(asked).collect();
+    let named = profiles(config, session, ctx, pool);
     let active = engine.active(named.iter().copied()).map_err(|unknown| {
         let name = ClientText::new(&unknown.0);
         TurnError::bad_field(PROFILE, format!("there is no policy profile `{name}`"))
     })?;
-    let mut profiles: Vec<&str> = Vec::new();
+    let mut all: Vec<&str> = Vec::new();
     for name in engine.default_profile().into_iter().chain(named) {
-        if !profiles.contains(&name) {
-            profiles.push(name);
+        if !all.contains(&name) {
+            all.push(name);
         }
     }
     Ok(Some(InForce {
         engine,
         active,
-        profile: profiles.join(","),
+        profile: all.join(","),
     }))
 }
 

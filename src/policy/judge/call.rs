@@ -158,7 +158,13 @@ impl TurnPolicy {
             Action::Require(_) => Ok(Acts::Not),
             Action::Lease(how) => {
                 let claim = lease::wants(call, &self.actor, &self.state, &self.engine.leases);
-                Ok(claim.map_or(Acts::Not, |claim| Acts::Lease(claim, how.clone())))
+                match claim {
+                    None => Ok(Acts::Not),
+                    Some(claim) if claim.repository.is_empty() => {
+                        Err(Undecided(NO_ROOT.to_owned()))
+                    }
+                    Some(claim) => Ok(Acts::Lease(claim, how.clone())),
+                }
             }
             Action::Rewrite { paths, input } => {
                 let mut new = arguments.to_owned();
