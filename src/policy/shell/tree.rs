@@ -108,6 +108,11 @@ impl Walk<'_> {
 
     /// The children of a node, one after the other.
     fn sequence(&mut self, node: Node<'_>, stdin: &Stdin) {
+        self.children(node, |walk, child, _| walk.node(child, stdin));
+    }
+
+    /// The same with `each` child, which hears whether it is the last.
+    fn children(&mut self, node: Node<'_>, mut each: impl FnMut(&mut Self, Node<'_>, bool)) {
         if node.named_child_count() == 0 {
             return;
         }
@@ -126,7 +131,7 @@ impl Walk<'_> {
                         self.cwd = Cwd::Unknown;
                     }
                     entry.clone_from(&self.cwd);
-                    self.node(child, stdin);
+                    each(self, child, child.next_named_sibling().is_none());
                 }
             }
         }
@@ -142,11 +147,21 @@ impl Walk<'_> {
     }
 
     fn pipeline(&mut self, node: Node<'_>, stdin: &Stdin) {
+        self.stages(node, stdin, |walk, stage, from, _| walk.node(stage, from));
+    }
+
+    /// Each command of a pipeline, with what it reads and whether it is the last.
+    fn stages(
+        &mut self,
+        node: Node<'_>,
+        stdin: &Stdin,
+        mut each: impl FnMut(&mut Self, Node<'_>, &Stdin, bool),
+    ) {
         let cwd = self.cwd.clone();
         let mut cursor = node.walk();
         for (n, child) in node.named_children(&mut cursor).enumerate() {
             let from = if n == 0 { stdin } else { &Stdin::Unknown };
-            self.node(child, from);
+            each(self, child, from, child.next_named_sibling().is_none());
             self.cwd.clone_from(&cwd);
         }
     }
@@ -162,22 +177,19 @@ impl Walk<'_> {
         }
         for child in &children {
             match child.kind() {
-                "command" => {
-                    self.command(*child, &input, std::mem::take(&mut writes), Some(&more));
-                }
                 "file_redirect" | "herestring_redirect" => self.sequence(*child, stdin),
                 "heredoc_redirect" => self.behind_heredoc(*child),
-                // The last command of a list is the one redirected, where the list has led.
-                "list" => self.node(*child, &input),
-                _ => {
-                    let first = self.script.commands.len();
-                    self.node(*child, &input);
-                    // The output of a group goes where the group's goes.
-                    if let Some(command) = self.script.commands.get_mut(first) {
-                        command.writes.append(&mut writes);
-                    }
-                }
+                _ => self.body(*child, (stdin, &input), &mut writes, &more),
             }
+        }
+        // `> file program word`: the grammar takes all of it for the redirection.
+        let is_alone = children
+            .iter()
+            .all(|child| child.kind().ends_with("_redirect"));
+        if is_alone && !more.is_empty() {
+            let mut command = Command::new(std::mem::take(&mut more), self.cwd.clone());
+            (command.stdin, command.writes) = (input, std::mem::take(&mut writes));
+            self.complete(command);
         }
         if !writes.is_empty() {
             let mut command = Command::new(vec![Word::fixed(":")], self.cwd.clone());
@@ -186,7 +198,49 @@ impl Walk<'_> {
         }
     }
 
-    /// What one redirection means: input, files written, and words that belong to the command.
+    /// What is redirected, and reads the second of the two instead of the first.
+    fn body(
+        &mut self,
+        node: Node<'_>,
+        (stdin, input): (&Stdin, &Stdin),
+        writes: &mut Vec<Word>,
+        more: &Vec<Word>,
+    ) {
+        match node.kind() {
+            "command" => self.command(node, input, std::mem::take(writes), Some(more)),
+            // The last command of a list or pipeline is the one redirected.
+            "pipeline" => self.stages(node, stdin, |walk, stage, from, is_last| match is_last {
+                true => {
+                    let input = if input == stdin { from } else { input };
+                    walk.body(stage, (from, input), writes, more);
+                }
+                false => walk.node(stage, from),
+            }),
+            "list" => self.children(node, |walk, part, is_last| match is_last {
+                true => walk.body(part, (stdin, input), writes, more),
+                false => walk.node(part, stdin),
+            }),
+            _ => {
+                self.belongs_to_nobody(more);
+                let first = self.script.commands.len();
+                self.node(node, input);
+                // The output of a group goes where the group's goes.
+                if let Some(command) = self.script.commands.get_mut(first) {
+                    command.writes.append(writes);
+                }
+            }
+        }
+    }
+
+    /// Words behind a redirection whose command is not known.
+    fn belongs_to_nobody(&mut self, more: &[Word]) {
+        if !more.is_empty() {
+            self.script.unknown("words follow a redirection");
+        }
+    }
+
+    /// What one redirection means: input, files written, and words that belong to the command. (The grammar takes
+    /// every word behind the operator for a destination; the shell only the first.)
     fn redirect(
         &mut self,
         node: Node<'_>,
@@ -196,8 +250,10 @@ impl Walk<'_> {
     ) {
         match node.kind() {
             "file_redirect" => {
-                let target = node.child_by_field_name("destination");
-                let target = target.map(|target| self.word(target));
+                let mut cursor = node.walk();
+                let mut words = node.children_by_field_name("destination", &mut cursor);
+                let target = words.next().map(|target| self.word(target));
+                more.extend(words.map(|word| self.word(word)));
                 let mut cursor = node.walk();
                 let operator = node.children(&mut cursor).find(|child| !child.is_named());
                 let operator = operator.map_or("", |operator| operator.kind());
@@ -289,8 +345,10 @@ impl Walk<'_> {
                 "file_redirect" | "herestring_redirect" => {
                     let mut input = command.stdin.clone();
                     let mut writes = std::mem::take(&mut command.writes);
-                    self.redirect(child, &mut input, &mut writes, &mut Vec::new());
+                    let mut words = std::mem::take(&mut command.words);
+                    self.redirect(child, &mut input, &mut writes, &mut words);
                     (command.stdin, command.writes) = (input, writes);
+                    command.words = words;
                 }
                 "subshell" => command.words.push(Word::unknown()),
                 _ => command.words.push(self.word(child)),
@@ -303,6 +361,11 @@ impl Walk<'_> {
             }
         }
         command.words.extend(more.into_iter().flatten().cloned());
+        self.complete(command);
+    }
+
+    /// A command with all its words.
+    fn complete(&mut self, command: Command) {
         if let Some(next) = expand::change_of_directory(&command) {
             self.cwd = next;
         }
