@@ -175,7 +175,7 @@ CLASSES = Row("By kind of request", [
     ),
     Panel(
         "Wrong now", "Findings that are on, with what explains each best.", "short",
-        [Query(f"drover_spec_finding{{{POOL}}}", "{{signature}} {{backend}}: {{explained_by}}")], "speculative.md", thresholds=[(1, "orange")],
+        [Query(f"drover_spec_finding{{{POOL}}} or vector(0)", "{{signature}} {{backend}}: {{explained_by}}")], "speculative.md", thresholds=[(1, "orange")],
     ),
 ])
 

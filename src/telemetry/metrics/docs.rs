@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::Metrics;
 use super::declare::Description;
+use super::guards::LEASE_OUTCOMES;
 use crate::fleet::{BackendState, DiscoveryResult, Finding, Heal};
 use crate::telemetry::labels::{
     AbortCause, Dialect, Hedged, Operation, Outcome, Reload, Stage, TokenKind, Traced, Why,
@@ -54,16 +55,7 @@ fn values(label: &str, metric: &str) -> Option<Values> {
     use Values::{Fixed, Said};
     Some(match label {
         "dialect" => fixed(Dialect::ALL, Dialect::as_str),
-        "outcome" if metric == "drover_policy_leases_total" => Fixed(vec![
-            "granted",
-            "held",
-            "coalesced",
-            "full",
-            "failed",
-            "done",
-            "given_back",
-            "session_ended",
-        ]),
+        "outcome" if metric == "drover_policy_leases_total" => Fixed(LEASE_OUTCOMES.to_vec()),
         "outcome" => fixed(Outcome::ALL, Outcome::as_str),
         "error_type" => Said("empty, or an `outcome` other than `ok`"),
         "why" => fixed(Why::ALL, Why::as_str),

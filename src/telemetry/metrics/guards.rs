@@ -47,6 +47,27 @@ series! {
     }
 }
 
+/// What can come of a lease.
+pub(super) const LEASE_OUTCOMES: [&str; 8] = [
+    "granted",
+    "held",
+    "coalesced",
+    "full",
+    "failed",
+    "done",
+    "given_back",
+    "session_ended",
+];
+
+impl Guards {
+    /// Series that are there from the start, so that their first increase is seen.
+    pub(super) fn start_at_zero(&self) {
+        for outcome in LEASE_OUTCOMES {
+            self.policy_leases.with_label_values(&[outcome]);
+        }
+    }
+}
+
 impl Metrics {
     /// Counts tool calls that a client was given.
     pub fn tool_calls(&self, pool: Configured<'_>, count: u32) {

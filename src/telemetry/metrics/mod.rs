@@ -122,6 +122,7 @@ impl Metrics {
         let audit_now = audit::gauges(&to)?;
         let process = Process::declare(&to)?;
         // From 0 on, so that the first of them is an increase.
+        guards.start_at_zero();
         process.start_at_zero();
         queue.start_at_zero();
         spec.start_at_zero();
