@@ -26,6 +26,17 @@ async fn unified(count: usize, n_ctx: usize) -> Vec<SimHandle> {
     sims
 }
 
+/// Their answers take a second and a half, so that they can be met at work.
+fn slowly(sims: &[SimHandle]) {
+    let slow = Patch {
+        decode_tps: Some(100.0),
+        ..Patch::default()
+    };
+    for sim in sims {
+        sim.patch(slow.clone()).unwrap();
+    }
+}
+
 fn setup(sims: &[SimHandle], kv: &str, reserve: bool) -> Setup {
     let urls: Vec<String> = sims.iter().map(SimHandle::url).collect();
     let mut setup = Setup::urls(&urls).set("fleet.reserve", json!(reserve));
@@ -194,7 +205,9 @@ async fn a_stream_that_cannot_go_on_is_told_why() {
 
 #[tokio::test]
 async fn what_can_never_fit_is_refused_at_once_in_the_known_words() {
-    let sims = unified(1, 700).await;
+    // Two fit, by what is expected of them.
+    let sims = unified(1, 800).await;
+    slowly(&sims);
     let gateway = setup(&sims, "unified", true)
         .set("guard.preset", json!("standard"))
         .set("guard.context.prune", json!(false))
@@ -216,7 +229,7 @@ async fn what_can_never_fit_is_refused_at_once_in_the_known_words() {
     assert_eq!(refused.status, 400, "{}", refused.text());
     let text = refused.text();
     assert!(
-        text.contains("prompt is too long: ") && text.contains("> 700 maximum"),
+        text.contains("prompt is too long: ") && text.contains("> 800 maximum"),
         "{text}"
     );
     assert_eq!(complete(&others), 2);
@@ -224,7 +237,8 @@ async fn what_can_never_fit_is_refused_at_once_in_the_known_words() {
 
 #[tokio::test]
 async fn the_explanation_tells_of_room() {
-    let sims = unified(2, 700).await;
+    let sims = unified(2, 800).await;
+    slowly(&sims);
     let gateway = setup(&sims, "unified", true).start().await;
     let mut clients = Vec::new();
     for n in 0..3 {
