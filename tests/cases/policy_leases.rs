@@ -81,8 +81,8 @@ everywhere! {
             assert_eq!(counted, count, "{outcome}");
         }
         let log = talk.gateway.log().join("\n");
-        assert!(log.contains("rule=deploy.bucket tool=Bash decision=lease reason=push to branch main"), "{log}");
-        assert!(log.contains("rule=deploy.bucket tool=Bash decision=block reason=lease_held by"), "{log}");
+        assert!(log.contains(r#"rule=deploy.bucket tool=Bash decision=lease reason=\"push to branch main\""#), "{log}");
+        assert!(log.contains(r#"rule=deploy.bucket tool=Bash decision=block reason=\"lease_held by"#), "{log}");
     }
 }
 
@@ -230,7 +230,7 @@ async fn a_dry_run_holds_nobody_up_and_is_seen() {
     }
     let log = talk.gateway.log().join("\n");
     assert!(
-        log.contains("decision=block reason=lease_held") && log.contains("mode=dry_run"),
+        log.contains(r#"decision=block reason=\"lease_held by"#) && log.contains("mode=dry_run"),
         "{log}"
     );
 }
@@ -257,7 +257,8 @@ async fn a_gateway_that_is_killed_forgets_nothing() {
         for agent in ["code-reviewer", "security-auditor", "architect-reviewer"] {
             talk.act("Task", json!({"subagent_type": agent}), "fine");
         }
-        let push = format!("git push origin {branch}");
+        // From its worktree: who holds a lease is a session in a working tree.
+        let push = format!("git -C .worktrees/{branch} push origin {branch}");
         talk.backend.then(bash(&format!("{branch}1"), &push));
         let (first, _) = talk.ask().await;
         assert_eq!(names(&first), ["Bash"]);
@@ -282,13 +283,15 @@ async fn a_gateway_that_is_killed_forgets_nothing() {
             .then(bash(&format!("{branch}3"), "git commit -m x"));
         let (heard, asked) = talk.ask().await;
         let expected = format!("cd /r/.worktrees/{branch} && git commit -m x");
+        assert_eq!(names(&heard), ["Bash"], "{asked:?}");
         let made: Value = serde_json::from_str(&heard.calls[0].2).unwrap();
         assert_eq!(
             (made["command"].as_str(), asked.len()),
             (Some(expected.as_str()), 1)
         );
 
-        // The push's result frees what the process before had taken for it.
+        // The push's result frees what the process before had taken for it, the commit's its own.
+        answered(&mut talk, &heard, "done");
         answered(&mut talk, &first, "done");
         talk.backend.then(Reply::says(&["Good."]));
         talk.ask().await;
