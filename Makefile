@@ -125,7 +125,6 @@ test-llama: setup-test build llama ## The official SDKs through the gateway on r
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/fleet/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/spec/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/bench/run.py --gateway $(GATEWAY)
-	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/rollout/run.py --gateway $(GATEWAY)
 
 .PHONY: test-templates
 test-templates: setup-test build llama ## Agents' conversations, rendered by two strict chat templates on a real llama-server
@@ -141,6 +140,7 @@ nightly: test test-statistics ## Long things: everything of `test`, then more ca
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/templates/run.py --gateway $(GATEWAY) --all
 	python3 tests/chaos/run.py --gateway $(GATEWAY) --requests 2000
 	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/chaos/run.py --llama --gateway $(GATEWAY) --requests 200
+	@set -a; eval "$$(scripts/llama.sh)"; python3 tests/rollout/run.py --gateway $(GATEWAY)
 
 ##@ Measure
 
