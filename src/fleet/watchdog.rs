@@ -134,8 +134,10 @@ struct Case {
 impl Watchdog {
     /// Takes in what is seen at `now`.
     pub(super) fn look(&mut self, look: &Look, now: Instant, patience: &Patience) -> Verdict {
-        self.remember(look, now);
+        let moves = self.remember(look, now);
         let found = self.find(look, now, patience);
+        // Closed requests may leave their slots to others that get nowhere either.
+        let found = found.or_else(|| self.finding().filter(|_| self.is_healing() && !moves));
         let before = self.now.filter(|case| Some(case.finding) == found);
         let Some(finding) = found else {
             let case = self.now.take();
@@ -180,8 +182,15 @@ impl Watchdog {
         *self = Self::default();
     }
 
-    fn remember(&mut self, look: &Look, now: Instant) {
+    /// Whether it has nothing to do, or has got on with something since the look before.
+    fn remember(&mut self, look: &Look, now: Instant) -> bool {
         let seen = std::mem::take(&mut self.seen);
+        let got_on = |work: &Work| {
+            let same = |before: &&Work| (before.slot, before.task) == (work.slot, work.task);
+            let before = seen.iter().map(|(before, _)| before).find(same);
+            work.done > before.map_or(0, |before| before.done)
+        };
+        let moves = look.busy.is_empty() || look.busy.iter().any(got_on);
         self.seen = look
             .busy
             .iter()
@@ -198,6 +207,7 @@ impl Watchdog {
             self.unbegun = None;
         }
         self.unbegun = waits.then(|| self.unbegun.unwrap_or(now));
+        moves || !stands
     }
 
     fn find(&self, look: &Look, now: Instant, patience: &Patience) -> Option<Finding> {
@@ -326,8 +336,29 @@ mod tests {
             watch(&mut dog, start, at..at + 2, |_| busy(1, 7));
             assert!(dog.is_healing(), "{at}");
         }
-        watch(&mut dog, start, 402..404, |_| busy(2, 0));
+        watch(&mut dog, start, 402..404, |_| busy(2, 1));
         assert!(!dog.is_healing());
+    }
+
+    /// Regression: closing freed the slots, the next requests got stuck in them, and it began from the first step again.
+    #[tokio::test(start_paused = true)]
+    async fn slots_that_were_freed_by_closing_do_not_end_it_before_something_gets_on() {
+        let (mut dog, start) = (Watchdog::default(), Instant::now());
+        let one_after_the_other = |at: u64| busy(at.saturating_sub(60) as i64, 0);
+        let told = watch(&mut dog, start, 0..80, one_after_the_other);
+        assert_eq!(
+            told,
+            [
+                (60, Some(Finding::Stuck), Some(Heal::Close)),
+                (70, None, Some(Heal::Quarantine)),
+            ]
+        );
+        let answered = Look {
+            answered: 1,
+            ..busy(99, 0)
+        };
+        let verdict = dog.look(&answered, start + secs(80), &patience());
+        assert_eq!(verdict.over, Some(secs(20)));
     }
 
     #[tokio::test(start_paused = true)]

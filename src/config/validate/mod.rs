@@ -25,7 +25,7 @@ use super::secret::{EnvSecret, Secret};
 use super::tree::Origin;
 
 /// Longest name of a pool, a backend or a key.
-const NAME_MAX: usize = 64;
+const NAME_MAX: usize = 128;
 
 /// Collects the mistakes of one configuration.
 pub(super) struct Checker<'a> {
@@ -183,11 +183,11 @@ impl<'a> Checker<'a> {
 
     /// Names go into headers, metric labels and admin paths.
     fn name(&mut self, path: &str, name: &str) {
-        let fits = |c: char| c.is_ascii_alphanumeric() || "._-:[]".contains(c);
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-:[]@".contains(c);
         if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) {
             self.error(
                 path,
-                format!("`{name}` is no name: 1 to {NAME_MAX} of letters, digits and . _ - :"),
+                format!("`{name}` is no name: 1 to {NAME_MAX} of letters, digits and . _ - : @"),
             );
         }
     }

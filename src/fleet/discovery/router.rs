@@ -43,7 +43,28 @@ async fn list(
         .map(|model| config::Backend {
             model: Some(model.name.clone()),
             profile: like.profile.clone().or(model.profile),
-            ..like.at(format!("{}@{place}", model.name), source.url.clone())
+            ..like.at(name(&model.name, &place), source.url.clone())
         })
         .collect())
+}
+
+/// What the backend is called. Names of models have more kinds of characters (`org/model:quantisation`) than names of
+/// backends may.
+fn name(model: &str, place: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-:[]@".contains(c);
+    let name = format!("{model}@{place}");
+    name.replace(|c: char| !fits(c), "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_called_as_model_and_place() {
+        let place = "127.0.0.1:8080";
+        assert_eq!(name("plain", place), "plain@127.0.0.1:8080");
+        let from_hub = name("org/coder-GGUF:Q4_K_M", place);
+        assert_eq!(from_hub, "org-coder-GGUF:Q4_K_M@127.0.0.1:8080");
+    }
 }
