@@ -73,6 +73,8 @@ pub struct Measured {
     pub verify_steps: Option<u64>,
     /// What came out.
     pub answer: Option<AnswerClass>,
+    /// It was abandoned over a call that could not be used.
+    pub bad_call: bool,
 }
 
 /// What an exchange amounted to.

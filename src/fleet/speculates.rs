@@ -28,7 +28,8 @@ struct Timings {
     draft_n: u64,
 }
 
-/// Asks the backend whether it speculates, as `wanted`, on connections of its own.
+/// Asks the backend whether it speculates, as `wanted`, on connections of its own. What its slots say is kept among its
+/// facts: nobody else reads those of a drained one that does nothing.
 ///
 /// # Errors
 /// In words: it does not answer, or it is otherwise.
@@ -40,6 +41,7 @@ pub async fn assert_speculation(backend: &Backend, wanted: bool) -> Result<(), S
         return Err(format!("/slots answers {}", reply.status));
     }
     let said = Slots::parse(&reply.body).map_err(|error| format!("/slots: {error}"))?;
+    backend.set_facts(backend.facts().with_slots(&said));
     if said.speculative() != Some(wanted) {
         let text = if wanted {
             "do not speculate"

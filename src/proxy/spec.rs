@@ -142,10 +142,17 @@ fn tell_backend(ran: &Ran, measured: Measured) {
 }
 
 /// How attempt number `at` ended, and whether it had a call that could not be used.
-fn ended(ctx: &Context, record: &Record, done: &Outcome, at: usize) -> Option<(StopKind, bool)> {
-    // Why there was another one tells what became of this one.
+fn ended(
+    ctx: &Context,
+    record: &Record,
+    done: &Outcome,
+    at: usize,
+    measured: Measured,
+) -> Option<(StopKind, bool)> {
+    // Why there was another one tells what became of this one. Another answer is asked for when a call is missing, or
+    // an answer empty, too.
     match done.attempts.get(at + 1) {
-        Some(Why::Reask) => return Some((StopKind::End, true)),
+        Some(Why::Reask) => return Some((StopKind::End, measured.bad_call)),
         Some(Why::Failover | Why::Resume) => return Some((StopKind::Failed, false)),
         Some(Why::First | Why::Prune | Why::Stale | Why::Hedge) => return None,
         None => {}
@@ -175,7 +182,7 @@ fn observation(
     measured: Measured,
 ) -> Option<Observation> {
     let ran = done.ran.get(at)?;
-    let (stop, malformed) = ended(ctx, record, done, at)?;
+    let (stop, malformed) = ended(ctx, record, done, at, measured)?;
     let timings = measured.timings;
     let drafted = timings.and_then(|t| t.draft_n).unwrap_or(0);
     let accepted = timings.and_then(|t| t.draft_n_accepted).unwrap_or(0);

@@ -11,7 +11,7 @@ use pingora_core::services::background::BackgroundService;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::around::{Around, trouble};
-use super::set_profile::Setting;
+use super::set_profile::{Setting, lapsed};
 use super::{Entry, Rollouts};
 use crate::config::{Config, RollbackSignature, Rollout};
 use crate::server::findings;
@@ -35,6 +35,8 @@ struct Memory {
     /// Lines of logs that were there when it began.
     old_lines: HashSet<String>,
     setting: Option<Setting>,
+    /// Backends that were given the candidate's profile, and the run in which they were.
+    given: (u32, HashSet<String>),
 }
 
 impl Controller {
@@ -84,7 +86,16 @@ impl Controller {
         if keeper.state().phase().is_active() {
             let (plan, state) = (keeper.plan().clone(), keeper.state());
             let routing = state.routing(&plan);
+            if memory.given.0 != routing.run {
+                memory.given = (routing.run, HashSet::new());
+            }
             let failed = memory.setting.as_ref().and_then(Setting::failed);
+            let waits = state.phase() == Phase::WaitingCapacity;
+            let failed = failed.or_else(|| {
+                waits
+                    .then(|| lapsed(&rollouts.fleet, &plan, &routing, &memory.given.1))
+                    .flatten()
+            });
             let mut around = Around::of(&rollouts.fleet, &plan);
             around.capacity.all += memory.setting.as_ref().map_or(0, Setting::slots_away);
             let look = Look {
@@ -124,13 +135,19 @@ impl Controller {
             };
             done.give_profile(&profile);
             done.undrain();
+            memory.given.1.insert(backend);
             rollouts.publish(entry, keeper, now_ms);
             rollouts.tell(entry, keeper, &[event]);
             memory.setting = None;
         }
         let waits = keeper.state().phase() == Phase::WaitingCapacity;
         if waits && memory.setting.is_none() {
-            memory.setting = Setting::begin(&rollouts.fleet, keeper.plan(), keeper.state());
+            memory.setting = Setting::begin(
+                &rollouts.fleet,
+                keeper.plan(),
+                keeper.state(),
+                &memory.given.1,
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! `hooks.set_profile`: a drained backend is restarted by the operator's command and comes back with the candidate's
 //! profile, which is asserted before it gets requests again.
 
+use std::collections::HashSet;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use super::around::backends;
 use crate::config::{Rollout, RolloutHooks, Subject};
 use crate::fleet::{Backend, Fleet, assert_speculation};
 use crate::spec::NONE;
-use crate::spec::rollout::State;
+use crate::spec::rollout::{Routing, State};
 
 /// Time between two looks at a backend that drains or is to come back.
 const EVERY: Duration = Duration::from_millis(500);
@@ -38,8 +39,14 @@ struct Progress {
 }
 
 impl Setting {
-    /// Takes the next backend, if there is a command and one that can be spared.
-    pub(super) fn begin(fleet: &Fleet, plan: &Rollout, state: &State) -> Option<Self> {
+    /// Takes the next backend, if there is a command and one that can be spared; none of those that were `given` the
+    /// profile before.
+    pub(super) fn begin(
+        fleet: &Fleet,
+        plan: &Rollout,
+        state: &State,
+        given: &HashSet<String>,
+    ) -> Option<Self> {
         let Subject::Profile(profile) = &plan.candidate else {
             return None;
         };
@@ -49,6 +56,7 @@ impl Setting {
         let routing = state.routing(plan);
         let mut all = backends(fleet, plan);
         all.retain(|b| b.available() && !b.at_site(|site| routing.is_candidate(site)));
+        all.retain(|b| !given.contains(b.id().as_str()));
         let is_control = |b: &Arc<Backend>| b.id().as_str() == plan.control;
         if state.needs_control(plan) {
             all.retain(|b| !is_control(b));
@@ -101,6 +109,24 @@ impl Setting {
             _ => None,
         }
     }
+}
+
+/// A backend that was `given` the profile and does not run it: setting it again would go on for ever.
+pub(super) fn lapsed(
+    fleet: &Fleet,
+    plan: &Rollout,
+    routing: &Routing,
+    given: &HashSet<String>,
+) -> Option<String> {
+    let all = backends(fleet, plan);
+    let lapsed = all.iter().find(|b| {
+        given.contains(b.id().as_str()) && !b.at_site(|site| routing.is_candidate(site))
+    })?;
+    Some(format!(
+        "hooks.set_profile on {}: the profile was set, and it runs {}",
+        lapsed.id(),
+        lapsed.runs().name()
+    ))
 }
 
 impl Drop for Setting {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::support::script::tool_call;
+use crate::support::script::{text, tool_call};
 use crate::support::*;
 
 /// Turns on each side of a change.
@@ -265,7 +265,12 @@ async fn garbled_calls_are_told_from_merely_bad_ones(#[case] odd: bool) {
                 last["timings"] = measured.timings(measured.steps)["timings"].clone();
                 Reply::stream().event(&last).ends("tool_calls")
             }
-            _ => measured.reply(),
+            // Asked again, it must answer by the schema of a call.
+            _ => {
+                let mut good = text(r#"{"name": "ls", "arguments": {"path": "sea"}}"#);
+                good["timings"] = measured.timings(measured.steps)["timings"].clone();
+                Reply::stream().event(&good).ends("stop")
+            }
         }
     });
     backend.set_health(Health::Rebuilt);

@@ -159,6 +159,7 @@ impl ChatConversion {
             timings: chunks.timings(),
             verify_steps: self.counts_steps.then(|| chunks.verify_steps()),
             answer: Some(self.attempt.shape.class()),
+            bad_call: matches!(self.trouble, Some(Trouble::Call { .. })),
         }
     }
 

@@ -34,9 +34,18 @@ impl Backend {
         given.as_deref().or(self.profile.as_ref()).cloned()
     }
 
-    /// It runs this profile from now on, whatever is configured.
+    /// It runs this profile from now on, whatever is configured. What was found out of another one is void.
     pub fn give_profile(&self, name: &str) {
+        let is_other = self.profile().is_none_or(|before| *before != *name);
         self.live.profile.store(Some(Arc::new(name.into())));
+        if is_other {
+            self.forget_trial();
+            let facts = (*self.facts()).clone();
+            self.set_facts(Facts {
+                drafts: None,
+                ..facts
+            });
+        }
     }
 
     /// What `ask` says of it as a rollout sees it.
@@ -153,6 +162,10 @@ impl Backend {
         if before.is_same_server(now) {
             return;
         }
+        self.forget_trial();
+    }
+
+    fn forget_trial(&self) {
         self.live.honours.store(UNTRIED, Ordering::Relaxed);
         *self.live.trial.lock() = Trial::default();
         *self.live.probed.lock() = None;
