@@ -50,6 +50,14 @@ class Run:
     last_error: str = ""
     took_s: float = 0.0
 
+    def add(self, other: "Run") -> None:
+        """The same plan once more."""
+        self.turns += other.turns
+        self.errors += other.errors
+        self.lost += other.lost
+        self.last_error = other.last_error or self.last_error
+        self.took_s += other.took_s
+
     def cached(self) -> float:
         """Share of what could be cached."""
         return sum(min(t.cached, t.could) for t in self.turns) / max(1, sum(t.could for t in self.turns))

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """How well prompts find their caches: Drover against other routers, and against no router, on the same servers.
 
-    run.py --gateway BIN [--llama] [--servers N] [--only NAME,...] [--routers DIR]
+    run.py --gateway BIN [--llama] [--servers N] [--rounds N] [--cases N,...] [--only NAME,...] [--routers DIR]
 
-Without --llama the servers are simulated ones with a modelled prefill. DIR has virtual environments `smg`, `vr` and
+Without --llama the servers are simulated ones with a modelled prefill; beyond 16 they and the agents take their time, since
+one machine plays them all. Each round runs everything once, with texts of its own, and what is printed is of all rounds. DIR has virtual environments `smg`, `vr` and
 `sg` with smg, vllm-router and sglang-router (scripts/routers.sh makes them); those not there are left out. The exit
 code is 1 when Drover is not ahead.
 """
@@ -33,16 +34,18 @@ HOT = "six in ten share their beginning"
 BUSIEST_GOAL = 1.25
 
 
-def plans(llama: bool, slots: int) -> dict[str, Plan]:
+def plans(llama: bool, slots: int, slower: float) -> dict[str, Plan]:
     if llama:
-        # About 120 tokens a second are read: 1,200 tokens a conversation.
-        easy = Plan(sessions=slots, turns=4, words=200, max_tokens=8, side_calls=0.0)
-        hard = Plan(sessions=slots * 3 // 2, turns=4, words=200, max_tokens=8, side_calls=0.3)
+        # About 120 tokens a second are read: conversations grow to 1,200 tokens.
+        easy = Plan(sessions=slots, turns=5, words=170, max_tokens=8, side_calls=0.0)
+        hard = Plan(sessions=slots * 3 // 2, turns=5, words=170, max_tokens=8, side_calls=0.3)
     else:
-        easy = Plan(sessions=slots, turns=6, words=900, max_tokens=16, side_calls=0.0)
-        hard = Plan(sessions=slots * 3 // 2, turns=6, words=900, max_tokens=16, side_calls=0.3)
-    hot = Plan(sessions=easy.sessions, turns=easy.turns, words=easy.words // 3, max_tokens=easy.max_tokens, side_calls=0.0)
-    hot.hot, hot.shared_words = 0.6, easy.words * 2
+        # Conversations grow to 6,000 tokens in steps of the size of a tool's result.
+        think_s = 0.05 * slower
+        easy = Plan(sessions=slots, turns=12, words=370, max_tokens=16, side_calls=0.0, think_s=think_s)
+        hard = Plan(sessions=slots * 3 // 2, turns=12, words=370, max_tokens=16, side_calls=0.3, think_s=think_s)
+    hot = Plan(sessions=slots, turns=6, words=easy.words, max_tokens=easy.max_tokens, side_calls=0.0, think_s=easy.think_s)
+    hot.hot, hot.shared_words = 0.6, easy.words * (2 if llama else 5)
     return {"a slot for each": easy, HARD: hard, HOT: hot}
 
 
@@ -51,6 +54,7 @@ class Servers:
 
     def __init__(self, args, state: Path, started: list):
         self.args, self.state, self.started = args, state, started
+        self.restarting: threading.Thread | None = None
         self.all = [self.start(n, fleet.free_address()) for n in range(args.servers)]
 
     def start(self, number: int, address: str) -> fleet.Process:
@@ -62,7 +66,8 @@ class Servers:
             # As a mid-size model on one GPU: it reads 3,000 tokens a second.
             # Evicted conversations stay in host memory, as with llama-server's default `--cache-ram 8192`: 8 GiB of such
             # a model's KV cache, 128 KiB a token.
-            sim = ["--slots", str(SLOTS[False]), "--prefill-tps", "3000", "--decode-tps", "60", "--load-time", "2s"]
+            speed = [str(round(tps / self.args.slower)) for tps in (3000, 60)]
+            sim = ["--slots", str(SLOTS[False]), "--prefill-tps", speed[0], "--decode-tps", speed[1], "--load-time", "2s"]
             sim += ["--cache-ram-tokens", "65536"]
             argv = [self.args.gateway, "sim", "--listen", address, "--name", f"sim{number}", "--alias", fleet.MODEL, *sim]
             server = fleet.launch(self.state, f"sim{number}", argv, f"http://{address}", dies_with_us=False)
@@ -79,7 +84,13 @@ class Servers:
             time.sleep(1)
             self.all[0] = self.start(0, dead.url.removeprefix("http://"))
 
-        threading.Thread(target=again).start()
+        self.restarting = threading.Thread(target=again)
+        self.restarting.start()
+
+    def wait(self) -> None:
+        """Until all are there again."""
+        if self.restarting:
+            self.restarting.join()
 
 
 @contextlib.contextmanager
@@ -122,14 +133,19 @@ def names(args) -> list[str]:
 
 
 def compare(title: str, plan: Plan, args, state: Path, servers: Servers) -> dict[str, Run]:
-    print(f"\n{title}: {plan.sessions} conversations, {plan.turns} turns, {args.servers} servers", flush=True)
+    print(f"\n{title}: {plan.sessions} conversations, {plan.turns} turns, {args.servers} servers, rounds: {args.rounds}", flush=True)
+    runs = {name: Run() for name in names(args)}
+    for turn in range(args.rounds):
+        for number, (name, total) in enumerate(runs.items()):
+            with router(name, args, state, servers) as target:
+                half_way = servers.restart if title == HARD else lambda: None
+                run = Load(plan, target, f"{title[:1]}{number} {turn}", fleet.MODEL, half_way).go()
+                servers.wait()
+            total.add(run)
+            if args.rounds > 1:
+                print(f"  round {turn + 1}: {name:20} {run.cached():8.1%} {run.first():10.2f} s", flush=True)
     print(f"{'':20} {'cached':>8} {'first token':>12} {'p99':>9} {'busiest':>8} {'errors':>7} {'lost':>5} {'took':>8}")
-    runs = {}
-    for number, name in enumerate(names(args)):
-        with router(name, args, state, servers) as target:
-            half_way = servers.restart if title == HARD else lambda: None
-            run = Load(plan, target, f"{title[:1]}{number}", fleet.MODEL, half_way).go()
-        runs[name] = run
+    for name, run in runs.items():
         figures = f"{run.first():10.2f} s {run.first_p99():7.2f} s {run.busiest(args.servers):8.2f} {run.errors:7} {run.lost:5} {run.took_s:6.1f} s  {run.last_error[:60]}"
         print(f"{name:20} {run.cached():8.1%} {figures}", flush=True)
     return runs
@@ -171,15 +187,21 @@ def main() -> int:
     parser.add_argument("--gateway", required=True, help="the drover binary")
     parser.add_argument("--llama", action="store_true", help="real llama-servers (source scripts/llama.sh's output)")
     parser.add_argument("--servers", type=int, help="default: 2 real ones, 8 simulated ones")
+    parser.add_argument("--rounds", type=int, help="default: 3 on real servers, 1 on simulated ones")
+    parser.add_argument("--cases", default="1,2,3", help="which of the cases, separated by commas")
     parser.add_argument("--only", help="names, separated by commas")
     parser.add_argument("--routers", default=str(Path.home() / ".cache/drover/routers"))
     args = parser.parse_args()
     args.servers = args.servers or (2 if args.llama else 8)
+    args.rounds = args.rounds or (3 if args.llama else 1)
+    args.slower = max(1, args.servers / 16)
     wrong, started = [], []
     with tempfile.TemporaryDirectory(prefix="drover-fleet-bench.") as state:
         try:
             servers = Servers(args, Path(state), started)
-            for title, plan in plans(args.llama, args.servers * SLOTS[args.llama]).items():
+            cases = plans(args.llama, args.servers * SLOTS[args.llama], args.slower)
+            chosen = [list(cases)[int(case) - 1] for case in args.cases.split(",")]
+            for title, plan in ((title, cases[title]) for title in chosen):
                 wrong += judge(title, compare(title, plan, args, Path(state), servers), args.servers)
         finally:
             fleet.stop_all(started)
