@@ -73,7 +73,8 @@ LEASES = Row("Leases", [
         "Held up", "Share of claims that another session held, or that were for nothing.", "percentunit",
         [Query(share(
             rate("drover_policy_leases_total", f'outcome=~"held|coalesced", {INSTANCE}'),
-            rate("drover_policy_leases_total", f'outcome=~"granted|held|coalesced|full|failed", {INSTANCE}'),
+            # None of nothing is nothing.
+            f"""clamp_min({rate("drover_policy_leases_total", f'outcome=~"granted|held|coalesced|full|failed", {INSTANCE}')}, 1e-9)""",
         ), "held up")],
         "policy.md", thresholds=[(0.2, "orange"), (0.5, "red")], top=1,
     ),
