@@ -158,7 +158,7 @@ export const session = {
     const done = view.interventions.map((one) => entry(one.at, one.request_id, "warn", `${one.kind}${one.mode === "observe" ? " (observed)" : ""}`));
     const ended = (r) => new Date(Date.parse(r.time) + r.total_ms).toISOString();
     const turns = requests.map((r) => entry(ended(r), r.request_id, OUTCOMES[r.outcome] === "good" ? "" : OUTCOMES[r.outcome] ?? "bad", turn(r)));
-    const decision = (one) => `policy: ${one.decision} by ${one.rule}${one.tool ? ` of ${one.tool}` : ""}${one.reason ? `: ${one.reason}` : ""}${one.mode === "dry_run" ? " (dry run)" : ""}`;
+    const decision = (one) => `policy: ${one.decision} ${one.rule}${one.tool ? ` of ${one.tool}` : ""}${one.reason ? `: ${one.reason}` : ""}${one.mode === "dry_run" ? " (dry run)" : ""}`;
     const decided = (view.decisions ?? []).map((one) => entry(one.at, one.request_id, one.decision === "block" ? "bad" : "warn", decision(one)));
     const timeline = [...turns, ...done, ...decided].sort((a, b) => b.at.localeCompare(a.at));
     return [
