@@ -1,7 +1,7 @@
 //! The files of an audit log: their names, their order, the lock between processes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -131,6 +131,18 @@ impl Lock {
 /// The whole path of a file in `dir`.
 pub(super) fn path(dir: &Path, name: &Name) -> PathBuf {
     dir.join(name.to_string())
+}
+
+/// The last `window` bytes of the first `len` of a file, and where they begin.
+///
+/// # Errors
+/// The system's.
+pub(super) fn end(file: &mut File, len: u64, window: u64) -> io::Result<(u64, Vec<u8>)> {
+    let from = len.saturating_sub(window);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(len - from).read_to_end(&mut bytes)?;
+    Ok((from, bytes))
 }
 
 #[cfg(test)]

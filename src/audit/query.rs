@@ -101,10 +101,7 @@ fn last_of(path: &Path, filter: &Filter, count: usize) -> io::Result<Vec<Record>
     let len = file.metadata()?.len();
     let mut window = WINDOW;
     loop {
-        let from = len.saturating_sub(window);
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.by_ref().take(len - from).read_to_end(&mut bytes)?;
+        let (from, bytes) = files::end(&mut file, len, window)?;
         // The first line of a part may be the end of one.
         let lines = bytes.split(|b| *b == b'\n').skip(usize::from(from > 0));
         let mut found: Vec<Record> = lines

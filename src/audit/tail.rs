@@ -1,14 +1,14 @@
 //! The end of a file of records: what of it belongs to the chain.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::time::SystemTime;
 
 use memchr::memmem;
 use sha2::{Digest, Sha256};
 
-use super::files::Name;
+use super::files::{self, Name};
 use super::head::Head;
 use super::record::{Chain, Line};
 
@@ -53,10 +53,7 @@ pub(super) fn find(path: &Path, name: &Name, head: &Head, chain: &Chain) -> io::
     let len = file.metadata()?.len();
     let mut window = WINDOW;
     loop {
-        let from = len.saturating_sub(window);
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.by_ref().take(len - from).read_to_end(&mut bytes)?;
+        let (from, bytes) = files::end(&mut file, len, window)?;
         let pattern = format!(",\"hash\":\"{}\"}}\n", head.hash);
         let start = memmem::rfind(&bytes, pattern.as_bytes()).map(|at| at + pattern.len());
         // A file that was begun for the record after.
