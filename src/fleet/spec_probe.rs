@@ -74,23 +74,35 @@ async fn once(probe: &dyn Probe, backend: &Backend, off: bool) -> Result<(u64, u
         "temperature": 0,
         "ignore_eos": true,
     });
-    if let Some(model) = backend.upstream_model() {
-        body["model"] = json!(model);
-    }
     if off {
         body["speculative.n_max"] = json!(0);
     }
-    let body = Bytes::from(body.to_string());
-    let asked = probe.post(backend, "/v1/chat/completions", body);
-    let reply = timeout(PATIENCE, asked)
+    let asked = tokens(probe, backend, "/v1/chat/completions", body);
+    let (generated, drafted) = timeout(PATIENCE, asked)
         .await
         .map_err(|_| format!("no answer within {PATIENCE:?}"))??;
+    Ok((generated.ok_or("its answer has no timings")?, drafted))
+}
+
+/// Tokens that `backend` generates, where it tells, and drafts for `body`, which is given the backend's model.
+///
+/// # Errors
+/// In words: why there is no answer.
+pub(super) async fn tokens(
+    probe: &dyn Probe,
+    backend: &Backend,
+    path: &str,
+    mut body: Value,
+) -> Result<(Option<u64>, u64), String> {
+    if let Some(model) = backend.upstream_model() {
+        body["model"] = json!(model);
+    }
+    let body = Bytes::from(body.to_string());
+    let reply = probe.post(backend, path, body).await?;
     if reply.status != 200 {
         return Err(format!("status {}", reply.status));
     }
     let answer: Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
-    let timings = &answer["timings"];
-    let generated = timings["predicted_n"].as_u64();
-    let generated = generated.ok_or("its answer has no timings")?;
-    Ok((generated, timings["draft_n"].as_u64().unwrap_or(0)))
+    let told = |count: &str| answer["timings"][count].as_u64();
+    Ok((told("predicted_n"), told("draft_n").unwrap_or(0)))
 }
