@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import time
 import urllib.error
 import urllib.request
 
@@ -94,4 +95,8 @@ def test_metrics_count_the_requests(client, model, admin_url):
 
     before = counted()
     raw_chat(client, model)
+    # A request is counted once it is over, which is after its client has the answer.
+    deadline = time.monotonic() + 5
+    while counted() < before + 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert counted() >= before + 1
