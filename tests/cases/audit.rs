@@ -374,11 +374,9 @@ async fn required_rules_let_nothing_pass_that_cannot_be_recorded() {
             .contains("cannot be recorded")
     );
     assert!(talk.gateway.metric("drover_audit_failures_total", "").await > 0.0);
-    let log = talk.gateway.log().join("\n");
-    assert!(
-        log.contains("decisions cannot be recorded") && log.contains("No space left"),
-        "{log}"
-    );
+    talk.gateway
+        .logs(&["decisions cannot be recorded", "No space left"])
+        .await;
 
     std::fs::remove_file(disk.ballast()).unwrap();
     eventually("the log is open", || async {

@@ -154,11 +154,9 @@ async fn what_cannot_be_used_changes_nothing() {
         becomes(&gateway, &["one"]).await;
         gateway.ask(&stream()).await.assert_complete_stream();
     }
-    let log = gateway.log().join("\n");
-    assert!(
-        log.contains("missing field `url`") && log.contains("those known stay"),
-        "{log}"
-    );
+    gateway
+        .logs(&["missing field `url`", "those known stay"])
+        .await;
     write(&path, &list(&[("two", &two)]));
     becomes(&gateway, &["two"]).await;
 }
@@ -424,8 +422,7 @@ async fn an_api_server_that_nobody_vouches_for_gets_no_token() {
     let gateway = gateway.start_unready().await;
     tells(&gateway, "failed").await;
     assert_eq!((api.asked(), api.refused()), ((0, 0), 0));
-    let log = gateway.log().join("\n");
-    assert!(log.contains("the API server: "), "{log}");
+    gateway.logs(&["the API server: "]).await;
 }
 
 #[tokio::test]

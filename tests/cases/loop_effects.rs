@@ -106,8 +106,7 @@ everywhere! {
         for part in ["`Bash`", "10 times", "turns and", "generated tokens", "send a message"] {
             assert!(heard.text.contains(part), "{part}: {}", heard.text);
         }
-        let log = talk.gateway.log().join("\n");
-        assert!(log.contains("session hard cap reached (1/1)"), "{log}");
+        talk.gateway.logs(&["session hard cap reached (1/1)"]).await;
         let stops = talk.gateway.metric("drover_loop_transitions_total", r#"to="stop""#).await;
         assert_eq!(stops, 1.0);
         talk.text(&heard.text);
@@ -172,6 +171,7 @@ async fn every_change_of_phase_is_in_the_log_with_its_reason() {
         "act -> finalize (act -> stop) reason=hard_cap turn=10 ",
         "finalize -> act (stop -> act) reason=fresh_user_text turn=10 ",
     ];
+    talk.gateway.logs(&[phases[phases.len() - 1]]).await;
     let log = talk.gateway.log();
     let lines = log
         .iter()

@@ -199,8 +199,7 @@ async fn loops_end_and_a_human_goes_on() {
             assert_eq!(response.headers.get("x-drover-interventions"), None);
         }
         assert_eq!(backend.requests().len(), before + scripts.len());
-        let log = gateway.log().join("\n");
-        assert!(log.contains("session hard cap reached (6/6)"));
+        gateway.logs(&["session hard cap reached (6/6)"]).await;
         tables.push(table(&scripts, &outcomes));
     }
     println!("{}", tables[0]);

@@ -59,8 +59,7 @@ everywhere! {
         assert_eq!((arguments(&heard), asked.len()), (vec![json!({"command": "git commit -m x"})], 1));
         let blocked = talk.gateway.metric("drover_policy_decisions_total", r#"decision="block",mode="enforce",rule="commit.parallel_review""#).await;
         assert_eq!(blocked, 1.0);
-        let log = talk.gateway.log().join("\n");
-        assert!(log.contains("rule=commit.parallel_review tool=Bash decision=block reason=parallel_review_required"), "{log}");
+        talk.gateway.logs(&["rule=commit.parallel_review tool=Bash decision=block reason=parallel_review_required"]).await;
     }
 }
 
@@ -267,13 +266,8 @@ async fn a_dry_run_changes_nothing_and_is_seen() {
         .then(call("Write", &json!({"file_path": "/r/a"})));
     let (heard, asked) = talk.ask().await;
     assert_eq!((names(&heard), asked.len()), (vec!["Write"], 1));
-    let log = talk.gateway.log().join("\n");
-    assert!(
-        log.contains(
-            "rule=tools.read_only tool=Write decision=block reason=read_only mode=dry_run"
-        ),
-        "{log}"
-    );
+    let decided = "rule=tools.read_only tool=Write decision=block reason=read_only mode=dry_run";
+    talk.gateway.logs(&[decided]).await;
 }
 
 #[tokio::test]

@@ -80,9 +80,9 @@ everywhere! {
             let counted = talk.gateway.metric("drover_policy_leases_total", &format!(r#"outcome="{outcome}""#)).await;
             assert_eq!(counted, count, "{outcome}");
         }
-        let log = talk.gateway.log().join("\n");
-        assert!(log.contains(r#"rule=deploy.bucket tool=Bash decision=lease reason=\"push to branch main\""#), "{log}");
-        assert!(log.contains(r#"rule=deploy.bucket tool=Bash decision=block reason=\"lease_held by"#), "{log}");
+        let decided = |what| [r#"rule=deploy.bucket tool=Bash"#, what];
+        talk.gateway.logs(&decided(r#"decision=lease reason=\"push to branch main\""#)).await;
+        talk.gateway.logs(&decided(r#"decision=block reason=\"lease_held by"#)).await;
     }
 }
 
@@ -228,11 +228,8 @@ async fn a_dry_run_holds_nobody_up_and_is_seen() {
         talk.backend.then(bash(session, "git push origin main"));
         assert_eq!(names(&talk.ask().await.0), ["Bash"]);
     }
-    let log = talk.gateway.log().join("\n");
-    assert!(
-        log.contains(r#"decision=block reason=\"lease_held by"#) && log.contains("mode=dry_run"),
-        "{log}"
-    );
+    let held = r#"decision=block reason=\"lease_held by"#;
+    talk.gateway.logs(&[held, "mode=dry_run"]).await;
 }
 
 /// What policy knows is in the store: neither facts nor leases end with the process.

@@ -217,6 +217,16 @@ impl Gateway {
         self.log.lock().clone()
     }
 
+    /// Wait until a line of the log has all of this: lines are read a little after what they tell of can be seen.
+    pub(crate) async fn logs(&self, parts: &[&str]) -> String {
+        let what = format!("{parts:?} in the log");
+        eventually(&what, || async {
+            let mut lines = self.log().into_iter();
+            lines.find(|line| parts.iter().all(|part| line.contains(part)))
+        })
+        .await
+    }
+
     /// Wait for the access line of the request with this id.
     pub(crate) async fn access_line(&self, request_id: &str) -> Value {
         eventually(&format!("the access line of {request_id}"), || async {
