@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::registry::Session;
+use super::visit::Session;
 use crate::policy::lease::Grant;
 
 /// See the module's documentation.

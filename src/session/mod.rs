@@ -14,19 +14,21 @@ pub mod lineage;
 mod monitor;
 mod rate;
 mod recency;
-
 mod registry;
 mod sweeper;
+mod upkeep;
 mod view;
+mod visit;
 
 pub use decisions::DecisionView;
 pub use interventions::InterventionView;
 pub use key::{Claims, Principal, SessionId, SessionKey, Source};
 pub use lineage::{LineageId, Transcript};
 pub use monitor::Cache;
-pub use registry::{Served, Sessions, Visit};
+pub use registry::Sessions;
 pub use sweeper::Sweeper;
 pub use view::{LineageView, Page, SessionSummary, SessionView};
+pub use visit::{Served, Visit};
 
 #[cfg(test)]
 mod tests;

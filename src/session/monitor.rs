@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::lineage::{Kind, LineageId, Place, Trail, Transcript, place};
 use super::rate::Rate;
-use super::registry::Served;
+use super::visit::Served;
 use crate::fleet::BackendId;
 use crate::guard::context::{ContextState, Remembered};
 use crate::guard::loops::{LoopState, Spent};

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as MapEntry;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -16,119 +15,35 @@ use super::decisions::{Decided, DecisionView};
 use super::ended::Ended;
 use super::hot::{HotCache, Loops};
 use super::interventions::{Done, Recent};
-use super::key::{SessionId, SessionKey, Source};
-use super::lineage::{Kind, LineageId, Transcript};
-use super::monitor::{Cache, Counted, SessionMonitor};
-use super::recency::{Fate, Recency};
+use super::key::{SessionId, SessionKey};
+use super::lineage::{LineageId, Transcript};
+use super::monitor::{Counted, SessionMonitor};
+use super::recency::Recency;
 use super::view::{Page, SessionSummary, SessionView};
+use super::visit::{Served, Session, Visit};
 use crate::config::Limits;
-use crate::fleet::BackendId;
-use crate::guard::context::{self, ContextState};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops::{self, Settled};
+use crate::policy::Decision;
 use crate::policy::lease::Grant;
-use crate::policy::{Decision, SessionPolicy};
-use crate::turn::Usage;
-
-/// Sessions removed under one lock by the sweeper.
-const SWEEP_BATCH: usize = 256;
 
 /// The registry.
 pub struct Sessions {
     /// Locked after `recency` where both are, and for the time of one look-up.
-    sessions: DashMap<SessionId, Entry>,
-    recency: Mutex<Recency>,
-    max: usize,
-    ttl: Duration,
-    hot: Mutex<HotCache>,
+    pub(super) sessions: DashMap<SessionId, Entry>,
+    pub(super) recency: Mutex<Recency>,
+    pub(super) max: usize,
+    pub(super) ttl: Duration,
+    pub(super) hot: Mutex<HotCache>,
     recent: Mutex<Recent>,
     decided: Mutex<Decided>,
-    ended: Ended,
+    pub(super) ended: Ended,
 }
 
-struct Entry {
-    session: Arc<Session>,
-    seen: Instant,
-}
-
-/// One session.
-pub(super) struct Session {
-    pub(super) id: SessionId,
-    pub(super) source: Source,
-    pub(super) principal: Box<str>,
-    pub(super) monitor: Mutex<SessionMonitor>,
-    /// Where a policy is in force: what it knows of the session.
-    pub(super) policy: Mutex<Option<Box<SessionPolicy>>>,
-}
-
-/// One turn's stay in its session.
-pub struct Visit {
-    session: Arc<Session>,
-    transcript: Transcript,
-    /// The conversation inside the session, as far as it was known when the turn began.
-    pub lineage: LineageId,
-    /// Where that conversation has its KV cache.
-    pub preferred: Option<BackendId>,
-    /// The conversation that left it there.
-    pub cache: Option<Cache>,
-    /// The session's main conversation and its backend, when this is a side call.
-    pub main: Option<(LineageId, BackendId)>,
-    /// Whether the same turn was answered before.
-    pub is_retry: bool,
-    /// Requests of the session in the last 60 s, this one included.
-    pub rate: u32,
-    /// What is known of the conversation's size, and what was left out of it.
-    pub context: context::Remembered,
-    /// What loop protection knows about it.
-    pub loops: loops::Remembered,
-}
-
-impl Visit {
-    /// The session's public name.
-    pub fn session(&self) -> SessionId {
-        self.session.id
-    }
-
-    /// Whether this is a subagent that says who it is.
-    pub fn is_agent(&self) -> bool {
-        self.transcript.kind() == Kind::Agent
-    }
-
-    /// Whether policy knows nothing of the session yet.
-    pub fn is_new_to_policy(&self) -> bool {
-        self.session.policy.lock().is_none()
-    }
-
-    /// What policy knew of the session in an earlier life of the gateway; what it has learned since stays.
-    pub fn recalled(&self, known: SessionPolicy) {
-        self.session
-            .policy
-            .lock()
-            .get_or_insert_with(|| Box::new(known));
-    }
-
-    /// What policy knows of the session, to be read and changed.
-    pub fn policy<R>(&self, with: impl FnOnce(&mut SessionPolicy) -> R) -> R {
-        with(self.session.policy.lock().get_or_insert_default())
-    }
-
-    /// Hash of a conversation of the session, the same in the whole process.
-    pub fn conversation(&self, lineage: LineageId) -> u64 {
-        self.session.id.hash_with(lineage.base, lineage.sibling)
-    }
-}
-
-/// How a turn was answered.
-#[derive(Clone, Debug)]
-pub struct Served {
-    /// By whom; none when nothing was generated.
-    pub backend: Option<BackendId>,
-    /// What it took.
-    pub usage: Usage,
-    /// What to remember of its size, and of what was left out.
-    pub context: ContextState,
-    /// What loop protection remembers of it.
-    pub loops: Option<Settled>,
+/// A session in the map.
+pub(super) struct Entry {
+    pub(super) session: Arc<Session>,
+    pub(super) seen: Instant,
 }
 
 impl Sessions {
@@ -268,51 +183,6 @@ impl Sessions {
         self.sessions.is_empty()
     }
 
-    /// Forget sessions that were idle for too long. A session in use stays.
-    pub fn sweep(&self, now: Instant) {
-        self.hot.lock().sweep(now);
-        while self.sweep_some(&mut self.recency.lock(), now) {}
-    }
-
-    /// Whether there may be more.
-    fn sweep_some(&self, recency: &mut Recency, now: Instant) -> bool {
-        for _ in 0..SWEEP_BATCH {
-            let idle = recency
-                .oldest()
-                .map(|seen| now.saturating_duration_since(seen));
-            if idle.is_none_or(|idle| idle < self.ttl) {
-                return false;
-            }
-            recency.settle_oldest(|id, queued| {
-                let idle = |_: &SessionId, entry: &Entry| {
-                    entry.seen <= queued && Arc::strong_count(&entry.session) == 1
-                };
-                match self.sessions.remove_if(&id, idle) {
-                    Some((_, entry)) => {
-                        self.ended.note(&entry.session);
-                        Fate::Removed
-                    }
-                    None => self.used(id, queued, now),
-                }
-            });
-        }
-        true
-    }
-
-    /// What the queue has to know of a session that stays. One under way although nothing was heard
-    /// of it since `queued` counts as used `now`.
-    fn used(&self, id: SessionId, queued: Instant, now: Instant) -> Fate {
-        match self.sessions.get_mut(&id) {
-            None => Fate::Removed,
-            Some(mut entry) => {
-                if entry.seen <= queued {
-                    entry.seen = now;
-                }
-                Fate::Used(entry.seen)
-            }
-        }
-    }
-
     /// Policy has decided something in `visit`. Calls that no rule had anything to say about are not shown.
     pub fn decided(&self, visit: &Visit, request: &str, decisions: &[Decision]) {
         let mut telling = decisions
@@ -367,57 +237,6 @@ impl Sessions {
     fn find(&self, id: SessionId) -> Option<(Arc<Session>, Instant)> {
         let entry = self.sessions.get(&id)?;
         Some((Arc::clone(&entry.session), entry.seen))
-    }
-
-    /// The session `id`, made by `make` if there is none, as the most recently used one.
-    fn enter(
-        &self,
-        id: SessionId,
-        now: Instant,
-        make: impl FnOnce() -> Arc<Session>,
-    ) -> Arc<Session> {
-        let session = match self.sessions.entry(id) {
-            MapEntry::Occupied(mut known) => {
-                let known = known.get_mut();
-                known.seen = known.seen.max(now);
-                return Arc::clone(&known.session);
-            }
-            MapEntry::Vacant(place) => {
-                let session = make();
-                place.insert(Entry {
-                    session: Arc::clone(&session),
-                    seen: now,
-                });
-                session
-            }
-        };
-        self.make_room(id, now);
-        session
-    }
-
-    /// For the new session `id`, by forgetting those idle for longest. One under way comes back when
-    /// its turn ends.
-    fn make_room(&self, id: SessionId, now: Instant) {
-        let mut pushed_out = Vec::new();
-        let mut recency = self.recency.lock();
-        recency.push(id, now);
-        while recency.len() > self.max {
-            recency.settle_oldest(|id, queued| {
-                let idle = |_: &SessionId, entry: &mut Entry| entry.seen <= queued;
-                match self.sessions.remove_if_mut(&id, idle) {
-                    Some(removed) => {
-                        pushed_out.push(removed);
-                        Fate::Removed
-                    }
-                    None => self.used(id, queued, queued),
-                }
-            });
-        }
-        // Freed outside the lock.
-        drop(recency);
-        for (_, entry) in &pushed_out {
-            self.ended.note(&entry.session);
-        }
     }
 
     #[cfg(test)]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::monitor::{Lineage, MAX_LINEAGES, MAX_LOOPS};
-use super::registry::Session;
+use super::visit::Session;
 use super::*;
 use crate::config::Limits;
 use crate::dialect::Dialect;

@@ -10,7 +10,7 @@ use super::decisions::DecisionView;
 use super::interventions::InterventionView;
 use super::lineage::LineageId;
 use super::monitor::{Counters, Lineage};
-use super::registry::Session;
+use super::visit::Session;
 use crate::guard::loops::{LoopState, LoopView};
 use crate::policy::SessionState;
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::drain::DrainRate;
 use super::line::{Bounds, Entry, Line, NoRoom, Ticket};
+use super::pace::Elsewhere;
 use super::waiter::{Hold, Kept, Waiter};
 use super::{Answer, Ask, Grant};
 use crate::config;
@@ -183,8 +184,14 @@ impl Core {
         let before = self.holds.get(home).copied().unwrap_or(0);
         let saved = pool.saved(home, &ask.wish);
         let slots = backend.slots().unwrap_or(1);
-        let worth = backend.pace().worth_waiting(saved, before, slots);
-        let longest = worth.min(self.rules.affinity_wait);
+        let elsewhere = match pool.has_spare_place(home, ask.asked(None)) {
+            true => Elsewhere::Roomy,
+            false => Elsewhere::Crowded,
+        };
+        let most = self.rules.affinity_wait;
+        let longest = backend
+            .pace()
+            .worth_waiting((saved, elsewhere), before, slots, most);
         (!longest.is_zero()).then(|| Hold {
             backend: home.clone(),
             since: now,

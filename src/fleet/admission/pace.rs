@@ -8,10 +8,25 @@ use super::drain::Mean;
 const LEAST_PROMPT: u64 = 64;
 /// Tokens of a prompt read per second before anything was measured: a middling GPU.
 const USUAL_READING: f64 = 1000.0;
-/// A conversation that goes elsewhere is read there, and pushes a warm one out that is read again in its turn. In
-/// `make bench-fleet` with half as many conversations more than slots 96 % of what could be cached was found when
-/// only the first counted, 98.6 % with both.
-const READINGS: f64 = 2.0;
+
+/// What becomes of a conversation that does not wait for its own backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::fleet) enum Elsewhere {
+    /// Another has a place for it that no warm conversation needs: it is read there, once.
+    Roomy,
+    /// It pushes a warm one out, which is read again in its turn. In `make bench-fleet` with half as many conversations
+    /// more than slots 96 % of what could be cached was found when only its own reading counted, 98.6 % with both.
+    Crowded,
+}
+
+impl Elsewhere {
+    const fn readings(self) -> f64 {
+        match self {
+            Self::Roomy => 1.0,
+            Self::Crowded => 2.0,
+        }
+    }
+}
 
 /// How fast a backend is, from what it did lately.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,14 +61,21 @@ impl Pace {
     }
 
     /// Longest sensible wait for one of its `slots` where it saves the reading of `tokens`, `before` others
-    /// being first: as long as the readings it saves, and none where no slot is expected to be free by then.
-    pub(super) fn worth_waiting(&self, tokens: u64, before: usize, slots: u32) -> Duration {
-        let reading = READINGS * self.reading(tokens, USUAL_READING);
+    /// being first: as long as the readings it saves `elsewhere`, at most `longest`, and none where no slot is expected
+    /// to be free by then.
+    pub(super) fn worth_waiting(
+        &self,
+        (tokens, elsewhere): (u64, Elsewhere),
+        before: usize,
+        slots: u32,
+        longest: Duration,
+    ) -> Duration {
+        let reading = elsewhere.readings() * self.reading(tokens, USUAL_READING);
         let wait =
             self.service.get().unwrap_or(0.0) * (before + 1) as f64 / f64::from(slots.max(1));
-        match wait <= reading {
-            // An hour is as good as for ever.
-            true => Duration::from_secs_f64(reading.min(3600.0)),
+        let worth = reading.min(longest.as_secs_f64());
+        match wait <= worth {
+            true => Duration::from_secs_f64(worth),
             false => Duration::ZERO,
         }
     }
@@ -70,21 +92,35 @@ mod tests {
     #[test]
     fn a_wait_is_weighed_against_reading_anew() {
         let mut pace = Pace::default();
-        assert_eq!(
-            pace.worth_waiting(4000, 5, 2),
-            secs(8.0),
-            "nothing is known yet"
-        );
+        let wait = |pace: &Pace, tokens, before| {
+            pace.worth_waiting((tokens, Elsewhere::Crowded), before, 2, secs(30.0))
+        };
+        assert_eq!(wait(&pace, 4000, 5), secs(8.0), "nothing is known yet");
         pace.read(2000, secs(1.0));
         pace.read(63, secs(10.0));
-        assert_eq!(pace.worth_waiting(8000, 0, 2), secs(8.0));
+        assert_eq!(wait(&pace, 8000, 0), secs(8.0));
         pace.served(secs(12.0));
-        assert_eq!(pace.worth_waiting(8000, 0, 2), secs(8.0), "a slot in 6 s");
-        assert_eq!(
-            pace.worth_waiting(8000, 1, 2),
-            Duration::ZERO,
-            "a slot in 12 s"
-        );
-        assert_eq!(pace.worth_waiting(0, 0, 2), Duration::ZERO);
+        assert_eq!(wait(&pace, 8000, 0), secs(8.0), "a slot in 6 s");
+        assert_eq!(wait(&pace, 8000, 1), Duration::ZERO, "a slot in 12 s");
+        assert_eq!(wait(&pace, 0, 0), Duration::ZERO);
+    }
+
+    /// A wait that is cut short before a slot is expected is lost: the prompt is read elsewhere all the same.
+    #[test]
+    fn there_is_no_wait_that_ends_too_early() {
+        let mut pace = Pace::default();
+        pace.read(2000, secs(1.0));
+        pace.served(secs(12.0));
+        let wait = |longest| pace.worth_waiting((80_000, Elsewhere::Crowded), 0, 2, secs(longest));
+        assert_eq!((wait(6.0), wait(5.9)), (secs(6.0), Duration::ZERO));
+    }
+
+    #[test]
+    fn where_nobody_is_pushed_out_one_reading_is_all_that_a_wait_saves() {
+        let mut pace = Pace::default();
+        pace.read(2000, secs(1.0));
+        pace.served(secs(12.0));
+        let wait = |tokens| pace.worth_waiting((tokens, Elsewhere::Roomy), 0, 2, secs(30.0));
+        assert_eq!((wait(8000), wait(12_000)), (Duration::ZERO, secs(6.0)));
     }
 }

@@ -1,66 +1,31 @@
 //! One backend: where it is, how it is, and how much it is doing.
 
+mod cache;
 mod condition;
+mod id;
+mod site;
 mod speculation;
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pingora_core::protocols::l4::socket::SocketAddr as L4Addr;
-use pingora_core::upstreams::peer::HttpPeer;
-use serde::{Serialize, Serializer};
-
 use crate::config::{self, Config, KvLayout, Secret, SlotCount};
 use crate::fleet::FleetError;
 use crate::fleet::admission::{Pace, Queue};
 use crate::fleet::breaker::Patience;
 use crate::fleet::facts::Facts;
-use crate::fleet::kv::{Cache, Footprint, Room};
 use crate::fleet::lease::Place;
 use crate::fleet::live::Live;
-use crate::fleet::peer;
 use crate::fleet::rendezvous;
-use crate::fleet::resolve::Addresses;
 use crate::fleet::router::Preset;
 use crate::fleet::state::Thresholds;
 use crate::fleet::target::{self, Target};
 pub use condition::{Closing, Unbegun};
+pub use id::BackendId;
 pub use speculation::Probed;
-
-/// Identity of a backend: its name, unique in the fleet. (An address is not enough: presets of a
-/// router share one.)
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BackendId(Arc<str>);
-
-impl BackendId {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for BackendId {
-    fn from(name: &str) -> Self {
-        Self(name.into())
-    }
-}
-
-impl fmt::Display for BackendId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Serialize for BackendId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
 
 /// How a request failed on a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +73,7 @@ impl Backend {
     ) -> Result<Self, FleetError> {
         let target = Target::parse(&backend.url)?;
         let name = backend.name.clone();
-        let id = BackendId(name.unwrap_or_else(|| target.default_name.clone()).into());
+        let id = BackendId::from(name.as_deref().unwrap_or(&target.default_name));
         let thresholds = Thresholds::of(&config.fleet.health);
         let this = Self {
             key: rendezvous::key(id.as_str()),
@@ -149,26 +114,6 @@ impl Backend {
         &self.pool
     }
 
-    /// Value of the `Host` header of requests to it.
-    pub fn host_header(&self) -> &str {
-        &self.target.host_header
-    }
-
-    /// Whether it is on this machine.
-    pub fn is_loopback(&self) -> bool {
-        self.target.is_loopback()
-    }
-
-    /// Where it is, for people and for commands: host, port and path, or `unix:/path`.
-    pub fn address(&self) -> String {
-        self.target.shown()
-    }
-
-    /// Path before every request path: empty, or `/prefix` without a slash at its end.
-    pub fn base_path(&self) -> &str {
-        &self.target.base_path
-    }
-
     /// The model name to send instead of the client's.
     pub fn upstream_model(&self) -> Option<&str> {
         self.model.as_deref()
@@ -205,61 +150,6 @@ impl Backend {
         self.live.facts.load().build_number() >= Some(11434)
     }
 
-    /// How its slots hold their KV cache: as configured, else `Unified` once that was seen.
-    pub fn kv(&self) -> KvLayout {
-        match self.kv {
-            KvLayout::Auto if self.live.cache.is_shared(self.live.comeback.loads()) => {
-                KvLayout::Unified
-            }
-            configured => configured,
-        }
-    }
-
-    /// Tokens of the one KV cache that its slots share; `None` where each has its own, or that is not known.
-    pub fn kv_tokens(&self) -> Option<u64> {
-        if self.kv() != KvLayout::Unified || self.slots() == Some(1) {
-            return None;
-        }
-        let configured = self.kv_tokens.map(NonZeroU64::get);
-        configured.or_else(|| self.live.facts.load().n_ctx.or_else(|| self.n_ctx()))
-    }
-
-    /// Tokens of it that running turns of this gateway hold.
-    pub fn kv_held(&self) -> u64 {
-        self.live.cache.held()
-    }
-
-    /// Whether turns reserve room in its cache, or will once that has overflowed.
-    pub(in crate::fleet) fn may_reserve(&self) -> bool {
-        self.reserves && self.kv() != KvLayout::Split && self.slots() != Some(1)
-    }
-
-    /// Room in its cache, where turns reserve some.
-    pub(in crate::fleet) fn room(&self) -> Option<Room> {
-        let total = self.kv_tokens().filter(|_| self.reserves)?;
-        Some(Room {
-            held: self.kv_held(),
-            total,
-            drafts: self.runs().speculates(),
-        })
-    }
-
-    /// Whether its cache has room, or none is reserved there.
-    pub(in crate::fleet) fn fits(&self, footprint: Option<Footprint>) -> bool {
-        self.room().is_none_or(|room| room.fits(footprint))
-    }
-
-    pub(in crate::fleet) fn cache(&self) -> &Cache {
-        &self.live.cache
-    }
-
-    /// Where to connect to; `None` while its hostname is not resolved. Connection, read and write
-    /// timeouts are those of the configuration (reads: `first_event`), idle connections are kept for
-    /// less than llama-server keeps them.
-    pub fn peer(&self) -> Option<HttpPeer> {
-        self.live.peer.load().as_deref().cloned()
-    }
-
     /// What it said about itself last.
     pub fn facts(&self) -> Arc<Facts> {
         self.live.facts.load_full()
@@ -280,24 +170,6 @@ impl Backend {
     pub(in crate::fleet) fn is_free(&self) -> bool {
         let slots = self.slots();
         slots.is_none_or(|slots| self.taken() < slots as usize)
-    }
-
-    /// Share of its KV cache that held tokens when its slots were last read, from 0 to 1.
-    pub fn kv_used(&self) -> Option<f64> {
-        let facts = self.live.facts.load();
-        let slots = match self.kv() {
-            KvLayout::Unified => return self.unified_used(&facts),
-            KvLayout::Auto | KvLayout::Split => u64::from(facts.total_slots?),
-        };
-        let capacity = facts.n_ctx? * slots;
-        let used = facts.kv_tokens.unwrap_or(0) as f64;
-        (capacity > 0 && facts.idle_slots.is_some()).then(|| (used / capacity as f64).min(1.0))
-    }
-
-    fn unified_used(&self, facts: &Facts) -> Option<f64> {
-        let total = self.kv_tokens.map(NonZeroU64::get).or(facts.n_ctx)?;
-        let used = facts.kv_tokens.unwrap_or(0) as f64;
-        facts.idle_slots.map(|_| (used / total as f64).min(1.0))
     }
 
     /// Hash of its name.
@@ -368,52 +240,6 @@ impl Backend {
     pub(in crate::fleet) fn leave_fleet(&self) {
         self.live.leaving.store(true, Ordering::Relaxed);
         tracing::info!(backend = %self.id, inflight = self.inflight(), "removed from the fleet");
-    }
-
-    /// The name to resolve, `None` when it is given by address.
-    pub(in crate::fleet) fn hostname(&self) -> Option<(&str, u16)> {
-        match &self.target.site {
-            target::Site::Named(host, port) => Some((host, *port)),
-            target::Site::Address(_) | target::Site::Socket(_) => None,
-        }
-    }
-
-    /// Its hostname stands for these addresses now; a connection in use stays where it is.
-    pub(in crate::fleet) fn found(&self, addresses: Vec<SocketAddr>) {
-        let mut known = self.live.addresses.lock();
-        let before = known.current();
-        known.update(addresses);
-        self.point_at(&known, before);
-    }
-
-    /// The address in use does not answer: the next one of the hostname is tried.
-    pub(in crate::fleet) fn try_next_address(&self) {
-        let mut known = self.live.addresses.lock();
-        let before = known.current();
-        known.advance();
-        self.point_at(&known, before);
-    }
-
-    fn point_at(&self, known: &Addresses, before: Option<SocketAddr>) {
-        let Some(address) = known.current().filter(|now| Some(*now) != before) else {
-            return;
-        };
-        if let Some(before) = before {
-            tracing::info!(backend = %self.id, from = %before, to = %address, "backend address");
-        }
-        self.connect_to_site(Some(address));
-    }
-
-    /// New connections go to its socket, or else to `address`, where one is known.
-    fn connect_to_site(&self, address: Option<SocketAddr>) {
-        let address = match &self.target.site {
-            target::Site::Socket(socket) => Some(L4Addr::Unix(socket.clone())),
-            target::Site::Address(_) | target::Site::Named(..) => address.map(L4Addr::Inet),
-        };
-        if let Some(address) = address {
-            let peer = peer::build(&self.id, &self.target, address, &self.timeouts);
-            self.live.peer.store(Some(Arc::new(peer)));
-        }
     }
 
     pub(in crate::fleet) fn enter(&self, place: Place) {

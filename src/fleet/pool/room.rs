@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::{Asked, Pool};
 use crate::config::RequestClass;
@@ -35,6 +36,21 @@ impl Pool {
             room: b.room(),
         });
         free.collect()
+    }
+
+    /// Whether another than `home` would work on the request at once, in a slot that no warm conversation needs.
+    pub(in crate::fleet) fn has_spare_place(&self, home: &BackendId, asked: Asked<'_>) -> bool {
+        let now = Instant::now();
+        let open = |b: &Backend| {
+            b.id() != home && !asked.except.contains(b.id()) && self.welcomes(b) && b.is_free()
+        };
+        let state = self.state.lock();
+        let mut all = self.backends.iter().zip(&state.warmth);
+        all.any(|(b, warmth)| {
+            let slots = b.slots();
+            let warm = warmth.warm(self.selection.warm_for, slots, now);
+            open(b) && b.fits(asked.wish.footprint) && slots.is_none_or(|n| warm < n as usize)
+        })
     }
 
     /// The backend that has the most room in its cache of those that would take the request if all of it were
