@@ -227,12 +227,6 @@ impl Pool {
         found.filter(|b| self.welcomes(b))
     }
 
-    /// Prompt tokens that `backend` saves a request.
-    pub(super) fn saved(&self, backend: &BackendId, wish: &Wish) -> u64 {
-        let at = self.backends.iter().position(|b| b.id() == backend);
-        at.map_or(0, |at| wish.saved(&self.state.lock().warmth[at]))
-    }
-
     /// Those who wait for its places.
     pub fn queue(&self) -> &Arc<Queue> {
         &self.queue

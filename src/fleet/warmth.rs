@@ -87,6 +87,24 @@ impl Warmth {
         recent.take_while(warm).count()
     }
 
+    /// Tokens of the conversation that a new one would push out of its slot: the one used longest ago of those in the slots.
+    /// None that counts where a slot is empty, or nobody has come back within `lately`.
+    pub(super) fn pushed_out(&self, lately: Duration, slots: Option<u32>, now: Instant) -> u64 {
+        let count = reckoned(slots);
+        if self.warm(lately, slots, now) < count {
+            return 0;
+        }
+        // One whose first turn is under way is not the next to go.
+        let mut settled = self
+            .held
+            .iter()
+            .rev()
+            .take(count)
+            .rev()
+            .map(|held| held.tokens);
+        settled.find(|tokens| *tokens > 0).unwrap_or(0)
+    }
+
     /// Whether `conversation` was used within `lately`.
     pub(super) fn is_warm(&self, conversation: u64, lately: Duration, now: Instant) -> bool {
         let mut held = self.held.iter();
@@ -152,6 +170,20 @@ mod tests {
         assert_eq!((warmth.tokens(99), warmth.tokens(91)), (Some(1099), None));
         assert_eq!(warmth.warm(LATELY, Some(2), now), 2);
         assert_eq!(warmth.warm(LATELY, Some(2), now + 2 * LATELY), 0);
+    }
+
+    #[test]
+    fn the_one_used_longest_ago_is_pushed_out_of_full_slots() {
+        let (mut warmth, now) = (Warmth::default(), Instant::now());
+        let out = |warmth: &Warmth, after| warmth.pushed_out(LATELY, Some(2), now + after);
+        for n in 0..4 {
+            assert_eq!(out(&warmth, Duration::ZERO), [0, 0, 500, 501][n as usize]);
+            warmth.place(n, None, Some(2), now);
+            warmth.fill(n, 500 + n);
+        }
+        assert_eq!(out(&warmth, 2 * LATELY), 0, "nobody came back");
+        warmth.place(9, None, Some(2), now);
+        assert_eq!(out(&warmth, Duration::ZERO), 503);
     }
 
     #[test]

@@ -52,9 +52,8 @@ pub struct Queue {
     #[schemars(schema_with = "units::duration_schema")]
     pub batch_after: Duration,
     /// Longest wait for the backend that has the conversation in its cache while another one has a free
-    /// place. It waits no longer than it saves reading: of its own prompt, and, where no other backend has a
-    /// place to spare, of one as long that it would push out of a cache; not at all where a place is not
-    /// expected by then. 0s: never.
+    /// place. It waits no longer than it saves reading: of its own prompt, and of the one it would push out of
+    /// a cache; not at all where a place is not expected by then. 0s: never.
     #[serde(with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
     pub affinity_wait: Duration,

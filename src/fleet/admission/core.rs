@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 
 use super::drain::DrainRate;
 use super::line::{Bounds, Entry, Line, NoRoom, Ticket};
-use super::pace::Elsewhere;
 use super::waiter::{Hold, Kept, Waiter};
 use super::{Answer, Ask, Grant};
 use crate::config;
@@ -182,16 +181,10 @@ impl Core {
             return None;
         }
         let before = self.holds.get(home).copied().unwrap_or(0);
-        let saved = pool.saved(home, &ask.wish);
         let slots = backend.slots().unwrap_or(1);
-        let elsewhere = match pool.has_spare_place(home, ask.asked(None)) {
-            true => Elsewhere::Roomy,
-            false => Elsewhere::Crowded,
-        };
+        let elsewhere = pool.elsewhere(home, ask.asked(None));
         let most = self.rules.affinity_wait;
-        let longest = backend
-            .pace()
-            .worth_waiting((saved, elsewhere), before, slots, most);
+        let longest = backend.pace().worth_waiting(elsewhere, before, slots, most);
         (!longest.is_zero()).then(|| Hold {
             backend: home.clone(),
             since: now,

@@ -234,14 +234,15 @@ fn busy_home(pool: &Pool) -> (Lease, Ask) {
     (lease, ask)
 }
 
-/// Somebody else's conversation has the slot of the other backend, and is not under way.
-fn warm_elsewhere(pool: &Pool) {
+/// Somebody else's conversation of so many tokens has the slot of the other backend, and is not under way.
+fn warm_elsewhere(pool: &Pool, tokens: u64) {
     let mut other = of(8);
     other.wish.conversation = Some(8);
-    drop(now(pool, other));
+    let lease = now(pool, other);
+    pool.served(lease.id(), 8, tokens);
 }
 
-/// Nobody needs the other backend's slot: going there costs one reading.
+/// Nobody needs the other backend's slot: going there costs one reading, and saves waits to come.
 #[tokio::test(start_paused = true)]
 async fn a_conversation_goes_sooner_where_it_pushes_nobody_out() {
     let (_fleet, pool) = fleet("");
@@ -249,12 +250,12 @@ async fn a_conversation_goes_sooner_where_it_pushes_nobody_out() {
     let home = busy.id().clone();
     pool.has_read(&home, 2000, Duration::from_secs(1));
     let mut waiting = later(&pool, ask);
-    advance(Duration::from_millis(2400)).await;
+    advance(Duration::from_millis(1200)).await;
     assert!(waits(&mut waiting).await);
-    advance(Duration::from_millis(200)).await;
+    advance(Duration::from_millis(100)).await;
     let spilled = here(&mut waiting).await;
     assert_ne!(*spilled.lease.id(), home);
-    assert_eq!(spilled.decision.waited.unwrap().for_cache, Some(2.5));
+    assert_eq!(spilled.decision.waited.unwrap().for_cache, Some(1.25));
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +263,7 @@ async fn a_conversation_waits_for_its_cache_as_long_as_that_saves_reading() {
     let (_fleet, pool) = fleet("");
     let (busy, ask) = busy_home(&pool);
     let home = busy.id().clone();
-    warm_elsewhere(&pool);
+    warm_elsewhere(&pool, 5000);
     pool.has_read(&home, 2000, Duration::from_secs(1));
     let mut waiting = later(&pool, ask.clone());
     // Somebody else takes the free one meanwhile, and gives it back.

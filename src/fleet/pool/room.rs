@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Asked, Pool};
 use crate::config::RequestClass;
+use crate::fleet::admission::Elsewhere;
 use crate::fleet::backend::{Backend, BackendId};
 use crate::fleet::kv::lengths::Size;
 use crate::fleet::kv::{Footprint, Room};
@@ -38,18 +39,29 @@ impl Pool {
         free.collect()
     }
 
-    /// Whether another than `home` would work on the request at once, in a slot that no warm conversation needs.
-    pub(in crate::fleet) fn has_spare_place(&self, home: &BackendId, asked: Asked<'_>) -> bool {
+    /// What it costs a conversation to go to another backend than `home` now: the cheapest one's. Where no other has an idle
+    /// slot, as much as for one that has nothing of it, and another conversation as long in its slot.
+    pub(in crate::fleet) fn elsewhere(&self, home: &BackendId, asked: Asked<'_>) -> Elsewhere {
         let now = Instant::now();
         let open = |b: &Backend| {
-            b.id() != home && !asked.except.contains(b.id()) && self.welcomes(b) && b.is_free()
+            b.id() != home
+                && !asked.except.contains(b.id())
+                && self.welcomes(b)
+                && b.is_free()
+                && b.fits(asked.wish.footprint)
         };
         let state = self.state.lock();
-        let mut all = self.backends.iter().zip(&state.warmth);
-        all.any(|(b, warmth)| {
-            let slots = b.slots();
-            let warm = warmth.warm(self.selection.warm_for, slots, now);
-            open(b) && b.fits(asked.wish.footprint) && slots.is_none_or(|n| warm < n as usize)
+        let at = self.backends.iter().position(|b| b.id() == home);
+        let saved = at.map_or(0, |at| asked.wish.saved(&state.warmth[at]));
+        let all = self.backends.iter().zip(&state.warmth);
+        let others = all.filter(|(b, _)| open(b)).map(|(b, warmth)| Elsewhere {
+            reads: saved.saturating_sub(asked.wish.predicted(warmth)),
+            pushes_out: warmth.pushed_out(self.selection.warm_for, b.slots(), now),
+        });
+        let cheapest = others.min_by_key(|other| other.reads + other.pushes_out);
+        cheapest.unwrap_or(Elsewhere {
+            reads: saved,
+            pushes_out: saved,
         })
     }
 
