@@ -37,7 +37,8 @@ class Turn:
     cached: int
     could: int  # tokens of the prompt that the conversation's last turn had read already
     first_s: float
-    backend: str = ""
+    total_s: float
+    backend: str  # empty: not told
 
 
 @dataclass
@@ -70,6 +71,10 @@ class Run:
         """Their mean: a median says nothing where half of the prompts were found."""
         return statistics.fmean(self.firsts())
 
+    def turn(self) -> float:
+        """Mean time of a whole turn in seconds, of all of them."""
+        return statistics.fmean(t.total_s for t in self.turns) if self.turns else float("nan")
+
     def busiest(self, servers: int) -> float:
         """Turns of the busiest server, for the mean of all; not known of routers that do not tell who answered."""
         counts = collections.Counter(turn.backend for turn in self.turns)
@@ -98,6 +103,9 @@ class Direct:
         with self.lock:
             self.inflight[url] -= 1
 
+    def name(self, url: str) -> str:
+        return url
+
 
 class Through:
     """A router."""
@@ -111,16 +119,21 @@ class Through:
     def give(self, url: str) -> None:
         pass
 
+    def name(self, url: str) -> str:
+        """Of the server that answers: only the router knows."""
+        return ""
 
-def ask(url: str, body: dict, began: float) -> tuple[str, dict, float, str]:
-    """The text, the usage, the time since `began` to the first piece of one streamed answer, and who gave it."""
+
+def ask(url: str, body: dict, began: float, name: str) -> tuple[str, dict, float, str]:
+    """The text, the usage, the time since `began` to the first piece of one streamed answer, and who gave it: `name` if it
+    does not tell."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=300)
     first, text, usage, done = None, "", None, False
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
-        backend = response.headers.get("x-drover-backend", url)
+        backend = response.headers.get("x-drover-backend", name)
         if response.status != 200:
             raise ConnectionError(f"status {response.status}: {response.read(300)!r}")
         for line in response:
@@ -175,7 +188,7 @@ class Load:
         for attempt in range(RETRIES):
             url = self.target.take()
             try:
-                return ask(url, self.body(messages), began)
+                return ask(url, self.body(messages), began, self.target.name(url))
             except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
                 with self.lock:
                     self.run.errors += 1
@@ -200,13 +213,15 @@ class Load:
         for turn in range(plan.turns):
             opener = f"{self.salt} conversation {number}: " if turn == 0 else ""
             messages.append({"role": "user", "content": opener + text(plan.words)})
+            began = time.monotonic()
             answer = self.one(messages)
+            total = time.monotonic() - began
             if answer is None:
                 return
             reply, usage, first, backend = answer
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
             with self.lock:
-                self.run.turns.append(Turn(usage["prompt_tokens"], cached, said, first, backend))
+                self.run.turns.append(Turn(usage["prompt_tokens"], cached, said, first, total, backend))
                 self.done += 1
                 is_half = self.done == plan.sessions * plan.turns // 2
             if is_half:
