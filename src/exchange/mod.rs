@@ -7,6 +7,7 @@
 mod accounting;
 mod attempt;
 mod attempts;
+mod body;
 mod budget;
 mod chat;
 mod chat_state;

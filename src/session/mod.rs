@@ -5,6 +5,7 @@
 //! [begins](Sessions::begin) a visit and, once its answer has been delivered,
 //! [commits](Sessions::commit) it. A turn that fails leaves no trace but its place in the rate.
 
+mod counters;
 mod decisions;
 mod ended;
 mod hot;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::counters::{Counters, Small};
 use super::lineage::{Kind, LineageId, Place, Trail, Transcript, place};
 use super::rate::Rate;
 use super::visit::Served;
 use crate::fleet::BackendId;
 use crate::guard::context::{ContextState, Remembered};
 use crate::guard::loops::{LoopState, Spent};
-use crate::turn::Usage;
 
 /// Lineages remembered of one session; Claude Code runs up to ten subagents beside the main one.
 pub(super) const MAX_LINEAGES: usize = 12;
@@ -54,33 +54,12 @@ pub(super) struct Lineage {
     pub(super) loops: Option<Box<LoopState>>,
 }
 
-/// Counters in less space, which end at 4 billion.
-#[derive(Clone, Copy, Debug, Default)]
-struct Small {
-    turns: u32,
-    retries: u32,
-    prompt: u32,
-    cached: u32,
-    completion: u32,
-}
-
 /// Where a session's budget begins.
 #[derive(Clone, Copy, Debug, Default)]
 struct Freed {
     turns: u32,
     seconds: u32,
     generated: u64,
-}
-
-/// What was done and spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counters {
-    /// Turns answered. A client's retry of the last turn is none.
-    pub(super) turns: u32,
-    /// Answered retries of the last turn.
-    pub(super) retries: u32,
-    /// Tokens of all answers, those to retries included, since they were spent.
-    pub(super) tokens: Usage,
 }
 
 /// Where a turn was counted.
@@ -113,52 +92,10 @@ pub(super) struct Snapshot {
     pub(super) loops: Option<LoopState>,
 }
 
-impl Counters {
-    fn add(&mut self, is_retry: bool, usage: Usage) {
-        match is_retry {
-            true => self.retries = self.retries.saturating_add(1),
-            false => self.turns = self.turns.saturating_add(1),
-        }
-        self.tokens.prompt += usage.prompt;
-        self.tokens.cached += usage.cached;
-        self.tokens.completion += usage.completion;
-    }
-}
-
-impl Small {
-    fn add(&mut self, is_retry: bool, usage: Usage) {
-        let add = |sum: &mut u32, more: u64| {
-            *sum = sum.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
-        };
-        match is_retry {
-            true => add(&mut self.retries, 1),
-            false => add(&mut self.turns, 1),
-        }
-        add(&mut self.prompt, usage.prompt);
-        add(&mut self.cached, usage.cached);
-        add(&mut self.completion, usage.completion);
-    }
-}
-
 impl Lineage {
     /// What was done and spent in it.
     pub(super) fn counters(&self) -> Counters {
-        let Small {
-            turns,
-            retries,
-            prompt,
-            cached,
-            completion,
-        } = self.spent;
-        Counters {
-            turns,
-            retries,
-            tokens: Usage {
-                prompt: prompt.into(),
-                cached: cached.into(),
-                completion: completion.into(),
-            },
-        }
+        self.spent.into()
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::counters::Counters;
 use super::decisions::DecisionView;
 use super::interventions::InterventionView;
 use super::lineage::LineageId;
-use super::monitor::{Counters, Lineage};
+use super::monitor::Lineage;
 use super::visit::Session;
 use crate::guard::loops::{LoopState, LoopView};
 use crate::policy::SessionState;
