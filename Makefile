@@ -162,6 +162,10 @@ bench-guards: setup ## What guards cost: instructions of a token and of a long t
 bench-observability: build ## What being seen costs: throughput with everything on and off, and a scrape of a large fleet (needs ab)
 	@python3 bench/observability/run.py --gateway $(GATEWAY) --out bench/results/observability.json
 
+.PHONY: bench-policy
+bench-policy: build ## What policy costs where it has nothing to say, in time and instructions (needs valgrind); how fast audit logs are verified
+	@python3 bench/policy/run.py --gateway $(GATEWAY) --out bench/results/policy.json
+
 .PHONY: bench-fleet
 bench-fleet: build llama ## How well prompts find their caches, against other routers, on simulated and on real servers
 	scripts/routers.sh

@@ -4,6 +4,8 @@
 //! it is still so. Hence two processes may write one chain in turns, as they do while one takes over from the
 //! other, and a disk that was away can come back.
 
+mod end;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,9 +15,9 @@ use std::time::{Duration, SystemTime};
 use super::draft::Draft;
 use super::error::JournalError;
 use super::files::{self, Lock, Name};
-use super::head::{Head, HeadError};
+use super::head::{self, Head};
 use super::record::{Chain, Line};
-use super::tail::{self, Tail};
+use super::tail;
 
 /// Documents of evidence known to be in the file; more are written again.
 const MAX_CITED: usize = 4096;
@@ -107,122 +109,6 @@ impl Journal {
         Ok(written)
     }
 
-    /// Something that befell the log: it becomes a record too, once.
-    fn note(&mut self, what: &str, reason: String) {
-        let is_known = |note: &Draft| note.record.decision == what && note.record.reason == reason;
-        if !self.notes.iter().any(is_known) {
-            tracing::warn!(reason, "AUDIT: {what}");
-            self.notes.push(Draft::note(what, reason));
-        }
-    }
-
-    /// The end of the chain, as it is now.
-    fn find(&mut self) -> Result<Place, JournalError> {
-        let known = self.place.take();
-        let head = match Head::read(&self.dir, &self.chain) {
-            Ok(Some(head)) => head,
-            Ok(None) if self.seen.is_none() => self.head_of_files()?,
-            Ok(None) => return Err(self.replaced()),
-            Err(HeadError::Io(source)) => return Err(self.io("")(source)),
-            Err(error @ HeadError::Changed) => {
-                return Err(JournalError::Head {
-                    path: self.dir.clone(),
-                    reason: error.to_string(),
-                });
-            }
-        };
-        let is_older =
-            |seen: &Head| head.seq < seen.seq || (head.seq == seen.seq && head.hash != seen.hash);
-        if self.seen.as_ref().is_some_and(is_older) {
-            return Err(self.replaced());
-        }
-        let is_same = |known: &Place| {
-            let file = fs::metadata(files::path(&self.dir, &known.name));
-            known.head == head && file.is_ok_and(|file| file.len() == known.len)
-        };
-        if let Some(known) = known.filter(is_same) {
-            return Ok(known);
-        }
-        self.cited.clear();
-        self.look(head)
-    }
-
-    fn replaced(&self) -> JournalError {
-        JournalError::Replaced {
-            path: self.dir.clone(),
-        }
-    }
-
-    /// The chain's end, by its files.
-    fn look(&mut self, head: Head) -> Result<Place, JournalError> {
-        let names = files::list(&self.dir).map_err(self.io(""))?;
-        let Some(name) = names.last() else {
-            if head.seq > 0 {
-                let reason = format!("there is no file any more, and {} records were", head.seq);
-                self.note("records_lost", reason);
-            }
-            return Ok(self.begin_file(head));
-        };
-        let path = files::path(&self.dir, name);
-        let found = tail::find(&path, name, &head, &self.chain);
-        match found.map_err(self.io(&path))? {
-            Tail::Good { len, head, torn } => {
-                if let Some(torn) = torn {
-                    let file = fs::OpenOptions::new().write(true).open(&path);
-                    let cut = file.and_then(|file| file.set_len(len));
-                    cut.map_err(self.io(&path))?;
-                    let reason = format!(
-                        "{} bytes of a record that was being written when the process ended were cut off \
-                         (sha256 {})",
-                        torn.bytes, torn.sha256
-                    );
-                    self.note("torn", reason);
-                }
-                let since = tail::begun(&path).map_err(self.io(&path))?;
-                Ok(Place {
-                    name: name.clone(),
-                    len,
-                    since: since.unwrap_or_else(SystemTime::now),
-                    head,
-                })
-            }
-            Tail::Damaged { head } => {
-                let reason = format!("{name} does not end as it was written; it stays as it is");
-                self.note("damaged", reason);
-                Ok(self.begin_file(head))
-            }
-        }
-    }
-
-    /// Where the head is gone: what the files say.
-    fn head_of_files(&mut self) -> Result<Head, JournalError> {
-        let names = files::list(&self.dir).map_err(self.io(""))?;
-        let mut head = Head::new();
-        for name in names.iter().rev() {
-            let path = files::path(&self.dir, name);
-            let bytes = fs::read(&path).map_err(self.io(&path))?;
-            let lines = || bytes.split(|b| *b == b'\n').filter_map(Line::of);
-            let good = |line: &Line<'_>| self.chain.hash(line.body) == line.hash;
-            if head.seq == 0
-                && let Some(line) = lines().rfind(good)
-            {
-                (head.seq, head.hash) = (line.seq, line.hash.to_owned());
-            }
-            if let Some(line) = lines().next() {
-                (head.first_seq, head.first_prev) = (line.seq, line.prev_hash.to_owned());
-            }
-        }
-        if head.seq > 0 {
-            let reason = format!(
-                "{} was gone; the files end with {}",
-                super::head::NAME,
-                head.seq
-            );
-            self.note("head_lost", reason);
-        }
-        Ok(head)
-    }
-
     /// A file that has nothing yet.
     fn begin_file(&self, head: Head) -> Place {
         let mut name = Name::of(head.seq + 1);
@@ -286,7 +172,7 @@ impl Journal {
             // Half a batch is none: it will be written again.
             let file = fs::OpenOptions::new().write(true).open(&path);
             let _ = file.and_then(|file| file.set_len(place.len));
-            return Err(self.io(super::head::NAME)(error));
+            return Err(self.io(head::NAME)(error));
         }
         place.head = head;
         place.len += lines.len() as u64;
@@ -346,7 +232,7 @@ impl Journal {
         };
         (head.first_seq, head.first_prev) = (line.seq, line.prev_hash.to_owned());
         head.write(&self.dir, &self.chain)
-            .map_err(self.io(super::head::NAME))?;
+            .map_err(self.io(head::NAME))?;
         for name in old {
             for path in [files::path(&self.dir, name), self.dir.join(name.evidence())] {
                 match fs::remove_file(&path) {

@@ -37,7 +37,7 @@ pub use builtin::TEXT as BUILTIN;
 pub use call::Call;
 pub use engine::{Active, Engine, Mistake, NoProfile};
 pub use evidence::Evidence;
-pub use judge::{Blocker, Judged, TurnPolicy, notice, tell_blockers};
+pub use judge::{Blocker, Judged, ResultDecision, TurnPolicy, notice, tell_blockers};
 pub use kept::Kept;
 pub use roots::stated_root;
 pub use session::{SessionPolicy, SessionState};

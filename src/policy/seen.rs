@@ -1,4 +1,4 @@
-//! Calls that have counted.
+//! Calls that have counted, and decisions that were recorded.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -20,6 +20,10 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// Whether the call has not counted yet.
     pub(super) fn is_new(&mut self, call: &ToolCall) -> bool {
         let mut hash = Xxh3::new();
@@ -30,7 +34,8 @@ impl Seen {
         self.insert(hash.digest())
     }
 
-    fn insert(&mut self, hash: u64) -> bool {
+    /// Whether `hash` is new, which it is not any more.
+    pub(super) fn insert(&mut self, hash: u64) -> bool {
         if !self.known.insert(hash) {
             return false;
         }

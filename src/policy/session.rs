@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::bindings::{Actor, Bindings};
 use super::call::Call;
 use super::engine::Engine;
+use super::judge::ResultDecision;
 use super::lease::Grant;
 use super::seen::Seen;
 use super::shell;
 use super::source::Event;
 use super::tools::Class;
 use super::trees::Trees;
+use super::verdict::Decision;
 use crate::turn::{Message, Part, ToolCall, ToolResult, floor};
 
 /// What rules ask of a session.
@@ -70,6 +72,9 @@ pub struct SessionPolicy {
     #[serde(skip)]
     pub answered: Vec<(Grant, bool)>,
     seen: Seen,
+    /// Decisions about results that are on record.
+    #[serde(skip_serializing_if = "Seen::is_empty")]
+    recorded: Seen,
     /// Hash of what the store has.
     #[serde(skip)]
     kept: Option<u64>,
@@ -93,6 +98,13 @@ impl SessionPolicy {
     /// The store has not kept it.
     pub fn not_kept(&mut self) {
         self.kept = None;
+    }
+
+    /// Those of `decisions` that were not made in an earlier turn: each call's are recorded once. Of more than
+    /// 8,192 the oldest are forgotten.
+    pub fn news(&mut self, decisions: Vec<ResultDecision>) -> Vec<Decision> {
+        let new = |made: ResultDecision| self.recorded.insert(made.hash).then_some(made.decision);
+        decisions.into_iter().filter_map(new).collect()
     }
 
     /// Note the result of `call`, if it holds a lease.

@@ -414,6 +414,61 @@ fn secrets_stay_out_of_changes_and_of_the_record() {
     assert!(!shown.contains(&key));
 }
 
+/// What a transcript shows again is decided again, and is news once; the memory of it is bounded and durable.
+#[test]
+fn decisions_about_results_are_news_once() {
+    let yaml = r#"
+rules:
+  - {id: w, on: tool_result, level: recommended, when: 'result.text.contains("secret")', then: {block: {reason: hm}}}
+  - {id: r, on: tool_result, when: 'result.text.contains("secret")', then: {block: {reason: leak}}}
+profiles: {p: [w, r]}
+"#;
+    let engine = Arc::new(engine(yaml).unwrap());
+    let mut session = SessionPolicy::default();
+    let decided = |session: &SessionPolicy, id: usize, result: &str| {
+        let id = id.to_string();
+        let call = ToolCall {
+            id: id.clone(),
+            name: "Bash".into(),
+            arguments: json!({"command": "cat a"}).to_string(),
+        };
+        let result = ToolResult {
+            call_id: id,
+            content: vec![Content::Text(result.into())],
+            is_error: false,
+        };
+        let mut turn = crate::dialect::Dialect::OpenAi
+            .decode(br#"{"model":"m","messages":[{"role":"user","content":"a"}]}"#)
+            .unwrap();
+        turn.messages = vec![
+            Message::new(Role::Assistant, vec![Part::ToolCall(call)]),
+            Message::new(Role::Tool, vec![Part::ToolResult(result)]),
+        ];
+        policy(&engine, "p", session).results(&mut turn)
+    };
+    let mut news = |id: usize, result: &str| {
+        let decisions = decided(&session, id, result);
+        let before = decisions.len();
+        (before, session.news(decisions).len())
+    };
+    assert_eq!(news(1, "a secret"), (2, 2));
+    assert_eq!(news(1, "a secret"), (2, 0));
+    // Another call, and another result, are others.
+    assert_eq!(news(2, "a secret"), (2, 2));
+    assert_eq!(news(1, "a secret, changed"), (2, 2));
+    assert_eq!(news(3, "fine"), (0, 0));
+    let kept = session.to_keep().unwrap();
+    session = serde_json::from_slice(&kept).unwrap();
+    let decisions = decided(&session, 1, "a secret");
+    assert_eq!(session.news(decisions).len(), 0);
+    for id in 0..20_000 {
+        let decisions = decided(&session, id, "the secret");
+        session.news(decisions);
+    }
+    // 16 digits each of at most 8,192.
+    assert!(session.to_keep().unwrap().len() < 150_000);
+}
+
 /// Run by hand: `cargo test --profile quick --lib cost_of_a_verdict -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints figures of this machine"]
@@ -469,6 +524,18 @@ fn cost_of_a_verdict() {
         (
             "Bash",
             json!({"command": "for f in a b; do grep -n \"$f\" src; done"}),
+        ),
+        (
+            "Bash",
+            json!({"command": "cat > w/src/notes.md <<'EOF'\nsome lines\nof text\nEOF"}),
+        ),
+        (
+            "Bash",
+            json!({"command": "git commit -m \"$(cat <<'EOF'\nfix: words in src\n\nA body.\nEOF\n)\""}),
+        ),
+        (
+            "Bash",
+            json!({"command": "if [ -f src ]; then (cd w && ls); fi"}),
         ),
         (
             "Edit",

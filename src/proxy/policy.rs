@@ -116,8 +116,12 @@ pub(super) fn begin(
     let rules = Rules { policy, audit };
     request(shared, ctx, &rules, turn, bytes)?;
     let begun = Instant::now();
-    let mut withheld = rules.policy.results(turn);
+    let decided = rules.policy.results(turn);
     let took = begun.elapsed().as_micros();
+    let mut withheld = match &ctx.visit {
+        Some(visit) if !decided.is_empty() => visit.policy(|known| known.news(decided)),
+        _ => Vec::new(),
+    };
     for decision in &mut withheld {
         decision.latency_us = u64::try_from(took).unwrap_or(u64::MAX);
     }

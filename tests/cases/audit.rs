@@ -170,6 +170,47 @@ async fn every_decision_is_on_record_and_shown() {
     assert_eq!(without.status.code(), Some(1), "{}", out(&without));
 }
 
+/// Regression: a result that is withheld was recorded anew in every turn, since clients send their transcripts again.
+#[tokio::test]
+async fn a_withheld_result_is_on_record_once_in_a_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let rule = json!({"id": "no.leak", "on": "tool_result", "when": "result.text.contains('TOP SECRET')",
+        "then": {"block": {"reason": "leak"}}});
+    let policy =
+        json!({"root": "/r", "profile": "p", "profiles": {"p": ["no.leak"]}, "rules": [rule]});
+    let settings = [("policy", policy), ("audit", json!({"path": path}))];
+    let mut talk = Talk::new(Protocol::Anthropic, true, &settings).await;
+    let others = talk.items.clone();
+    let mut recorded = 0.0;
+    // The same turn again, a further result, and the first one in another session.
+    for (file, session, turns) in [
+        ("/r/a", "the session", 3),
+        ("/r/b", "the session", 2),
+        ("/r/a", "another", 2),
+    ] {
+        if session != "the session" {
+            talk.items.clone_from(&others);
+            talk.session = session;
+        }
+        talk.read(file, "TOP SECRET plans");
+        recorded += 1.0;
+        for _ in 0..turns {
+            talk.backend.then(Reply::says(&["Good."]));
+            let (_, asked) = talk.ask().await;
+            let told = asked[0]["messages"].to_string();
+            assert!(!told.contains("TOP SECRET") && told.contains("withheld"));
+            let labels = r#"decision="block",mode="enforce",rule="no.leak""#;
+            let counted = talk.gateway.metric("drover_policy_decisions_total", labels);
+            assert_eq!(counted.await, recorded, "{file} {session}");
+        }
+    }
+    eventually("three records", || async {
+        (records_len(&path, &["--rule", "no.leak"]).await == 3).then_some(())
+    })
+    .await;
+}
+
 async fn records_len(path: &Path, more: &[&str]) -> usize {
     records(path, more).await.len()
 }

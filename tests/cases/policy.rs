@@ -94,7 +94,11 @@ everywhere! {
         let moved = [
             ("Write", json!({"file_path": "src/../src/a"}), json!({"file_path": "/r/.worktrees/a b/src/a"})),
             ("Edit", json!({"file_path": "/r/src/a"}), json!({"file_path": "/r/.worktrees/a b/src/a"})),
+            ("Write", json!({"file_path": "link/../src/./a"}), json!({"file_path": "/r/.worktrees/a b/src/a"})),
             ("Bash", json!({"command": "touch \"x y\""}), json!({"command": "cd '/r/.worktrees/a b' && touch \"x y\""})),
+            ("Bash", json!({"command": "rm '/r/src/x y'"}), json!({"command": "cd '/r/.worktrees/a b' && rm '/r/.worktrees/a b/src/x y'"})),
+            ("Bash", json!({"command": "for f in a; do rm /r/src/../b; done"}),
+                json!({"command": "cd '/r/.worktrees/a b' && for f in a; do rm '/r/.worktrees/a b/b'; done"})),
         ];
         for (name, from, to) in moved {
             talk.backend.then(call(name, &from));
@@ -106,6 +110,18 @@ everywhere! {
             let (heard, asked) = talk.ask().await;
             assert!(names(&heard).is_empty() && asked.len() == 2, "{stays}: {heard:?}");
         }
+    }
+}
+
+everywhere! {
+    async fn patches_are_moved_into_the_worktree_too(protocol: Protocol, stream: bool) {
+        let settings = [policy(json!({"profile": "autoaccept"})), ("guard.preset", json!("off"))];
+        let mut talk = Talk::new(protocol, stream, &settings).await;
+        talk.bash("git worktree add '.worktrees/a b'", "");
+        let patch = |file: &str| json!({"input": format!("*** Begin Patch\n*** Delete File: {file}\n*** End Patch")});
+        talk.backend.then(call("apply_patch", &patch("link/../src/./a")));
+        let (heard, asked) = talk.ask().await;
+        assert_eq!((arguments(&heard), asked.len()), (vec![patch("/r/.worktrees/a b/src/a")], 1));
     }
 }
 
@@ -235,6 +251,23 @@ everywhere! {
         assert!(heard.text.contains("Finished.") && heard.text.contains("[policy] The turn ended with open requirements: tests_not_run."), "{heard:?}");
         let exhausted = talk.gateway.metric("drover_policy_decisions_total", r#"decision="gate_exhausted""#).await;
         assert_eq!(exhausted, 1.0);
+    }
+}
+
+everywhere! {
+    /// Gates and loop protection together: what a gate still wants holds no session that is to come to its end.
+    async fn no_gate_holds_a_turn_that_loop_protection_ends(protocol: Protocol, stream: bool) {
+        let gate = json!({"id": "g", "on": "completion", "require": [{"when": "session.tests_ran", "blocker": "tests_not_run", "hint": "Run them."}]});
+        let rules = policy(json!({"profile": "p", "profiles": {"p": ["g"]}, "rules": [gate]}));
+        let settings = [rules, ("guard.loops.finalize_session_hard_cap", json!(1))];
+        let mut talk = Talk::new(protocol, stream, &settings).await;
+        talk.backend.always(Reply::says(&["That is all."]));
+        for _ in 0..9 {
+            talk.bash("ls", "a b");
+        }
+        let (heard, asked) = talk.ask().await;
+        assert_eq!(asked[0]["tool_choice"], "none", "loop protection ends the turn");
+        assert_eq!((heard.text.as_str(), asked.len()), ("That is all.", 1));
     }
 }
 

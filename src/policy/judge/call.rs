@@ -210,7 +210,7 @@ impl TurnPolicy {
             if missing.is_empty()
                 || missing
                     .iter()
-                    .any(|needed| self.would_make(needed, call, bindings))
+                    .any(|needed| self.would_make(needed, bindings))
             {
                 continue;
             }

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::bindings::{Actor, Bindings};
-use super::call::Call;
 use super::engine::{Action, Active, Engine, Needed, Rule};
 use super::expr::Undecided;
 use super::session::SessionState;
@@ -16,7 +15,7 @@ use super::tools::Class;
 use super::verdict::{Blocked, Decision};
 use crate::turn::Tool;
 
-pub use turn::{notice, tell_blockers};
+pub use turn::{ResultDecision, notice, tell_blockers};
 
 /// A turn's rules with all they ask about.
 #[derive(Clone, Debug)]
@@ -119,9 +118,8 @@ impl TurnPolicy {
         needs.iter().filter(|needed| !holds(needed)).collect()
     }
 
-    /// Whether the call, if it goes well, makes true what is needed.
-    fn would_make(&self, needed: &Needed, call: &Call<'_>, bindings: &Bindings<'_>) -> bool {
-        let _ = call;
+    /// Whether the call of `bindings`, if it goes well, makes true what is needed.
+    fn would_make(&self, needed: &Needed, bindings: &Bindings<'_>) -> bool {
         needed.when.session.iter().any(|name| {
             let fact = self.engine.facts.get(name);
             fact.is_some_and(|fact| fact.when.holds(&self.engine.context, bindings) == Ok(true))

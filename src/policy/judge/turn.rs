@@ -50,8 +50,9 @@ impl TurnPolicy {
     }
 
     /// Results in `turn` that the model must not see are replaced. The same results are replaced the
-    /// same way in every turn, so that the prompt keeps its beginning.
-    pub fn results(&self, turn: &mut Turn) -> Vec<Decision> {
+    /// same way in every turn, so that the prompt keeps its beginning; which decisions are new,
+    /// [`SessionPolicy::news`](crate::policy::SessionPolicy::news) knows.
+    pub fn results(&self, turn: &mut Turn) -> Vec<ResultDecision> {
         let mut decisions = Vec::new();
         if self
             .engine
@@ -84,7 +85,9 @@ impl TurnPolicy {
                 let mut bindings = self.bindings().with_call(&call);
                 bindings.result = Some((&text, result.is_error));
                 let judged = self.first_block(Stage::ToolResult, name, &bindings);
-                decisions.extend(judged.decisions);
+                let about = [result.call_id.as_str(), name, arguments, &text];
+                let decided = judged.decisions.into_iter();
+                decisions.extend(decided.map(|decision| ResultDecision::new(&about, decision)));
                 if let Some(blocked) = judged.verdict {
                     replaced.push((place, blocked));
                 }
@@ -149,6 +152,35 @@ impl TurnPolicy {
             verdict: blockers,
             decisions,
         }
+    }
+}
+
+/// A decision about a result. Clients send their transcripts with every turn, so that it is made again and again.
+#[derive(Clone, Debug)]
+pub struct ResultDecision {
+    /// What was decided.
+    pub decision: Decision,
+    /// Hash of that and of the call with its result.
+    pub(in crate::policy) hash: u64,
+}
+
+impl ResultDecision {
+    fn new(about: &[&str], decision: Decision) -> Self {
+        let Decision {
+            rule,
+            version,
+            mode,
+            reason,
+            ..
+        } = &decision;
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let made: [&str; 4] = [rule, version, mode, reason];
+        for part in about.iter().copied().chain(made) {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        let hash = hash.digest();
+        Self { decision, hash }
     }
 }
 

@@ -135,10 +135,12 @@ impl Answer {
             Self::Granted => "lease_granted".to_owned(),
             Self::Held {
                 by,
+                own,
                 since,
                 retry_after,
             } => format!(
-                "lease_held by {by} for {} s, retry_after {} s",
+                "lease_held by {by}{} for {} s, retry_after {} s",
+                if *own { " (this session)" } else { "" },
                 since.as_secs(),
                 seconds(*retry_after)
             ),
@@ -152,6 +154,15 @@ impl Answer {
         let seconds = |span: Duration| span.as_millis().div_ceil(1000).max(1);
         match self {
             Self::Granted => String::new(),
+            Self::Held {
+                own: true,
+                retry_after,
+                ..
+            } => format!(
+                "A call of your own session, from another working tree, is at work on the same target. Wait for its \
+                 result, or do something else first, and try again in {} seconds.",
+                seconds(*retry_after)
+            ),
             Self::Held { retry_after, .. } => format!(
                 "Another session is at work on the same target. Do something else first, and try again in {} seconds.",
                 seconds(*retry_after)

@@ -37,10 +37,12 @@ struct Lease {
 pub enum Answer {
     /// The call may go on.
     Granted,
-    /// Somebody else has it.
+    /// Another holder has it.
     Held {
         /// A short name of who.
         by: String,
+        /// It is the session that asks, from another working tree.
+        own: bool,
         /// For how long already.
         since: Duration,
         /// When it will be free at the latest.
@@ -86,6 +88,7 @@ impl Table {
         if let Some(longest) = against.max_by_key(|lease| lease.until) {
             return Answer::Held {
                 by: longest.holder.clone(),
+                own: longest.session == claim.session,
                 since: span(longest.since, now),
                 retry_after: span(now, longest.until),
             };

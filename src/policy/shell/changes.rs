@@ -4,7 +4,7 @@ use super::effect::{Effect, Effects};
 use super::options::{has, positionals, value};
 use super::programs::{CHECKS, GIT_READS, GIT_RECORDS, READS};
 use super::word::Word;
-use super::{Command, Cwd, git, sed};
+use super::{Command, Cwd, git, outputs, sed};
 
 pub(super) fn of_program(command: &Command, all: &mut Effects) {
     let Some(name) = command.program() else {
@@ -39,10 +39,29 @@ pub(super) fn of_program(command: &Command, all: &mut Effects) {
                 }
             }
         }
-        "curl" if !CURL_WRITES.iter().any(|o| has(words, o)) => {}
+        "curl" if !outputs::curl_writes(words) => {}
+        "curl" => {
+            let dir = value(words, None, "--output-dir");
+            let cwd = dir.map_or_else(|| command.cwd.clone(), |dir| git::enter(&command.cwd, &dir));
+            outputs::of_curl(words).for_each(|file| all.write(&cwd, &file));
+            all.place(cwd);
+            all.mentioned(command);
+        }
+        "patch" => {
+            let dir = value(words, Some("-d"), "--directory");
+            let cwd = dir.map_or_else(|| command.cwd.clone(), |dir| git::enter(&command.cwd, &dir));
+            all.place(cwd);
+            all.mentioned(command);
+        }
         "apply_patch" | "applypatch" => all.patch(command),
         name if READS.contains(&name) => {}
-        name if is_check(name, words) => all.raise(Effect::Check),
+        name if is_check(name, words) => {
+            all.raise(Effect::Check);
+            for file in outputs::of_check(name, words) {
+                all.raise(Effect::Edit);
+                all.write(&command.cwd, &file);
+            }
+        }
         _ if command.code.as_deref().is_some_and(is_harmless) && !in_place(&name, words) => {}
         _ => {
             all.place(command.cwd.clone());
@@ -146,7 +165,9 @@ pub(super) fn of_git(command: &Command, all: &mut Effects) {
         return;
     }
     if !GIT_RECORDS.contains(&name) {
-        all.place(git::cwd(command));
+        let dir = value(rest, None, "--directory").filter(|_| matches!(name, "apply" | "am"));
+        let cwd = git::cwd(command);
+        all.place(dir.map_or(cwd.clone(), |dir| git::enter(&cwd, &dir)));
         return all.mentioned(command);
     }
     all.raise(Effect::Repository);
@@ -207,28 +228,6 @@ pub(super) fn may_change_in_awk(word: &Word) -> bool {
         || text.starts_with("-f")
         || text.starts_with("--file")
 }
-
-/// Options of curl that write files, or read further options.
-pub(super) const CURL_WRITES: &[&str] = &[
-    "-o",
-    "-O",
-    "--output",
-    "--remote-name",
-    "--remote-name-all",
-    "-c",
-    "--cookie-jar",
-    "-D",
-    "--dump-header",
-    "--trace",
-    "--trace-ascii",
-    "--stderr",
-    "--etag-save",
-    "--hsts",
-    "--alt-svc",
-    "--libcurl",
-    "-K",
-    "--config",
-];
 
 /// `perl -pi -e …` writes the files it reads.
 pub(super) fn in_place(name: &str, words: &[Word]) -> bool {

@@ -76,12 +76,16 @@ pub(super) fn code(command: &mut Command, flags: &[&str]) {
             }
         } else if flags.contains(&word.text.as_str()) || flags.iter().any(cluster) {
             from_words = true;
-            if let Some(next) = words.get(at + 1) {
-                code.push_str(&next.text);
-                code.push('\n');
-                if !next.fixed {
-                    code.push_str(MADE);
+            match words.get(at + 1) {
+                Some(next) => {
+                    code.push_str(&next.text);
+                    code.push('\n');
+                    if !next.fixed {
+                        code.push_str(MADE);
+                    }
                 }
+                None if command.open => code.push_str(MADE),
+                None => {}
             }
         }
     }

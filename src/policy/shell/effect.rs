@@ -137,6 +137,25 @@ impl Effects {
             _ => "",
         };
         let words = command.words.iter().skip(1).map(|word| word.text.as_str());
+        // What an option is given may be a file's name without any `/`: `-C dir`, `--out=dir`, `-Pdir`.
+        for (at, word) in command.words.iter().enumerate().skip(1) {
+            let given = match word.text.strip_prefix('-') {
+                None if at > 1 && command.words[at - 1].is_option() => word.text.as_str(),
+                Some(option) if option.starts_with('-') => {
+                    word.text.split_once('=').map_or("", |(_, value)| value)
+                }
+                Some(option) => option.get(1..).unwrap_or_default(),
+                None => continue,
+            };
+            let letter = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+            if let Cwd::At(dir) = &command.cwd
+                && !given.is_empty()
+                && !given.starts_with(['/', '-'])
+                && given.chars().all(letter)
+            {
+                self.mention(path::resolve(dir, given));
+            }
+        }
         let apart = |c: char| c.is_whitespace() || "'\"`=:,;()<>[]{}|&".contains(c);
         for token in words.chain([stdin]).flat_map(|text| text.split(apart)) {
             // An option's value may stick to its letter: `-C/r`.
@@ -150,9 +169,13 @@ impl Effects {
                 }
                 _ => continue,
             };
-            if !self.mentions.contains(&seen) {
-                self.mentions.push(seen);
-            }
+            self.mention(seen);
+        }
+    }
+
+    fn mention(&mut self, path: String) {
+        if !self.mentions.contains(&path) {
+            self.mentions.push(path);
         }
     }
 

@@ -5,42 +5,11 @@ use super::options::{has, positionals, value};
 use super::shells::{SHELLS, find, shell, sourced};
 use super::vars::{self, Meaning};
 use super::word::{Word, program};
+use super::wrappers::{WRAPPERS, hides, pager};
 use super::{Command, Cwd, Script, Stdin, git, parse_into};
 
-/// Programs that run the command that follows, with their options that take a value, and how many
-/// words of their own come first.
-const WRAPPERS: &[(&str, &[&str], usize)] = &[
-    ("builtin", &[], 0),
-    ("exec", &["-a"], 0),
-    ("nohup", &[], 0),
-    ("time", &["-f", "-o", "--format", "--output"], 0),
-    ("setsid", &[], 0),
-    ("nice", &["-n", "--adjustment"], 0),
-    ("ionice", &["-c", "-n", "-p", "--class"], 0),
-    ("stdbuf", &["-i", "-o", "-e"], 0),
-    (
-        "sudo",
-        &["-u", "-g", "-h", "-p", "-C", "-D", "-R", "-T", "-U"],
-        0,
-    ),
-    ("doas", &["-u", "-C"], 0),
-    ("timeout", &["-s", "-k", "--signal", "--kill-after"], 1),
-    ("gtimeout", &["-s", "-k", "--signal", "--kill-after"], 1),
-    ("chroot", &["--userspec", "--groups"], 1),
-    ("unbuffer", &[], 0),
-    ("busybox", &[], 0),
-    ("rtk", &[], 0),
-    ("caffeinate", &["-t", "-w"], 0),
-    ("strace", &["-e", "-o", "-p", "-s"], 0),
-    ("ltrace", &["-e", "-o", "-p", "-s"], 0),
-    ("faketime", &["-f"], 1),
-    ("dbus-run-session", &[], 0),
-    ("xvfb-run", &["-n", "-s", "-e", "-f"], 0),
-    ("proxychains", &["-f"], 0),
-    ("proxychains4", &["-f"], 0),
-    ("coproc", &[], 0),
-    ("!", &[], 0),
-];
+/// What `xargs` adds may be anything.
+pub(super) const MADE_ARGUMENTS: &str = "its arguments are made while it runs";
 
 /// Where the line goes on after `command`, if that is a `cd`.
 pub(super) fn change_of_directory(command: &Command) -> Option<Cwd> {
@@ -99,6 +68,11 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
         return script.unknown(why);
     }
     match name.as_str() {
+        "sort" if value(&command.words, None, "--compress-program").is_some() => {
+            let line = value(&command.words, None, "--compress-program");
+            nested(line.as_ref(), &command, depth, script);
+            script.commands.push(command);
+        }
         "man" | "bat" if pager(&command.words).is_some() => {
             let line = pager(&command.words);
             nested(line.as_ref(), &command, depth, script);
@@ -159,27 +133,6 @@ pub(super) fn expand(mut command: Command, depth: u32, script: &mut Script) {
     }
 }
 
-/// Why nobody can tell what a program will run, or what later words will mean.
-fn hides(name: &str, words: &[Word]) -> Option<&'static str> {
-    let renames = match name {
-        "alias" => true,
-        "hash" => has(words, "-p"),
-        "gh" => words.get(1).is_some_and(|word| word.text == "alias"),
-        _ => false,
-    };
-    match name {
-        _ if renames => Some("it gives a command another name"),
-        "rg" if value(words, None, "--pre").is_some() => Some("it runs a program for each file"),
-        "parallel" => Some("it makes up commands for `parallel`"),
-        _ => None,
-    }
-}
-
-/// The pager that a reader is told to run.
-fn pager(words: &[Word]) -> Option<Word> {
-    value(words, Some("-P"), "--pager").or_else(|| value(words, Some("-H"), "--html"))
-}
-
 /// Finds the first word of the wrapped command.
 fn positionals_from(valued: &'static [&'static str], own: usize) -> impl Fn(&[Word]) -> usize {
     move |words| {
@@ -205,6 +158,9 @@ fn positionals_from(valued: &'static [&'static str], own: usize) -> impl Fn(&[Wo
 fn inner(mut command: Command, start: impl Fn(&[Word]) -> usize, depth: u32, script: &mut Script) {
     let at = start(&command.words);
     if at >= command.words.len() {
+        if command.open && command.program().as_deref() != Some("xargs") {
+            return script.unknown(MADE_ARGUMENTS);
+        }
         if command.open && at == command.words.len() {
             // `xargs` alone echoes.
             command.open = false;

@@ -1,5 +1,6 @@
 //! Whether a command is what a pattern says.
 
+use super::expand::MADE_ARGUMENTS;
 use super::hidden::{hidden, of_code, of_filter};
 use super::options::has;
 use super::query::{Answer, MADE_WORD};
@@ -233,7 +234,7 @@ pub(super) fn in_order(words: &[Word], wanted: &[&str], open: bool, loose: bool)
     if unknown {
         Answer::Unknown(MADE_WORD)
     } else if open && !possible.is_empty() {
-        Answer::Unknown("its arguments are made while it runs")
+        Answer::Unknown(MADE_ARGUMENTS)
     } else {
         Answer::No
     }

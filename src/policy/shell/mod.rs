@@ -16,6 +16,7 @@ mod hidden;
 mod links;
 mod matching;
 mod options;
+mod outputs;
 mod platforms;
 mod programs;
 mod query;
@@ -25,6 +26,7 @@ mod shells;
 mod tree;
 mod vars;
 mod word;
+mod wrappers;
 mod written;
 
 use std::cell::RefCell;
@@ -170,46 +172,87 @@ fn parse_into(line: &str, cwd: Cwd, depth: u32, script: &mut Script) {
     if depth > MAX_DEPTH || script.commands.len() > MAX_COMMANDS {
         return script.unknown("it is nested too deep");
     }
-    match quick::commands(line) {
-        Some(commands) => plain(commands, cwd, depth, script),
+    match quick::steps(line) {
+        Some(steps) => plain(steps, cwd, depth, script),
         None => tree::read(line, cwd, depth, script),
     }
 }
 
-fn plain(commands: Vec<quick::Simple>, mut cwd: Cwd, depth: u32, script: &mut Script) {
-    let start = cwd.clone();
-    let mut moved = false;
-    if commands.len() > MAX_COMMANDS {
+/// Where a line stands, and where its parts have begun.
+struct Standing {
+    cwd: Cwd,
+    /// Where the statement began that is read.
+    begun: Cwd,
+}
+
+impl Standing {
+    /// What comes after `join`, after what may have moved.
+    fn join(&mut self, join: quick::Join) {
+        use quick::Join;
+        // The `cd` before may have failed, or has.
+        if matches!(join, Join::Or | Join::Then) && self.cwd != self.begun {
+            self.cwd = Cwd::Unknown;
+        }
+        if join == Join::Then {
+            self.begun.clone_from(&self.cwd);
+        }
+    }
+}
+
+fn plain(steps: Vec<quick::Step>, cwd: Cwd, depth: u32, script: &mut Script) {
+    if steps.len() > MAX_COMMANDS {
         return script.unknown("it has too many commands");
     }
-    for simple in commands {
-        let join = simple.join;
-        match join {
-            quick::Join::Start | quick::Join::And => {}
-            // The `cd` before may have failed.
-            quick::Join::Or | quick::Join::Then if moved => cwd = Cwd::Unknown,
-            quick::Join::Or | quick::Join::Then => {}
-            quick::Join::Pipe => {
-                if moved {
-                    cwd.clone_from(&start);
+    let begun = cwd.clone();
+    let mut place = Standing { cwd, begun };
+    let mut around: Vec<Standing> = Vec::new();
+    for step in steps {
+        match step {
+            quick::Step::Command(simple) => {
+                place.join(simple.join);
+                simple_command(simple, &mut place.cwd, depth, script);
+            }
+            quick::Step::Begin(join) => {
+                place.join(join);
+                let (cwd, begun) = (place.cwd.clone(), place.cwd.clone());
+                around.push(std::mem::replace(&mut place, Standing { cwd, begun }));
+            }
+            quick::Step::End => {
+                let Some(before) = around.pop() else { continue };
+                let inside = std::mem::replace(&mut place, before);
+                if inside.cwd != place.cwd {
+                    place.cwd = Cwd::Unknown;
                 }
             }
         }
-        let mut command = Command::new(simple.words, cwd.clone());
-        command.writes = simple.writes;
-        if depth > 0 {
-            let words = command.words.iter_mut().chain(&mut command.writes);
-            words.for_each(|word| word.span = None);
-        }
-        if join == quick::Join::Pipe || simple.reads {
-            command.stdin = Stdin::Unknown;
-        }
-        if let Some(next) = expand::change_of_directory(&command) {
-            cwd = next;
-            moved = true;
-        }
-        expand::expand(command, depth, script);
     }
+}
+
+/// One command, which stands in `cwd` and may leave it.
+fn simple_command(simple: quick::Simple, cwd: &mut Cwd, depth: u32, script: &mut Script) {
+    for inner in simple.inner {
+        simple_command(inner, &mut cwd.clone(), depth, script);
+    }
+    let mut command = Command::new(simple.words, cwd.clone());
+    command.writes = simple.writes;
+    if depth > 0 {
+        let words = command.words.iter_mut().chain(&mut command.writes);
+        words.for_each(|word| word.span = None);
+    }
+    let piped = simple.join == quick::Join::Pipe;
+    command.stdin = match simple.text {
+        Some(text) => Stdin::Text(text),
+        None if piped || simple.reads => Stdin::Unknown,
+        None => Stdin::Given,
+    };
+    // What stands in a pipe moves nobody.
+    if !piped
+        && !simple.pipes
+        && let Some(next) = expand::change_of_directory(&command)
+    {
+        *cwd = next;
+    }
+    expand::expand(command, depth, script);
 }
 
 #[cfg(test)]

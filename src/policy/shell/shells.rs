@@ -1,6 +1,6 @@
 //! Shells and what they are given to run; programs that run one for each file.
 
-use super::expand::{expand, nested};
+use super::expand::{MADE_ARGUMENTS, expand, nested};
 use super::word::Word;
 use super::{Command, Script, Stdin, parse_into};
 
@@ -34,6 +34,9 @@ pub(super) fn shell(command: Command, depth: u32, script: &mut Script) {
             let line = command.words[at + 1..]
                 .iter()
                 .find(|word| !word.is_option());
+            if line.is_none() && command.open {
+                return script.unknown(MADE_ARGUMENTS);
+            }
             return nested(line, &command, depth, script);
         }
         let valued = matches!(text, "-O" | "+O" | "-o" | "+o");
@@ -48,6 +51,7 @@ pub(super) fn shell(command: Command, depth: u32, script: &mut Script) {
             script.unknown("it runs text that is made while it runs");
         }
         Some(_) => script.commands.push(command),
+        None if command.open => script.unknown(MADE_ARGUMENTS),
         None => match &command.stdin {
             Stdin::Text(text) => parse_into(&text.clone(), command.cwd, depth + 1, script),
             Stdin::Unknown => script.unknown("it pipes text into a shell"),

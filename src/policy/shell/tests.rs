@@ -305,7 +305,7 @@ proptest! {
     /// The quick reading and the grammar say the same.
     #[test]
     fn both_readers_agree(line in "(ls|git commit|cd a|echo x|'rm' b|\"c d\")( (&&|;|\\||\\|\\|) (ls|git commit|cd a|rm b)){0,3}") {
-        if quick::commands(&line).is_some() {
+        if quick::steps(&line).is_some() {
             let mut slow = Script::default();
             tree::read(&line, Cwd::At(".".into()), 0, &mut slow);
             let quick = parse(&line);
@@ -336,69 +336,29 @@ proptest! {
     }
 }
 
-/// What a line runs, as two ways to read it have to agree on.
-fn told(script: &Script) -> Vec<String> {
-    let words = |words: &[Word]| -> Vec<_> {
-        words
-            .iter()
-            .map(|w| (w.text.clone(), w.fixed, w.span.clone()))
-            .collect()
-    };
-    let each = script.commands.iter().map(|command| {
-        let (said, mut writes) = (words(&command.words), words(&command.writes));
-        // In which order files are opened matters to nobody.
-        writes.sort_by_key(|(_, _, span)| span.clone().map(|span| span.start));
-        format!(
-            "{said:?} {writes:?} {:?} {:?} {}",
-            command.cwd, command.stdin, command.open
-        )
-    });
-    each.collect()
-}
-
-/// Whether both readers agree; none where only the grammar reads it.
-fn agree(line: &str) -> Option<bool> {
-    let commands = quick::commands(line)?;
-    let (mut quickly, mut fully) = (Script::default(), Script::default());
-    plain(commands, Cwd::At(".".to_owned()), 0, &mut quickly);
-    tree::read(line, Cwd::At(".".to_owned()), 0, &mut fully);
-    let same = told(&quickly) == told(&fully) && quickly.unknown == fully.unknown;
-    if !same {
-        println!(
-            "{line}\n{:#?} {:?}\n{:#?} {:?}",
-            told(&quickly),
-            quickly.unknown,
-            told(&fully),
-            fully.unknown
-        );
+/// Regression: where a pipe stands in a line, and what moves in it, was not seen.
+#[test]
+fn what_moves_in_a_pipe_moves_nobody() {
+    for (line, path) in [
+        ("cd locked && echo x | tee a", "locked/a"),
+        ("ls | cd src && touch ../x", "../x"),
+        ("cd src | ls && touch ../x", "../x"),
+        ("cd locked && echo `date` > /dev/null | tee a", "locked/a"),
+    ] {
+        assert_eq!(effects(&parse(line)).paths, [path], "{line}");
     }
-    Some(same)
 }
 
+/// Regression: behind a pipe of three commands the grammar takes the next line for words of the last one, if its
+/// output is redirected.
 #[rstest]
-#[case("cargo test policy 2>&1 | tail -20")]
-#[case("make > out.log 2>&1 && cat out.log")]
-#[case("sort < a >> \"b c\"")]
-#[case("ls 2>/dev/null; pwd")]
-#[case("git push origin \"$BRANCH\"")]
-#[case("echo ${HOME}/x $USER \"a $b c\"")]
-#[case("cd \"$dir\" && rm x")]
-#[case("grep -c x <a.txt | wc -l")]
-#[case("echo hi &> all.txt")]
-#[case("$CMD x")]
-fn the_quick_reader_agrees_with_the_grammar(#[case] line: &str) {
-    assert_eq!(agree(line), Some(true));
-}
-
-proptest! {
-    #[test]
-    fn wherever_it_reads_at_all(pieces in proptest::collection::vec(proptest::sample::select(vec![
-        "git", "commit", "push", "cd", "sub", "..", "bash", "-c", "'git commit'", "\"a b\"", "$X", "\"$X\"", "${Y}z", "env", "X=1",
-        "&&", "||", "|", ";", ">", ">>", "2>", "2>&1", "<", "&>", "a.txt", "/dev/null", "xargs", "sudo", "echo", "2", "-m",
-    ]), 1..10)) {
-        let line = pieces.join(" ");
-        prop_assert_ne!(agree(&line), Some(false), "{}", line);
-    }
+#[case("ls | sort | head `x`\ngit commit > /dev/null")]
+#[case("ls `x` | sort | head # so\n\ngit commit -m x 2> /dev/null")]
+#[case("ls | sort | tee a > b `x`\ngit commit > c")]
+#[case("if ls `x`; then ls | sort | head\ngit commit > a\nfi")]
+#[case("ls `x` | sort | head\nX=1 git commit > a")]
+fn a_line_behind_a_pipe_is_one_of_its_own(#[case] line: &str) {
+    assert_ne!(runs(&parse(line), &["git commit"]), Ok(false), "{line}");
 }
 
 /// Regression: the grammar takes the words behind a redirection for further files, the shell for words of the command.

@@ -128,6 +128,10 @@ pub(super) fn meaning(name: &str, value: Option<&Word>) -> Meaning {
     if DECISIVE.contains(&name) || name.starts_with("GIT_CONFIG") {
         return Meaning::Unknown;
     }
+    // Settings of npm's: `npm_config_script_shell`.
+    if name.to_ascii_lowercase().ends_with("config_script_shell") {
+        return Meaning::Unknown;
+    }
     if name == "NODE_OPTIONS" {
         let loads = |text: &str| {
             [

@@ -28,6 +28,7 @@ fn one_holder_at_a_time() {
     let held = table.claim(3000, &push("b", "2"));
     let expected = Answer::Held {
         by: push("a", "1").holder(),
+        own: false,
         since: Duration::from_secs(2),
         retry_after: Duration::from_secs(3),
     };
@@ -40,6 +41,24 @@ fn one_holder_at_a_time() {
     assert_eq!(table.claim(3000, &merge), Answer::Granted);
     // The window ends by itself.
     assert_eq!(table.claim(9000, &push("b", "2")), Answer::Granted);
+}
+
+/// Regression: a session that its own lease held up was told of another session.
+#[test]
+fn a_session_is_told_when_its_own_lease_is_in_its_way() {
+    let mut table = Table::default();
+    let from = |session: &str, tree: &str, call: &str| {
+        claim(session, tree, call, Action::Merge, "branch main")
+    };
+    assert_eq!(table.claim(0, &from("a", "/r/w", "1")), Answer::Granted);
+    let own = table.claim(10, &from("a", "/r", "2"));
+    assert!(matches!(own, Answer::Held { own: true, .. }), "{own:?}");
+    assert!(own.hint().contains("your own session") && !own.hint().contains("nother session"));
+    assert!(own.reason().contains("(this session)"), "{}", own.reason());
+    let others = table.claim(10, &from("b", "/r", "3"));
+    assert!(
+        others.hint().starts_with("Another session") && !others.reason().contains("this session")
+    );
 }
 
 #[test]
