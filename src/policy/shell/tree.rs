@@ -13,7 +13,7 @@ use super::word::Word;
 use super::{Command, Cwd, MAX_COMMANDS, Script, Stdin, expand};
 
 /// The grammar has read several commands as one, or one as several.
-const MISREAD: &str = "it could not be parsed";
+pub(super) const MISREAD: &str = "it could not be parsed";
 
 /// Deepest tree that is walked; the shell's own limit is of the same order.
 const MAX_NESTING: u32 = 200;
