@@ -10,6 +10,7 @@ use super::context::Context;
 use super::{Shared, client_address};
 use crate::config::Config;
 use crate::dialect::relay::Relay;
+use crate::guard::loops::last_calls;
 use crate::session::{Claims, Principal, SessionKey, Transcript, lineage};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
@@ -36,6 +37,10 @@ pub(super) fn begin(
     Metrics::global().session_source(key.source);
     if visit.is_retry {
         Metrics::global().client_retry();
+    } else {
+        let calls = last_calls(&turn.messages);
+        let messages = turn.messages.len();
+        shared.sessions.called(&visit, &ctx.id, messages, &calls);
     }
     ctx.session = Some(visit.session());
     let asked = Asked {

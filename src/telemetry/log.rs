@@ -1,10 +1,14 @@
 //! Setting up `tracing`: diagnostics to standard error, access lines to standard output.
 //!
+//! Both are written by threads of their own: a reader that hangs costs lines, which are counted, and never holds up
+//! those who are served.
+//!
 //! Pingora speaks through the `log` crate; a bridge brings its lines in, never below level INFO:
 //! at DEBUG it prints whole request headers and body chunks, which hold credentials and prompts.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tracing::{Metadata, Subscriber};
@@ -15,7 +19,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Format, JsonFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
-use super::access_log::AccessLog;
+use super::Metrics;
+use super::access_log::{self, AccessLog};
 use super::level::Level;
 use super::lines::Lines;
 use crate::config::LogFormat;
@@ -24,6 +29,12 @@ use crate::config::LogFormat;
 /// `info,drover::fleet=debug`
 /// (<https://docs.rs/tracing-subscriber/0.3/tracing_subscriber/filter/struct.EnvFilter.html>).
 pub const ENV: &str = "DROVER_LOG";
+
+/// Longest wait for the last lines of a log to be written when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The process's diagnostics, once its logger is set up.
+static DIAGNOSTICS: once_cell::sync::OnceCell<Lines> = once_cell::sync::OnceCell::new();
 
 /// Why logging could not be set up.
 #[derive(Debug, Error)]
@@ -39,8 +50,8 @@ pub enum LogError {
     /// Another logger is installed already.
     #[error("another logger is installed already")]
     Installed,
-    /// The access log has no thread to write it.
-    #[error("the access log cannot be written: {0}")]
+    /// A log has no thread to write it.
+    #[error("the log cannot be written: {0}")]
     Thread(#[from] io::Error),
 }
 
@@ -59,16 +70,51 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
         .with_max_level(log::LevelFilter::Info)
         .init()
         .map_err(|_| LogError::Installed)?;
-    let subscriber = subscriber(format, filter, io::stderr);
+    let diagnostics = Lines::to("log", io::stderr())?;
+    let subscriber = subscriber(format, filter, Diagnostics(diagnostics.clone()));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Installed)?;
     let access = AccessLog {
         format,
         enabled: Arc::clone(level.access()),
-        lines: Lines::to(io::stdout())?,
+        lines: Lines::to("access-log", io::stdout())?,
     };
     access.install();
     level.install();
+    let _ = DIAGNOSTICS.set(diagnostics);
     Ok(())
+}
+
+/// Waits for the last lines to be written; the process ends.
+pub fn flush() {
+    access_log::flush(LAST_LINES);
+    if let Some(lines) = DIAGNOSTICS.get() {
+        lines.flush(LAST_LINES);
+    }
+}
+
+/// Takes a whole line with each writing, which is how `tracing` writes.
+#[derive(Clone)]
+struct Diagnostics(Lines);
+
+impl io::Write for Diagnostics {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.0.push(line.strip_suffix(b"\n").unwrap_or(line)) {
+            Metrics::global().log_line_lost();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Diagnostics {
+    type Writer = Self;
+
+    fn make_writer(&'w self) -> Self {
+        self.clone()
+    }
 }
 
 fn subscriber<F, W>(format: LogFormat, filter: F, writer: W) -> impl Subscriber + Send + Sync
@@ -144,10 +190,10 @@ mod tests {
         let log = AccessLog {
             format,
             enabled: Arc::clone(level.access()),
-            lines: Lines::to(buffer.clone()).unwrap(),
+            lines: Lines::to("test", buffer.clone()).unwrap(),
         };
         log.write(&Line::of(&record()));
-        log.lines.flush(std::time::Duration::from_secs(20));
+        log.lines.flush(Duration::from_secs(20));
         String::from_utf8(buffer.0.lock().clone()).unwrap()
     }
 
@@ -171,6 +217,29 @@ mod tests {
         assert!(!accessed(LogFormat::Json, "drover=warn").is_empty());
         assert!(accessed(LogFormat::Json, "off").is_empty());
         assert!(accessed(LogFormat::Json, "info,access=off").is_empty());
+    }
+
+    /// Each line once, however it is written.
+    #[test]
+    fn diagnostics_are_written_by_their_thread() {
+        let buffer = Buffer::default();
+        let lines = Lines::to("test", buffer.clone()).unwrap();
+        let writer = Diagnostics(lines.clone());
+        let subscriber = subscriber(LogFormat::Text, filter("info").unwrap(), writer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("first");
+            tracing::warn!("second");
+        });
+        lines.flush(Duration::from_secs(20));
+        let text = String::from_utf8(buffer.0.lock().clone()).unwrap();
+        let ends = |line: &str, end: &str| line.ends_with(end);
+        let lines: Vec<&str> = text.split('\n').collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(
+            ends(lines[0], "first") && ends(lines[1], "second"),
+            "{text}"
+        );
+        assert_eq!(lines[2], "");
     }
 
     #[test]
