@@ -113,7 +113,10 @@ def slow(page: Page) -> Iterator[None]:
 
 def press(page: Page, what: Locator, wait_ms: int) -> str:
     """Presses where it is just now, with none of Playwright's patience, for so long. What was there when the press began."""
+    what.scroll_into_view_if_needed()
     box = what.bounding_box()
+    if not box:
+        return ""  # it has gone meanwhile
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
@@ -156,7 +159,6 @@ def keeps_the_list(page: Page, it: World) -> None:
     updates(page, 2)
     assert held.evaluate("(it) => it.isConnected && it === document.activeElement"), "an update has taken the keyboard"
     for _ in range(5):
-        links.nth(1).scroll_into_view_if_needed()
         pressed = press(page, links.nth(1), 1600)
         if pressed.startswith("#request/"):
             expect(page).to_have_url(re.compile(re.escape(pressed) + "$"))
@@ -415,13 +417,13 @@ ON_ITS_OWN = [obeys_its_own_pages_only, asks_for_the_token]
 def screenshots(page: Page, it: World, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
-    def take(name: str, hash: str, wait_for: str, scheme: str = "light", size: dict = WIDE) -> None:
+    def take(name: str, hash: str, wait_for: str, scheme: str = "light", size: dict = WIDE, whole: bool = False) -> None:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size(size)
         page.goto(f"{it.admin}/console/#{hash}")
         page.locator(wait_for).first.wait_for()
         page.wait_for_timeout(1500)
-        page.screenshot(path=folder / f"console-{name}.png")
+        page.screenshot(path=folder / f"console-{name}.png", full_page=whole)
 
     take("fleet", "fleet", "[data-backend]")
     take("fleet-dark", "fleet", "[data-backend]", scheme="dark")
@@ -435,7 +437,7 @@ def screenshots(page: Page, it: World, folder: Path) -> None:
     # The one of before may be forgotten by now.
     body = {"model": "coder", "messages": [{"role": "user", "content": script(f"Say {words(3)}.", steps=[{"text": "done"}])}]}
     post(it.url, "/v1/chat/completions", body, {"x-request-id": "request-of-a-picture"})
-    take("request", "request/request-of-a-picture", "#view-request table")
+    take("request", "request/request-of-a-picture", "#view-request table", whole=True)
     take("speculation", "spec", "#view-spec table")
     take("requests", "requests/order=ttft", "#view-requests tbody tr")
     take("config", "config", "#config")

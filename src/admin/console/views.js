@@ -243,7 +243,7 @@ export const spec = {
         ["profile", (f) => f.place.profile], ["build", (f) => f.place.build],
         ["evidence", (f) => f.evidence, "wide"], ["explained by", (f) => f.blames.slice(0, 3).map(blame).join(", "), "wide"],
         ["likely cause", (f) => f.cause, "wide"], ["what to do", (f) => f.remedy, "wide"],
-      ], findings, "Nothing has become worse.", (f) => [f.signature, f.place.backend, f.place.profile, f.place.build].join(" ")),
+      ], findings, "Nothing has become worse.", (f) => [f.signature, f.place.backend, f.place.profile, f.place.build, f.evidence.split(":")[0]].join(" ")),
       h("h2", {}, "What changed on backends"),
       table([
         ["when", (e) => new Date(e.at * 1000).toLocaleString()], ["backend", (e) => e.backend], ["pool", (e) => e.pool],
