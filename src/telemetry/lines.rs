@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 /// Bytes that wait at most; lines beyond them are lost and counted.
 const MOST_WAITING: usize = 8 << 20;
 /// How long lines are gathered before the next writing.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 /// A buffer that has grown beyond this is given back.
 const KEPT: usize = 1 << 20;
 

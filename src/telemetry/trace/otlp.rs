@@ -17,6 +17,9 @@ use crate::turn::Usage;
 
 const PROVIDER: &str = "llama.cpp";
 
+/// Room for the spans of nearly every turn, in bytes.
+const SPANS: usize = 2048;
+
 /// `Span.SpanKind`
 const SERVER: u64 = 2;
 const CLIENT: u64 = 3;
@@ -102,7 +105,7 @@ pub(super) fn request(service: &str, spans: &[u8]) -> Vec<u8> {
 
 /// The spans of a turn, each with its field's number and length: those of several turns may follow each other.
 pub(super) fn spans(turn: &TracedTurn<'_>) -> Vec<u8> {
-    let mut spans = Writer::default();
+    let mut spans = Writer::with_room(SPANS);
     spans.message(scope_spans::SPANS, |span| of_turn(turn, span));
     for (index, attempt) in turn.attempts.iter().enumerate() {
         spans.message(scope_spans::SPANS, |span| {

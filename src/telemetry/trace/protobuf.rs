@@ -17,6 +17,11 @@ enum Wire {
 pub(super) struct Writer(Vec<u8>);
 
 impl Writer {
+    /// An empty one with room for so many bytes.
+    pub(super) fn with_room(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// What is written so far.
     pub(super) fn done(self) -> Vec<u8> {
         self.0
