@@ -154,10 +154,15 @@ def keeps_the_list(page: Page, it: World) -> None:
     page.goto(f"{it.admin}/console/#live")
     links = page.locator("#view-live table").last.locator("a[href^='#request/']")
     links.nth(2).wait_for()
-    held = links.first.element_handle()
-    held.focus()
-    updates(page, 2)
-    assert held.evaluate("(it) => it.isConnected && it === document.activeElement"), "an update has taken the keyboard"
+    for _ in range(5):
+        held = links.first.element_handle()
+        held.focus()
+        updates(page, 1)
+        kept = held.evaluate("(it) => (it.isConnected ? it === document.activeElement : null)")
+        assert kept is not False, "an update has taken the keyboard"
+        if kept:
+            break  # else so many came that it is no longer among the last
+    assert kept, "no row outlives an update"
     for _ in range(5):
         pressed = press(page, links.nth(1), 1600)
         if pressed.startswith("#request/"):
