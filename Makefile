@@ -99,7 +99,7 @@ test-prometheus: setup-test build ## Dashboards and alerts on a real Prometheus,
 
 .PHONY: test-console
 test-console: setup-test build ## The console in a real browser, on a gateway under the load of simulated agents
-	scripts/console.sh --gateway $(GATEWAY)
+	scripts/console.sh --gateway $(GATEWAY) --screenshots $(TARGET)/console
 
 .PHONY: test-traces
 test-traces: setup-test build ## Traces through a real OpenTelemetry collector, their names against the published conventions

@@ -112,8 +112,9 @@ PROCESS = Row("Sessions and process", [
         [Query(rate("drover_traces_total", INSTANCE, "result"), "{{result}}")], "traces.md", stacked=True,
     ),
     Panel(
-        "Access lines lost", "Lines of the access log that could not be written, because nobody reads standard output.", "cps",
-        [Query(rate("drover_access_lines_lost_total"), "lost")], "access-log.md", thresholds=[(0.1, "red")],
+        "Log lines lost", "Lines of the access log and of the diagnostics that could not be written, because nobody reads standard output or standard error.", "cps",
+        [Query(rate("drover_access_lines_lost_total"), "access log"), Query(rate("drover_log_lines_lost_total"), "diagnostics")], "access-log.md",
+        thresholds=[(0.1, "red")],
     ),
     Panel(
         "Version", "The version each gateway runs.", "short",
@@ -139,8 +140,11 @@ GEN_AI = Row("By model, under OpenTelemetry's names", [
         "metrics.md",
     ),
     Panel(
-        "Time of a token by model", "Mean time of a token after the first.", "s",
-        [Query(quantile(0.5, "gen_ai_server_time_per_output_token_seconds", INSTANCE, "gen_ai_request_model"), "p50 {{gen_ai_request_model}}")],
+        "Time of a token by model", "Mean time of a token after the first, and the gap between two content events of an answer.", "s",
+        [
+            Query(quantile(0.5, "gen_ai_server_time_per_output_token_seconds", INSTANCE, "gen_ai_request_model"), "p50 {{gen_ai_request_model}}"),
+            Query(quantile(0.95, "gen_ai_client_operation_time_per_output_chunk_seconds", INSTANCE, "gen_ai_request_model"), "gap p95 {{gen_ai_request_model}}"),
+        ],
         "metrics.md",
     ),
     Panel(

@@ -84,12 +84,20 @@ SPEED = Row("Speed", [
         [Query(quantile(0.5, "drover_inter_token_seconds", POOL, "pool"), "p50 {{pool}}")], "metrics.md",
     ),
     Panel(
+        "Length of drafts", "Tokens of a draft that was verified, and those of them that held.", "short",
+        [
+            Query(f"{joined('drover_spec_drafted_tokens_total', 'profile')} / {joined('drover_spec_drafts_total', 'profile')}", "{{profile}} drafted"),
+            Query(f"{joined('drover_spec_accepted_tokens_total', 'profile')} / {joined('drover_spec_drafts_total', 'profile')}", "{{profile}} accepted"),
+        ],
+        "metrics.md",
+    ),
+    Panel(
         "Who is to blame", "Every backend with build and profile, and its acceptance in the range shown.", "percentunit",
         [Query(
             f"sum by (pool, backend, profile, build) ({over_range('drover_spec_accepted_tokens_total')} * {WHO}) / "
             f"sum by (pool, backend, profile, build) ({over_range('drover_spec_drafted_tokens_total')} * {WHO})"
         )],
-        "alerts.md", kind="table", base="red", thresholds=[(0.4, "orange"), (0.6, "green")],
+        "alerts.md", kind="table", base="red", thresholds=[(0.4, "orange"), (0.6, "green")], width=24,
     ),
 ])
 

@@ -33,6 +33,11 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("console/dom.js"),
     ),
     (
+        "preact.js",
+        "text/javascript; charset=utf-8",
+        include_str!("console/preact.js"),
+    ),
+    (
         "rollouts.js",
         "text/javascript; charset=utf-8",
         include_str!("console/rollouts.js"),

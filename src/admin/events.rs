@@ -127,7 +127,7 @@ async fn send_all(state: &State, http: &mut ServerSession, mut shutdown: Shutdow
 /// Appends a piece of news. Whether there can be more.
 fn push(text: &mut String, told: Result<News, RecvError>) -> bool {
     match told {
-        Ok(news) => text.push_str(&event(news.kind, &news.json)),
+        Ok(news) => write_event(text, news.kind, &news.json),
         Err(RecvError::Lagged(missed)) => {
             text.push_str(&event("missed", &json!({ "events": missed }).to_string()));
         }
@@ -150,5 +150,13 @@ fn state_of(state: &State, feed: &Feed, before: &mut String) -> String {
 }
 
 fn event(kind: &str, json: &str) -> String {
-    format!("event: {kind}\ndata: {json}\n\n")
+    let mut text = String::new();
+    write_event(&mut text, kind, json);
+    text
+}
+
+fn write_event(text: &mut String, kind: &str, json: &str) {
+    for part in ["event: ", kind, "\ndata: ", json, "\n\n"] {
+        text.push_str(part);
+    }
 }

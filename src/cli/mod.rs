@@ -18,6 +18,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::telemetry;
+
 pub use check::{EXIT_INTERNAL, EXIT_USAGE};
 
 /// The front door of a fleet of llama.cpp llama-server backends used by coding agents
@@ -88,6 +90,8 @@ pub fn main() -> ExitCode {
 
 /// Prints an error as `drover COMMAND: ERROR` and gives the exit code for it.
 fn fail(command: &str, code: u8, error: impl fmt::Display) -> ExitCode {
+    // What led to it comes first.
+    telemetry::log::flush();
     let _ = writeln!(io::stderr().lock(), "drover {command}: {error}");
     ExitCode::from(code)
 }

@@ -172,7 +172,7 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
             None => _ = self.outcome.first_token.get_or_insert(now),
             Some(before) => {
                 let gap = now.duration_since(before);
-                self.exchange.gaps.observe(gap.as_secs_f64());
+                self.exchange.gaps.observe(gap);
                 self.outcome.longest_gap = self.outcome.longest_gap.max(Some(gap));
             }
         }

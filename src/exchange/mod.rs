@@ -38,7 +38,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use prometheus::Histogram;
 use tokio::time::Instant;
 
 use crate::config::{Hedge, Timeouts, TurnLimits};
@@ -46,6 +45,7 @@ use crate::dialect::llama::Fault;
 use crate::fleet::{Backend, Decision, Lease, Pool, Unavailable, Wish};
 use crate::spec::Place;
 use crate::telemetry::labels::{AbortCause, Stage, Why};
+use crate::telemetry::metrics::Gaps;
 use crate::telemetry::trace::{self, TraceContext};
 use crate::turn::TurnError;
 
@@ -113,8 +113,8 @@ pub struct Exchange<'a, C> {
     pub timeouts: &'a Timeouts,
     /// What the turn may spend.
     pub limits: &'a TurnLimits,
-    /// Receives the gaps between reads that brought content, in seconds.
-    pub gaps: &'a Histogram,
+    /// Counts the gaps between reads that brought content.
+    pub gaps: &'a Gaps,
     /// Its place in a trace, where there is one.
     pub trace: Option<&'a TraceContext>,
     /// Where calls get the leases they need; without it none is to be had.

@@ -28,6 +28,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::telemetry::feed::{self, Feed};
 use crate::telemetry::labels::{Configured, Operation, Stage};
+use crate::telemetry::metrics::Gaps;
 use crate::turn::TurnError;
 
 /// Longest model name in bytes: every chunk of a stream repeats it.
@@ -78,7 +79,7 @@ pub(super) async fn serve(
         hedge,
         timeouts: &config.timeouts,
         limits: &config.turn,
-        gaps: &Metrics::global().inter_token(Configured::name(pool.name())),
+        gaps: &gaps(ctx, &pool),
         trace: ctx.trace.as_ref(),
         leases: Some(LeaseDesk {
             leases: &shared.leases,
@@ -102,6 +103,13 @@ pub(super) async fn serve(
     if left { Err(gone(ctx)) } else { Ok(()) }
 }
 
+/// Where its gaps between two content events are counted.
+fn gaps(ctx: &Context, pool: &Pool) -> Gaps {
+    let generates = ctx.generates.as_ref();
+    let generates = generates.map(|(operation, model)| (*operation, Configured::name(model)));
+    Metrics::global().gaps(Configured::name(pool.name()), generates)
+}
+
 /// Shows the turn to those who watch, for as long as it lasts.
 fn underway(ctx: &mut Context, pool: &str) {
     let Some(record) = &ctx.record else { return };
@@ -109,7 +117,7 @@ fn underway(ctx: &mut Context, pool: &str) {
         model: record
             .model
             .as_ref()
-            .map(ToString::to_string)
+            .map(|model| model.as_str().to_owned())
             .unwrap_or_default(),
         pool: pool.to_owned(),
         session: ctx.session.map(|id| id.to_string()),

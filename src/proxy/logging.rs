@@ -51,7 +51,7 @@ pub(super) fn finish(shared: &Shared, session: &Session, error: Option<&Error>, 
     let line = Line::of(&record);
     tell(ctx, &line);
     line.log();
-    if let Some(context) = traced {
+    if let Some(context) = &traced {
         trace(shared, ctx, context, &record);
     }
     shared.requests.push(record);
@@ -77,23 +77,21 @@ fn traced(shared: &Shared, ctx: &mut Context) -> Option<TraceContext> {
 }
 
 /// The spans of a turn are made of what it has noted.
-fn trace(shared: &Shared, ctx: &mut Context, context: TraceContext, record: &Arc<Record>) {
+fn trace(shared: &Shared, ctx: &Context, context: &TraceContext, record: &Record) {
     let (Some(tracer), Some((operation, _))) = (&shared.tracer, &ctx.generates) else {
         return;
     };
-    let done = ctx.exchanged.as_mut();
+    let done = ctx.exchanged.as_ref();
     tracer.finished(TracedTurn {
         context,
-        record: Arc::clone(record),
+        record,
         operation: *operation,
         started: ctx.started,
-        first_token: done.as_ref().and_then(|done| done.first_token),
-        attempts: done
-            .map(|done| mem::take(&mut done.spans))
-            .unwrap_or_default(),
-        usage: mem::take(&mut ctx.report.attempts),
-        interventions: mem::take(&mut ctx.interventions),
-        decisions: mem::take(&mut ctx.decisions),
+        first_token: done.and_then(|done| done.first_token),
+        attempts: done.map_or(&[], |done| &done.spans),
+        usage: &ctx.report.attempts,
+        interventions: &ctx.interventions,
+        decisions: &ctx.decisions,
     });
 }
 
@@ -210,7 +208,12 @@ fn count(ctx: &Context, record: &Record) {
     metrics.tokens(pool, TokenKind::Output, usage.completion);
     metrics.tokens(pool, TokenKind::Hidden, ctx.report.hidden);
     if let (Some(timings), Some(backend)) = (&ctx.report.timings, &record.backend) {
-        metrics.generated(pool, Configured::name(backend), timings);
+        let steps = ctx
+            .report
+            .measured
+            .last()
+            .and_then(|last| last.verify_steps);
+        metrics.generated(pool, Configured::name(backend), timings, steps);
     }
     metrics.tool_calls(pool, ctx.report.calls);
     if done.end == End::Complete && ctx.report.unguarded {

@@ -1,6 +1,6 @@
 //! The session of a request: found, counted, logged.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use http::header::USER_AGENT;
 use pingora_proxy::Session;
@@ -10,9 +10,11 @@ use super::context::Context;
 use super::{Shared, client_address};
 use crate::config::Config;
 use crate::dialect::relay::Relay;
+use crate::guard::loops::last_calls;
 use crate::session::{Claims, Principal, SessionKey, Transcript, lineage};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
+use crate::telemetry::log;
 use crate::turn::Turn;
 
 /// Names the subagent of a Claude Code session.
@@ -36,6 +38,10 @@ pub(super) fn begin(
     Metrics::global().session_source(key.source);
     if visit.is_retry {
         Metrics::global().client_retry();
+    } else {
+        let calls = last_calls(&turn.messages);
+        let messages = turn.messages.len();
+        shared.sessions.called(&visit, &ctx.id, messages, &calls);
     }
     ctx.session = Some(visit.session());
     let asked = Asked {
@@ -43,7 +49,7 @@ pub(super) fn begin(
         lineage: Some(&visit.lineage),
         ..Asked::turn(turn)
     };
-    log(session, ctx, Some(&key), asked);
+    tell(session, ctx, Some(&key), asked);
     ctx.visit = Some(visit);
 }
 
@@ -62,7 +68,7 @@ pub(super) fn count(
         rate,
         ..Asked::turn(turn)
     };
-    log(session, ctx, Some(&key), asked);
+    tell(session, ctx, Some(&key), asked);
 }
 
 /// The same for a relayed request. It has a session only if it names one: a text to complete or to
@@ -92,7 +98,7 @@ pub(super) fn relay(
         rate: touched.map_or(0, |(_, rate)| rate),
         lineage: None,
     };
-    log(session, ctx, key.as_ref(), asked);
+    tell(session, ctx, key.as_ref(), asked);
 }
 
 fn key_of_turn(
@@ -141,31 +147,39 @@ impl<'a> Asked<'a> {
 }
 
 /// Write the `REQ` line; what is not known is `-`.
-fn log(session: &Session, ctx: &mut Context, key: Option<&SessionKey>, asked: Asked<'_>) {
+fn tell(session: &Session, ctx: &mut Context, key: Option<&SessionKey>, asked: Asked<'_>) {
     let unknown: &dyn Display = &"-";
     let id = ctx.session.map(|id| id.to_string());
     let agent = session.req_header().headers.get(USER_AGENT);
     let agent = agent.map(|agent| ClientText::from_bytes(agent.as_bytes()));
     let client = agent.as_ref().and_then(|a| a.as_str().split(' ').next());
     let record = ctx.record.as_mut();
-    tracing::info!(
-        "REQ sess={sess} src={src} client={client} dialect={dialect} model={model} msgs={msgs} \
+    if tracing::enabled!(tracing::Level::INFO) {
+        write(format_args!(
+            "REQ sess={sess} src={src} client={client} dialect={dialect} model={model} msgs={msgs} \
          tools={tools} stream={stream} rate={rate}/60s lineage={lineage} req={req}",
-        sess = id.as_deref().unwrap_or("-"),
-        src = key.map_or("-", |key| key.source.as_str()),
-        client = client.unwrap_or("-"),
-        dialect = record
-            .as_ref()
-            .map_or("-", |record| record.dialect.as_str()),
-        model = ClientText::new(asked.model),
-        msgs = asked.messages,
-        tools = asked.tools,
-        stream = asked.stream,
-        rate = asked.rate,
-        lineage = asked.lineage.unwrap_or(unknown),
-        req = ctx.id,
-    );
+            sess = id.as_deref().unwrap_or("-"),
+            src = key.map_or("-", |key| key.source.as_str()),
+            client = client.unwrap_or("-"),
+            dialect = record
+                .as_ref()
+                .map_or("-", |record| record.dialect.as_str()),
+            model = ClientText::new(asked.model),
+            msgs = asked.messages,
+            tools = asked.tools,
+            stream = asked.stream,
+            rate = asked.rate,
+            lineage = asked.lineage.unwrap_or(unknown),
+            req = ctx.id,
+        ));
+    }
     if let Some(record) = record {
         record.session = id;
+    }
+}
+
+fn write(line: fmt::Arguments<'_>) {
+    if !log::info(module_path!(), line) {
+        tracing::info!("{line}");
     }
 }

@@ -15,7 +15,7 @@ use pingora_core::services::background::BackgroundService;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::telemetry::access_log;
+use crate::telemetry::log;
 
 /// What the process does with new requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +207,7 @@ impl BackgroundService for Drain {
         (self.last)();
         // The only way to end sooner than Pingora's fixed grace period, which blocks the main
         // thread in a sleep.
-        access_log::flush();
+        log::flush();
         std::process::exit(0);
     }
 }

@@ -158,7 +158,7 @@ where
     server.run(RunArgs {
         shutdown_signal: Box::new(signals::Signals(parts.inflight)),
     });
-    crate::telemetry::access_log::flush();
+    crate::telemetry::log::flush();
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! [begins](Sessions::begin) a visit and, once its answer has been delivered,
 //! [commits](Sessions::commit) it. A turn that fails leaves no trace but its place in the rate.
 
+mod calls;
 mod counters;
 mod decisions;
 mod ended;
@@ -16,11 +17,13 @@ mod monitor;
 mod rate;
 mod recency;
 mod registry;
+mod ring;
 mod sweeper;
 mod upkeep;
 mod view;
 mod visit;
 
+pub use calls::CallView;
 pub use decisions::DecisionView;
 pub use interventions::InterventionView;
 pub use key::{Claims, Principal, SessionId, SessionKey, Source};

@@ -5,21 +5,24 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::decisions::{Decided, DecisionView};
+use super::calls::{self, CallView};
+use super::decisions::{self, DecisionView};
 use super::ended::Ended;
 use super::hot::{HotCache, Loops};
-use super::interventions::{Done, Recent};
+use super::interventions::{self, Done, InterventionView};
 use super::key::{SessionId, SessionKey};
 use super::lineage::{LineageId, Transcript};
 use super::monitor::{Counted, SessionMonitor};
 use super::recency::Recency;
-use super::view::{Page, SessionSummary, SessionView};
+use super::ring::Ring;
+use super::view::{Page, SessionSummary, SessionView, Told};
 use super::visit::{Served, Session, Visit};
 use crate::config::Limits;
 use crate::guard::intervention::Intervention;
@@ -35,8 +38,9 @@ pub struct Sessions {
     pub(super) max: usize,
     pub(super) ttl: Duration,
     pub(super) hot: Mutex<HotCache>,
-    recent: Mutex<Recent>,
-    decided: Mutex<Decided>,
+    recent: Mutex<Ring<Done>>,
+    decided: Mutex<Ring<DecisionView>>,
+    pub(super) calls: Mutex<Ring<CallView>>,
     pub(super) ended: Ended,
 }
 
@@ -55,8 +59,9 @@ impl Sessions {
             max: limits.max_sessions.max(1),
             ttl: limits.session_ttl,
             hot: Mutex::new(HotCache::new()),
-            recent: Mutex::default(),
-            decided: Mutex::default(),
+            recent: Mutex::new(Ring::new(interventions::MAX_BYTES)),
+            decided: Mutex::new(Ring::new(decisions::MAX_BYTES)),
+            calls: Mutex::new(Ring::new(calls::MAX_BYTES)),
             ended: Ended::default(),
         })
     }
@@ -113,6 +118,7 @@ impl Sessions {
                 principal: key.principal.name().into(),
                 monitor: Mutex::new(SessionMonitor::new(now)),
                 policy: Mutex::default(),
+                last_step: AtomicU32::default(),
             })
         })
     }
@@ -158,13 +164,13 @@ impl Sessions {
         let at = SystemTime::now();
         let mut recent = self.recent.lock();
         for what in interventions {
-            recent.push(Done {
-                session: visit.session.id,
+            let done = Done {
                 lineage: visit.lineage,
                 request: request.into(),
                 at,
                 what: what.clone(),
-            });
+            };
+            recent.push(visit.session.id, done);
         }
     }
 
@@ -221,17 +227,18 @@ impl Sessions {
     /// One session. Looking does not count as use.
     pub fn view(&self, id: SessionId, now: Instant) -> Option<SessionView> {
         let (session, seen) = self.find(id)?;
-        let interventions = self.recent.lock().of(id);
-        let decisions = self.decided.lock().of(id);
+        let told = Told {
+            interventions: self
+                .recent
+                .lock()
+                .of(id)
+                .map(InterventionView::of)
+                .collect(),
+            decisions: self.decided.lock().of(id).cloned().collect(),
+            calls: self.calls.lock().of(id).cloned().collect(),
+        };
         let loops = |lineage| Some(self.hot.lock().loops(id, lineage)?.state);
-        Some(SessionView::of(
-            &session,
-            seen,
-            now,
-            loops,
-            interventions,
-            decisions,
-        ))
+        Some(SessionView::of(&session, seen, now, loops, told))
     }
 
     fn find(&self, id: SessionId) -> Option<(Arc<Session>, Instant)> {

@@ -1,4 +1,4 @@
-//! Sessions as the admin API shows them: who, where and how much. Of what was said only the short
+//! Sessions as the admin API shows them: who, where and how much. Of what was said only hashes, and the short
 //! excerpts of interventions, which `guard.excerpts: false` leaves out.
 
 use std::time::SystemTime;
@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::calls::CallView;
 use super::counters::Counters;
 use super::decisions::DecisionView;
 use super::interventions::InterventionView;
@@ -66,6 +67,10 @@ pub struct SessionView {
     /// elsewhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<DecisionView>,
+    /// What its agents called and what came of it, the last one first; at most 100, and older ones are forgotten when
+    /// much is called elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallView>,
     /// What policy knows of it, where one is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<SessionState>,
@@ -139,14 +144,20 @@ impl SessionSummary {
     }
 }
 
+/// What has happened in a session lately.
+pub(super) struct Told {
+    pub(super) interventions: Vec<InterventionView>,
+    pub(super) decisions: Vec<DecisionView>,
+    pub(super) calls: Vec<CallView>,
+}
+
 impl SessionView {
     pub(super) fn of(
         session: &Session,
         seen: Instant,
         now: Instant,
         loops: impl Fn(LineageId) -> Option<LoopState>,
-        interventions: Vec<InterventionView>,
-        decisions: Vec<DecisionView>,
+        told: Told,
     ) -> Self {
         let summary = SessionSummary::of(session, seen, now);
         let monitor = session.monitor.lock();
@@ -160,8 +171,9 @@ impl SessionView {
                     LineageView::of(lineage, monitor.seen(lineage), now, state)
                 })
                 .collect(),
-            interventions,
-            decisions,
+            interventions: told.interventions,
+            decisions: told.decisions,
+            calls: told.calls,
             policy: session
                 .policy
                 .lock()

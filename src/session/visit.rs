@@ -1,6 +1,7 @@
 //! One session, and one turn in it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use parking_lot::Mutex;
 
@@ -21,6 +22,8 @@ pub(super) struct Session {
     pub(super) monitor: Mutex<SessionMonitor>,
     /// Where a policy is in force: what it knows of the session.
     pub(super) policy: Mutex<Option<Box<SessionPolicy>>>,
+    /// Hash of the last calls whose results have come.
+    pub(super) last_step: AtomicU32,
 }
 
 /// One turn's stay in its session.

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 /// Bytes that wait at most; lines beyond them are lost and counted.
 const MOST_WAITING: usize = 8 << 20;
 /// How long lines are gathered before the next writing.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 /// A buffer that has grown beyond this is given back.
 const KEPT: usize = 1 << 20;
 
@@ -38,28 +38,28 @@ struct State {
 }
 
 impl Lines {
-    /// Lines written to `out` by a new thread, which lives as long as the process.
+    /// Lines written to `out` by a new thread called `name`, which lives as long as the process.
     ///
     /// # Errors
     /// When there can be no further thread.
-    pub(super) fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(super) fn to(name: &str, out: impl Write + Send + 'static) -> io::Result<Self> {
         let lines = Self::default();
         let shared = Arc::clone(&lines.0);
         thread::Builder::new()
-            .name("access-log".to_owned())
+            .name(name.to_owned())
             .spawn(move || shared.write_all(out))?;
         Ok(lines)
     }
 
     /// Adds `line`, without its end. `false` where too much waits; then it is lost.
     #[must_use]
-    pub(super) fn push(&self, line: &str) -> bool {
+    pub(super) fn push(&self, line: &[u8]) -> bool {
         let mut state = self.0.state.lock();
         if state.waiting.len() + line.len() >= MOST_WAITING {
             return false;
         }
         let was_empty = state.waiting.is_empty();
-        state.waiting.extend_from_slice(line.as_bytes());
+        state.waiting.extend_from_slice(line);
         state.waiting.push(b'\n');
         drop(state);
         if was_empty {
@@ -140,7 +140,7 @@ mod tests {
             begin: Some(begun),
             written: Arc::clone(&written),
         };
-        (Lines::to(out).unwrap(), begin, written)
+        (Lines::to("test", out).unwrap(), begin, written)
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
             for writer in 0..4 {
                 let lines = lines.clone();
                 scope.spawn(move || {
-                    (0..5000).for_each(|n| assert!(lines.push(&format!("{writer} {n}"))))
+                    (0..5000).for_each(|n| assert!(lines.push(format!("{writer} {n}").as_bytes())))
                 });
             }
         });
@@ -172,7 +172,7 @@ mod tests {
         let (lines, begin, written) = slow();
         let line = "x".repeat(1023);
         let all = 2 * MOST_WAITING / 1024;
-        let lost = (0..all).filter(|_| !lines.push(&line)).count();
+        let lost = (0..all).filter(|_| !lines.push(line.as_bytes())).count();
         assert!(lost > 0);
         lines.flush(Duration::from_millis(1));
         assert!(written.lock().is_empty(), "a flush has its limit");

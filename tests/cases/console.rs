@@ -64,6 +64,7 @@ async fn browsers_get_the_page_and_tools_the_index() {
         "app.js",
         "api.js",
         "dom.js",
+        "preact.js",
         "rollouts.js",
         "views.js",
         "style.css",
@@ -72,9 +73,15 @@ async fn browsers_get_the_page_and_tools_the_index() {
         assert_eq!(answer.status, 200, "{file}");
         let policy = answer.headers.get("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"));
-        let text = answer.text();
+        let text = answer.text().to_lowercase();
+        // The library has a name for markup, which nothing of the console's own may use.
+        let is_own = file != "preact.js";
         assert!(
-            !text.contains("https://") && !text.contains("innerHTML"),
+            !text.contains("import(") && !text.contains("fetch(\"http"),
+            "{file}"
+        );
+        assert!(
+            !is_own || !text.contains("https://") && !text.contains("innerhtml"),
             "{file}"
         );
     }

@@ -195,6 +195,47 @@ fn members(object: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// The same call with the same result is seen to be the same, in every dialect; nothing of either is told.
+#[tokio::test]
+async fn the_session_view_shows_calls_and_results_as_hashes() {
+    for protocol in Protocol::ALL {
+        let mut talk = Talk::new(protocol, true, &[]).await;
+        for result in ["one thing", "one thing", "another thing"] {
+            talk.bash("ls secret-folder", result);
+            talk.ask().await;
+        }
+        talk.text("Done.");
+        talk.user("Thank you.");
+        talk.ask().await;
+        let view = view(&talk).await;
+        let calls = view["calls"].as_array().unwrap();
+        assert_eq!(calls.len(), 3, "{view}");
+        let of = |key: &'static str| {
+            let calls = calls.iter();
+            calls.map(move |call| call[key].as_str().unwrap())
+        };
+        assert!(of("tool").all(|tool| tool == "Bash"), "{view}");
+        let hashes: Vec<&str> = of("call").chain(of("result")).collect();
+        let is_hash = |hash: &&str| hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit());
+        assert!(hashes.iter().all(is_hash), "{hashes:?}");
+        let [a, b, c, latest, second, first] = hashes[..] else {
+            panic!("{hashes:?}")
+        };
+        assert!(
+            a == b && b == c && first == second && first != latest,
+            "{hashes:?}"
+        );
+        let text = view.to_string();
+        assert!(
+            !text.contains("secret-folder") && !text.contains("one thing"),
+            "{text}"
+        );
+        let request = calls[0]["request_id"].as_str().unwrap();
+        let path = format!("/api/requests/{request}");
+        assert_eq!(talk.gateway.admin_get(&path).await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn the_session_view_shows_the_ladder() {
     let mut talk = Talk::new(Protocol::Anthropic, true, &[]).await;
@@ -206,6 +247,7 @@ async fn the_session_view_shows_the_ladder() {
     assert_eq!(
         members(&view),
         [
+            "calls",
             "field",
             "first_seen",
             "id",

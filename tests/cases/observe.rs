@@ -309,8 +309,8 @@ async fn a_backend_shows_itself_to_endpoint_pickers() {
         assert!(text.contains(&series), "{series} in {text}");
     }
     assert!(text.contains("vllm:kv_cache_usage_perc{"), "{text}");
-    for name in ["draft", "accepted"] {
-        let series = format!("vllm:spec_decode_num_{name}_tokens_total{{model_name=");
+    for name in ["drafts", "draft_tokens", "accepted_tokens"] {
+        let series = format!("vllm:spec_decode_num_{name}_total{{model_name=");
         assert!(text.contains(&series), "{series} in {text}");
     }
     assert_eq!(gateway.admin_get("/metrics/backends/b1").await.status, 404);
@@ -327,6 +327,10 @@ async fn turns_are_counted_under_the_names_of_opentelemetry() {
         ("gen_ai_server_request_duration_seconds_count", 1.0),
         ("gen_ai_server_time_to_first_token_seconds_count", 1.0),
         ("gen_ai_server_time_per_output_token_seconds_count", 1.0),
+        (
+            "gen_ai_client_operation_time_per_output_chunk_seconds_count",
+            3.0,
+        ),
         ("gen_ai_client_token_usage_sum", 15.0),
     ] {
         assert_eq!(gateway.metric(name, labels).await, value, "{name}");

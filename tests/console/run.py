@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """The console in a real browser (Debian's Chromium), on a gateway under the load of simulated agents.
 
-    run.py --gateway BIN [--screenshots DIR]
+    run.py --gateway BIN [--screenshots DIR] [--only CHECK …]
 
 Run by scripts/console.sh, which brings Playwright. The exit code is 1 when something did not hold.
 """
 
 import argparse
+import contextlib
 import http.server
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "prometheus")]
 import llama_fleet as fleet  # noqa: E402
 import scenarios  # noqa: E402
 from agents import Crowd, post, script, words  # noqa: E402
-from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright  # noqa: E402
 from world import BACKENDS, World, world  # noqa: E402
 
 TOKEN = "console-token-7"
@@ -74,6 +76,101 @@ def drains_after_asking(page: Page, it: World) -> None:
     assert not backends(it)["spare0"]["draining"]
 
 
+COUNT_UPDATES = """() => {
+  window.updates = 0;
+  new MutationObserver((all) => { window.updates += all.length > 0; }).observe(document.getElementById("view"),
+    { subtree: true, childList: true, characterData: true, attributes: true });
+}"""
+
+
+def updates(page: Page, more: int) -> None:
+    """Waits until what is shown has changed so many times more."""
+    page.evaluate(COUNT_UPDATES)
+    deadline = time.monotonic() + 30
+    while page.evaluate("window.updates") < more:
+        assert time.monotonic() < deadline, "nothing is updated"
+        page.wait_for_timeout(100)
+
+
+def keeps_what_is_used(page: Page, it: World) -> None:
+    """What is changed is changed in place: elements, selection and keyboard stay, and a slow browser loses no click."""
+    with slow(page):
+        keeps_the_fleet(page, it)
+        keeps_the_list(page, it)
+
+
+@contextlib.contextmanager
+def slow(page: Page) -> Iterator[None]:
+    """A browser with a sixth of the processor."""
+    session = page.context.new_cdp_session(page)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    try:
+        yield
+    finally:
+        session.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+        session.detach()
+
+
+def press(page: Page, what: Locator, wait_ms: int) -> str:
+    """Presses where it is just now, with none of Playwright's patience, for so long. What was there when the press began."""
+    what.scroll_into_view_if_needed()
+    box = what.bounding_box()
+    if not box:
+        return ""  # it has gone meanwhile
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    there = page.evaluate("([x, y]) => { const it = document.elementFromPoint(x, y)?.closest('a, button'); return it?.hash ?? it?.dataset.action }", [x, y])
+    page.wait_for_timeout(wait_ms)
+    page.mouse.up()
+    return there or ""
+
+
+def keeps_the_fleet(page: Page, it: World) -> None:
+    page.goto(f"{it.admin}/console/#fleet")
+    button = page.locator('[data-backend="gpu0"] button')
+    button.wait_for()
+    held = button.element_handle()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('[data-backend=gpu0] dl'))")
+    selected = page.evaluate("getSelection().toString()")
+    assert "b11434-sim" in selected, selected
+    updates(page, 3)
+    assert held.evaluate("(it) => it.isConnected"), "an update has replaced a button"
+    assert "b11434-sim" in page.evaluate("getSelection().toString()"), "an update has taken the selection"
+    asked = 0
+    for click in range(20):
+        if press(page, button, 130 + 60 * (click % 5)) != "drain":
+            continue  # what is above it has grown meanwhile
+        expect(page.locator("#ask"), f"click {click} is lost").to_be_visible(timeout=5000)
+        page.keyboard.press("Escape")
+        expect(page.locator("#ask")).to_be_hidden()
+        asked += 1
+    assert asked > 10, f"{asked} of 20 clicks went to the button"
+    assert not backends(it)["gpu0"]["draining"]
+
+
+def keeps_the_list(page: Page, it: World) -> None:
+    """A list that grows at its top moves away neither under a press nor from the keyboard."""
+    page.goto(f"{it.admin}/console/#live")
+    links = page.locator("#view-live table").last.locator("a[href^='#request/']")
+    links.nth(2).wait_for()
+    for _ in range(5):
+        held = links.first.element_handle()
+        held.focus()
+        updates(page, 1)
+        kept = held.evaluate("(it) => (it.isConnected ? it === document.activeElement : null)")
+        assert kept is not False, "an update has taken the keyboard"
+        if kept:
+            break  # else so many came that it is no longer among the last
+    assert kept, "no row outlives an update"
+    for _ in range(5):
+        pressed = press(page, links.nth(1), 1600)
+        if pressed.startswith("#request/"):
+            expect(page).to_have_url(re.compile(re.escape(pressed) + "$"))
+        page.goto(f"{it.admin}/console/#live")
+        links.nth(2).wait_for()
+
+
 def shows_what_happens(page: Page, it: World) -> None:
     page.goto(f"{it.admin}/console/#live")
     expect(page.locator("#view-live table").first.locator("tbody tr").first).to_be_visible()
@@ -100,6 +197,21 @@ def tells_a_session(page: Page, it: World) -> None:
         if page.locator(".timeline li").count() > 0:
             break
     expect(page.locator(".timeline li").first).to_be_visible()
+    # Calls and their results, as hashes.
+    page.goto(f"{it.admin}/console/#session/{session_with_calls(it)}")
+    expect(page.locator(".timeline")).to_contain_text(re.compile(r"call of \w+ [0-9a-f]{16}: (failed, )?result [0-9a-f]{16}"))
+
+
+def session_with_calls(it: World) -> str:
+    for _ in range(60):
+        with urllib.request.urlopen(f"{it.admin}/api/sessions?limit=200", timeout=5) as response:
+            sessions = [one["id"] for one in json.load(response)["sessions"]]
+        for session in sessions:
+            with urllib.request.urlopen(f"{it.admin}/api/sessions/{session}", timeout=5) as response:
+                if json.load(response).get("calls"):
+                    return session
+        time.sleep(0.5)
+    raise AssertionError("no session has calls")
 
 
 def finds_a_request(page: Page, it: World) -> None:
@@ -300,7 +412,7 @@ def asks_for_the_token(browser: Browser, it: World) -> None:
 
 
 ON_ONE_PAGE = [
-    shows_the_fleet, drains_after_asking, shows_what_happens, tells_a_session, finds_a_request, tells_what_policy_decided,
+    shows_the_fleet, drains_after_asking, keeps_what_is_used, shows_what_happens, tells_a_session, finds_a_request, tells_what_policy_decided,
     shows_the_configuration, orders_a_rollout, obeys_the_keyboard, fits_a_phone, is_dark_or_light, shows_texts_as_texts,
     leads_from_an_alert_to_the_guilty,
 ]
@@ -310,13 +422,13 @@ ON_ITS_OWN = [obeys_its_own_pages_only, asks_for_the_token]
 def screenshots(page: Page, it: World, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
-    def take(name: str, hash: str, wait_for: str, scheme: str = "light", size: dict = WIDE) -> None:
+    def take(name: str, hash: str, wait_for: str, scheme: str = "light", size: dict = WIDE, whole: bool = False) -> None:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size(size)
         page.goto(f"{it.admin}/console/#{hash}")
         page.locator(wait_for).first.wait_for()
         page.wait_for_timeout(1500)
-        page.screenshot(path=folder / f"console-{name}.png")
+        page.screenshot(path=folder / f"console-{name}.png", full_page=whole)
 
     take("fleet", "fleet", "[data-backend]")
     take("fleet-dark", "fleet", "[data-backend]", scheme="dark")
@@ -330,7 +442,7 @@ def screenshots(page: Page, it: World, folder: Path) -> None:
     # The one of before may be forgotten by now.
     body = {"model": "coder", "messages": [{"role": "user", "content": script(f"Say {words(3)}.", steps=[{"text": "done"}])}]}
     post(it.url, "/v1/chat/completions", body, {"x-request-id": "request-of-a-picture"})
-    take("request", "request/request-of-a-picture", "#view-request table")
+    take("request", "request/request-of-a-picture", "#view-request table", whole=True)
     take("speculation", "spec", "#view-spec table")
     take("requests", "requests/order=ttft", "#view-requests tbody tr")
     take("config", "config", "#config")
@@ -339,7 +451,7 @@ def screenshots(page: Page, it: World, folder: Path) -> None:
     take("rollouts-phone", "rollouts", "svg.interval", size=PHONE)
 
 
-def run(binary: str, folder: Path | None) -> list[str]:
+def run(binary: str, folder: Path | None, only: list[str]) -> list[str]:
     wrong: list[str] = []
     chromium = shutil.which("chromium") or "chromium"
     sandbox = [] if os.geteuid() else ["--no-sandbox"]
@@ -354,6 +466,8 @@ def run(binary: str, folder: Path | None) -> list[str]:
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         for check in ON_ONE_PAGE + ON_ITS_OWN:
+            if only and check.__name__ not in only:
+                continue
             begun = time.monotonic()
             try:
                 check(page if check in ON_ONE_PAGE else browser, it)
@@ -375,9 +489,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateway", required=True, help="the drover binary")
     parser.add_argument("--screenshots", type=Path, help="a folder for pictures of every view")
+    parser.add_argument("--only", action="append", default=[], metavar="CHECK", help="a check to be made; all without it")
     args = parser.parse_args()
     try:
-        wrong = run(args.gateway, args.screenshots)
+        wrong = run(args.gateway, args.screenshots, args.only)
     except fleet.Failure as failure:
         wrong = [str(failure)]
     for line in wrong:

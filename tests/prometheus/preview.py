@@ -10,6 +10,7 @@ They are drawn by matplotlib, not by Grafana: what they show is what Grafana wou
 import argparse
 import datetime
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -52,7 +53,8 @@ def named(legend: str, labels: dict) -> str:
         return ", ".join(f"{key}={value}" for key, value in labels.items() if key not in ("__name__", "job", "instance"))
     for key, value in labels.items():
         legend = legend.replace("{{" + key + "}}", value)
-    return legend
+    # A zero that stands for "none of them" has no labels.
+    return re.sub(r"{{\w+}}", "", legend).strip() or "none"
 
 
 def color_of(panel: Panel, value: float) -> str:

@@ -2,16 +2,23 @@
 
 import { call, events, Refused, setToken } from "./api.js";
 import { h } from "./dom.js";
+import { render } from "./preact.js";
 import * as views from "./views.js";
 
 const TABS = ["fleet", "live", "sessions", "spec", "rollouts", "config"];
 const KEPT = 100;
 const RETRY_MS = 2000;
 const POLL_MS = 2000;
+// A press that never ends, such as one that becomes a drag out of the window, holds nothing up for longer.
+const HELD_MS = 5000;
 
 const known = { fleet: null, live: [], requests: [], happened: [] };
 const at = (id) => document.getElementById(id);
 let shown = { name: "fleet", id: null, data: null, error: null };
+let arrived = 0;
+let news = true;
+let pressed = 0;
+let isDue = false;
 
 // Those whose rest is `KEY=VALUE&…`, where each value is decoded by itself.
 const NARROWED = ["spec", "requests"];
@@ -27,6 +34,7 @@ async function open() {
   const { name, id } = place();
   const wanted = { name, id, data: null, error: null };
   shown = wanted;
+  wanted.polled = Date.now();
   drawTabs();
   if (views[name].load) {
     try {
@@ -40,33 +48,47 @@ async function open() {
 }
 
 function drawTabs() {
-  const link = (name, index) => h("a", { href: `#${name}`, title: `key ${index + 1}`, "aria-current": shown.name === name ? "page" : null }, views[name].title);
-  at("nav").replaceChildren(...TABS.map(link));
+  const link = (name, index) => h("a", { key: name, href: `#${name}`, title: `key ${index + 1}`, "aria-current": shown.name === name ? "page" : null }, views[name].title);
+  render(TABS.map(link), at("nav"));
 }
 
+/** Draws soon, once for all that has changed until then. */
 function draw() {
+  if (isDue) return;
+  isDue = true;
+  requestAnimationFrame(drawNow);
+}
+
+function drawNow() {
+  // A list that moves under a press would make a click on something else of it, or on nothing.
+  const held = HELD_MS - (Date.now() - pressed);
+  if (held > 0) {
+    setTimeout(() => requestAnimationFrame(drawNow), Math.min(held, 50));
+    return;
+  }
+  isDue = false;
   const view = views[shown.name];
-  const focused = document.activeElement?.closest?.("[data-backend]")?.dataset.backend;
-  const button = document.activeElement?.dataset?.focus;
-  const content = shown.error ? [h("p", { class: "bad", role: "alert" }, shown.error)] : view.show(known, act, shown.data, order);
-  at("view").replaceChildren(h("div", { id: `view-${shown.name}` }, content));
-  // Drawing anew must not take the keyboard away.
-  if (focused) document.querySelector(`[data-backend="${CSS.escape(focused)}"] button`)?.focus();
-  if (button) document.querySelector(`[data-focus="${CSS.escape(button)}"]`)?.focus();
+  const isWaiting = view.load && !shown.data;
+  const content = shown.error ? h("p", { class: "bad", role: "alert" }, shown.error) : isWaiting ? h("p", { class: "soft" }, "Waiting for the gateway …") : view.show(known, act, shown.data, order);
+  render(h("div", { key: `${shown.name}/${shown.id}`, id: `view-${shown.name}` }, content), at("view"));
 }
 
 /** Looks again, and draws what has changed. */
 async function poll() {
   const wanted = shown;
+  // A gateway that is slow is not asked faster than it answers.
+  if (wanted.isPolled) return;
+  wanted.isPolled = true;
   wanted.polled = Date.now();
+  news = false;
   try {
     wanted.data = await views[wanted.name].load(wanted.id);
     wanted.error = null;
   } catch (error) {
-    if (error.status === 401) return;
-    wanted.error = error.message;
+    if (error.status !== 401) wanted.error = error.message;
   }
-  if (shown === wanted && !at("ask").open) draw();
+  wanted.isPolled = false;
+  if (shown === wanted) draw();
 }
 
 /** Asks, and then gives an order to a rollout. */
@@ -107,7 +129,8 @@ function sure(text) {
 }
 
 function say(text) {
-  at("status").textContent = text;
+  // It is read aloud whenever it is written.
+  if (at("status").textContent !== text) at("status").textContent = text;
 }
 
 function login() {
@@ -115,16 +138,20 @@ function login() {
 }
 
 function take(kind, data) {
+  // Numbered, as things that happen have no other name.
+  const first = (all) => [{ ...data, kind, number: (arrived += 1) }, ...all].slice(0, KEPT);
   if (kind === "fleet") known.fleet = data;
   else if (kind === "live") known.live = data.turns;
-  else if (kind === "request") known.requests = [data, ...known.requests].slice(0, KEPT);
-  else if (kind === "intervention" || kind === "policy") known.happened = [{ ...data, kind }, ...known.happened].slice(0, KEPT);
-  if (kind === "fleet" || kind === "live") {
-    say("live");
-    if (views[shown.name].live && !at("ask").open) draw();
-    if (views[shown.name].poll && Date.now() - (shown.polled ?? 0) > POLL_MS) poll();
+  else if (kind === "request") known.requests = first(known.requests);
+  else if (kind === "intervention" || kind === "policy") known.happened = first(known.happened);
+  if (kind !== "fleet" && kind !== "live") {
+    news = true;
+    return;
   }
-  if (kind === "rollout" && shown.name === "rollouts") poll();
+  say("live");
+  const view = views[shown.name];
+  if (view.live) draw();
+  if (view.polls && (news || view.polls === "always") && Date.now() - (shown.polled ?? 0) > POLL_MS) poll();
 }
 
 async function listen() {
@@ -161,6 +188,15 @@ function theme() {
 }
 
 addEventListener("hashchange", open);
+addEventListener("pointerdown", (event) => {
+  if (event.button === 0) pressed = Date.now();
+});
+for (const end of ["pointerup", "pointercancel", "blur"]) {
+  addEventListener(end, () => {
+    // What is pressed has its click first.
+    setTimeout(() => (pressed = 0));
+  });
+}
 addEventListener("keydown", keys);
 at("theme").addEventListener("click", theme);
 at("search").addEventListener("submit", (event) => {

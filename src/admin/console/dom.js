@@ -1,37 +1,22 @@
-// Elements without markup: texts of clients and models can only ever become text.
+// Trees of elements without markup: texts of clients and models can only ever become text. What is on the page is changed
+// to match a new tree (by Preact), not made anew: what has the focus, is selected or is being pressed stays what it is. Rows
+// of lists have keys for that.
 
-/** An element with attributes (functions are listeners) and children (null is left out). */
-export function h(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (typeof value === "function") element.addEventListener(key, value);
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
-  }
-  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
-}
+import { h } from "./preact.js";
 
-const SVG = "http://www.w3.org/2000/svg";
+export { h };
 
-/** The same for drawings. */
-export function svg(name, attributes = {}, ...children) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined));
-  return element;
-}
-
-/** A table; columns are [title, cell of a row, class]. */
-export function table(columns, rows, none) {
+/** A table; columns are [title, cell of a row, class], `key` names a row. */
+export function table(columns, rows, none, key) {
   if (!rows.length) return h("p", { class: "soft" }, none);
   const head = h("tr", {}, columns.map(([title, , kind]) => h("th", { class: kind, scope: "col" }, title)));
-  const line = (row) => h("tr", {}, columns.map(([, cell, kind]) => h("td", { class: kind }, cell(row) ?? "")));
+  const line = (row) => h("tr", { key: key?.(row) }, columns.map(([, cell, kind]) => h("td", { class: kind }, cell(row) ?? "")));
   return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows.map(line))));
 }
 
 /** What is known, by name. */
 export function facts(pairs) {
-  return h("dl", {}, Object.entries(pairs).filter(([, value]) => value !== null && value !== undefined && value !== "").map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]));
+  return h("dl", {}, Object.entries(pairs).filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([key, value]) => [h("dt", { key: `${key}?` }, key), h("dd", { key }, value)]));
 }
 
 export const number = (value) => (value === null || value === undefined ? "" : Number(value).toLocaleString("en"));

@@ -1,7 +1,7 @@
 // Rollouts: where each is, how sure one can be of its differences, and what may be ordered.
 
 import { call } from "./api.js";
-import { clock, facts, h, number, percent, svg, table } from "./dom.js";
+import { clock, facts, h, number, percent, table } from "./dom.js";
 
 const STATES = { running: "good", promoted: "good", waiting_capacity: "warn", paused: "warn", held: "warn", rolled_back: "bad", aborted: "bad" };
 const VERDICTS = { successful: "good", inconclusive: "warn", failed: "bad", error: "bad" };
@@ -33,14 +33,14 @@ function interval(row, limits) {
   const middle = HEIGHT / 2;
   const known = row.low !== null && row.high !== null;
   const said = known ? `${signed(row.low)} to ${signed(row.high)}` : "not known yet";
-  const mark = (share, kind) => (share === null ? null : svg("line", { class: kind, x1: x(share), x2: x(share), y1: 3, y2: HEIGHT - 3 }));
-  return svg("svg", { class: "interval", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `difference ${signed(row.difference)}, ${said}` },
-    svg("line", { class: "axis", x1: 2, x2: WIDTH - 2, y1: middle, y2: middle }),
-    svg("line", { class: "zero", x1: x(0), x2: x(0), y1: 3, y2: HEIGHT - 3 }),
+  const mark = (share, kind) => (share === null ? null : h("line", { class: kind, x1: x(share), x2: x(share), y1: 3, y2: HEIGHT - 3 }));
+  return h("svg", { class: "interval", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `difference ${signed(row.difference)}, ${said}` },
+    h("line", { class: "axis", x1: 2, x2: WIDTH - 2, y1: middle, y2: middle }),
+    h("line", { class: "zero", x1: x(0), x2: x(0), y1: 3, y2: HEIGHT - 3 }),
     mark(limits.harm, "harm"), mark(limits.better, "better"),
-    svg("line", { class: known ? "range" : "range open", x1: low, x2: high, y1: middle, y2: middle }),
-    known ? [svg("line", { class: "range", x1: low, x2: low, y1: middle - 5, y2: middle + 5 }), svg("line", { class: "range", x1: high, x2: high, y1: middle - 5, y2: middle + 5 })] : null,
-    svg("circle", { class: "mean", cx: x(row.difference), cy: middle, r: 4 }));
+    h("line", { class: known ? "range" : "range open", x1: low, x2: high, y1: middle, y2: middle }),
+    known ? [h("line", { class: "range", x1: low, x2: low, y1: middle - 5, y2: middle + 5 }), h("line", { class: "range", x1: high, x2: high, y1: middle - 5, y2: middle + 5 })] : null,
+    h("circle", { class: "mean", cx: x(row.difference), cy: middle, r: 4 }));
 }
 
 function differences(one) {
@@ -69,9 +69,9 @@ function sides(one) {
 
 function card(one, order) {
   const buttons = ORDERS.filter(([, , , when]) => when(one.state)).map(([what, label, question]) =>
-    h("button", { type: "button", "data-focus": `${one.name}/${what}`, "data-order": what, click: () => order(one.name, what, `${one.name}: ${question}`) }, label));
+    h("button", { key: what, type: "button", "data-order": what, onClick: () => order(one.name, what, `${one.name}: ${question}`) }, label));
   const subject = (of) => (typeof of === "string" ? `profile ${of}` : Object.entries(of).map((pair) => pair.join(" ")).join(", "));
-  return h("section", { class: "card rollout", "data-rollout": one.name },
+  return h("section", { key: one.name, class: "card rollout", "data-rollout": one.name },
     h("h3", {}, one.name, h("span", { class: STATES[one.state] ?? "soft" }, one.state.replace("_", " "))),
     one.reason ? h("p", { class: STATES[one.state] ?? "" }, one.reason) : null,
     facts({
@@ -83,19 +83,18 @@ function card(one, order) {
     }),
     h("p", { class: "orders" }, buttons),
     sides(one), differences(one),
-    one.verdicts.length ? [h("h4", {}, "Verdicts"), h("ol", { class: "timeline" }, [...one.verdicts].reverse().map((judged) => h("li", {},
+    one.verdicts.length ? [h("h4", {}, "Verdicts"), h("ol", { class: "timeline" }, [...one.verdicts].reverse().map((judged) => h("li", { key: judged.judged_ms },
       h("span", { class: "soft" }, `${clock(judged.judged_ms)} `), h("b", { class: VERDICTS[judged.verdict] }, `step ${judged.step + 1}: ${judged.verdict} `), judged.reason)))] : null);
 }
 
 export const rollouts = {
   title: "Rollouts",
-  poll: true,
+  polls: "always",
   load: async () => {
     const { rollouts: all } = await call("/api/rollouts");
     return Promise.all(all.map((one) => call(`/api/rollouts/${encodeURIComponent(one.name)}`)));
   },
   show(known, act, all, order) {
-    if (!all) return [h("p", { class: "soft" }, "Waiting for the gateway …")];
     if (!all.length) return [h("p", { class: "soft" }, "None is configured (spec.rollouts).")];
     return [
       h("p", { class: "soft" }, "Lines: no difference, harm that rolls back (red), what a promotion takes (green). Intervals hold however often one looks."),

@@ -22,10 +22,9 @@ export const fleet = {
     return [
       now.draining ? h("p", { class: "warn" }, "This gateway is draining: it takes no new connections.") : null,
       h("p", { class: "soft" }, `Drover ${now.version} · ${number(now.sessions)} sessions · ${known.live.length} turns under way`),
-      pools.map((pool) => [
+      pools.map((pool) => h("section", { key: pool },
         h("h2", {}, pool, " ", h("span", { class: "soft" }, waiting(now, pool))),
-        h("div", { class: "cards" }, now.backends.filter((b) => b.pool === pool).map((b) => backend(b, act))),
-      ]),
+        h("div", { class: "cards" }, now.backends.filter((b) => b.pool === pool).map((b) => backend(b, act))))),
     ];
   },
 };
@@ -41,12 +40,12 @@ function backend(b, act) {
   const squares = Array.from({ length: Math.min(slots, 64) }, (_, n) => h("span", { class: n < busy ? "slot busy" : "slot" }));
   const marks = [b.draining && "draining", b.leaving && "leaving", b.ejected && "ejected"].filter(Boolean).join(", ");
   const action = b.draining ? "undrain" : "drain";
-  return h("section", { class: "card", "data-backend": b.id },
+  return h("section", { key: b.id, class: "card", "data-backend": b.id },
     h("h3", {}, b.id, h("span", { class: STATES[b.state] ?? "" }, marks ? `${b.state}, ${marks}` : b.state)),
     h("div", { class: "slots", role: "img", "aria-label": `${busy} of ${slots} slots busy` }, squares),
     b.kv_used === null ? null : h("label", { class: "soft" }, `cache warm: ${percent(b.kv_used)}`, h("meter", { min: 0, max: 1, value: b.kv_used })),
     facts({ "in flight": `${b.inflight}`, address: b.address, build: b.build, model: b.model, profile: b.profile, context: b.n_ctx && number(b.n_ctx), trouble: b.trouble }),
-    h("button", { type: "button", "data-action": action, click: () => act(b.id, action) }, b.draining ? "Take back" : "Drain"));
+    h("button", { type: "button", "data-action": action, onClick: () => act(b.id, action) }, b.draining ? "Take back" : "Drain"));
 }
 
 const REQUESTS = [
@@ -77,18 +76,18 @@ export const live = {
         ["backend", (t) => t.backend ?? "waiting"],
         ["attempts", (t) => t.attempts, "number"],
         ["session", (t) => toSession(t.session)],
-      ], known.live, "None."),
+      ], known.live, "None.", (t) => `${t.request_id} ${t.since_ms}`),
       h("h2", {}, "Loops, repairs and decisions of policy"),
       happened(known.happened),
       h("h2", {}, "Last requests"),
-      table(REQUESTS, known.requests, "None since this page was opened."),
+      table(REQUESTS, known.requests, "None since this page was opened.", (r) => r.number),
     ];
   },
 };
 
 function happened(all) {
   if (!all.length) return h("p", { class: "soft" }, "None since this page was opened.");
-  const line = (one) => h("li", {},
+  const line = (one) => h("li", { key: one.number },
     h("span", { class: "soft" }, clock(one.at), " "),
     one.kind === "policy"
       ? [h("b", { class: one.decision === "block" ? "bad" : "warn" }, `${one.decision} `), `${one.rule} `, one.tool ? `${one.tool} ` : "", one.mode === "dry_run" ? "(dry run) " : "", one.reason ? `${one.reason} ` : ""]
@@ -101,6 +100,7 @@ const ORDERS = { latest: "the latest", total: "the longest", ttft: "the longest 
 
 export const requests = {
   title: null,
+  polls: "news",
   load: async (about) => {
     const query = new URLSearchParams(asked(about));
     query.set("limit", "200");
@@ -113,13 +113,14 @@ export const requests = {
       h("h2", {}, `Requests${between}`),
       narrowed("requests", by),
       h("p", {}, "First ", Object.entries(ORDERS).map(([name, text], n) => [n ? " · " : "", name === order ? h("b", {}, text) : toRequests({ ...about, order: name }, text)])),
-      table([...REQUESTS.slice(0, 5), ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => r.class], ...REQUESTS.slice(5)], all, "None of those that are remembered."),
+      table([...REQUESTS.slice(0, 5), ["profile", (r) => r.profile], ["build", (r) => r.build], ["class", (r) => r.class], ...REQUESTS.slice(5)], all, "None of those that are remembered.", (r) => `${r.request_id} ${r.time}`),
     ];
   },
 };
 
 export const sessions = {
   title: "Sessions",
+  polls: "news",
   load: () => call("/api/sessions?limit=200"),
   show(known, act, { total, sessions: all }) {
     return [
@@ -134,7 +135,7 @@ export const sessions = {
         ["conversations", (s) => number(s.lineage_count), "number"],
         ["interventions", (s) => number(s.intervention_count), "number"],
         ["in / cached / out", (s) => `${number(s.tokens_in)} / ${number(s.tokens_cached)} / ${number(s.tokens_out)}`, "number"],
-      ], all, "No session is remembered."),
+      ], all, "No session is remembered.", (s) => s.id),
     ];
   },
 };
@@ -148,6 +149,7 @@ function turn(r) {
 
 export const session = {
   title: null,
+  polls: "news",
   load: async (id) => {
     const at = encodeURIComponent(id);
     const [view, list] = await Promise.all([call(`/api/sessions/${at}`), call(`/api/requests?limit=200&session=${at}`)]);
@@ -160,7 +162,9 @@ export const session = {
     const turns = requests.map((r) => entry(ended(r), r.request_id, OUTCOMES[r.outcome] === "good" ? "" : OUTCOMES[r.outcome] ?? "bad", turn(r)));
     const decision = (one) => `policy: ${one.decision} ${one.rule}${one.tool ? ` of ${one.tool}` : ""}${one.reason ? `: ${one.reason}` : ""}${one.mode === "dry_run" ? " (dry run)" : ""}`;
     const decided = (view.decisions ?? []).map((one) => entry(one.at, one.request_id, one.decision === "block" ? "bad" : "warn", decision(one)));
-    const timeline = [...turns, ...done, ...decided].sort((a, b) => b.at.localeCompare(a.at));
+    const came = (call) => (call.result ? `${call.failed ? "failed, " : ""}result ${call.result}` : "no result");
+    const calls = (view.calls ?? []).map((one) => entry(one.at, one.request_id, one.failed ? "warn" : "", `call of ${one.tool} ${one.call}: ${came(one)}`));
+    const timeline = [...turns, ...calls, ...done, ...decided].sort((a, b) => b.at.localeCompare(a.at));
     return [
       h("h2", {}, `Session ${view.id}`),
       facts({ of: view.principal, "known by": view.field ?? view.source, "first seen": clock(view.first_seen), "last seen": clock(view.last_seen), turns: number(view.turns), retries: number(view.retries) }),
@@ -172,7 +176,7 @@ export const session = {
       ], view.lineages, "None."),
       view.policy ? [h("h2", {}, "Policy"), h("pre", {}, JSON.stringify(view.policy, null, 2))] : null,
       h("h2", {}, "Timeline"),
-      h("ol", { class: "timeline" }, timeline.map((one) => h("li", {}, h("span", { class: "soft" }, clock(one.at), " "), h("span", { class: one.kind }, one.text), " ", toRequest(one.request_id)))),
+      h("ol", { class: "timeline" }, timeline.map((one) => h("li", { key: `${one.at} ${one.request_id} ${one.text}` }, h("span", { class: "soft" }, clock(one.at), " "), h("span", { class: one.kind }, one.text), " ", toRequest(one.request_id)))),
     ];
   },
 };
@@ -221,6 +225,7 @@ const blame = (b) => `${b.dimension} ${b.value} (${percent(b.share)})`;
 
 export const spec = {
   title: "Speculation",
+  polls: "news",
   load: async (about) => {
     const [strata, found] = await Promise.all([call("/api/spec"), call("/api/spec/findings")]);
     const by = asked(about);
@@ -238,18 +243,18 @@ export const spec = {
         ["profile", (f) => f.place.profile], ["build", (f) => f.place.build],
         ["evidence", (f) => f.evidence, "wide"], ["explained by", (f) => f.blames.slice(0, 3).map(blame).join(", "), "wide"],
         ["likely cause", (f) => f.cause, "wide"], ["what to do", (f) => f.remedy, "wide"],
-      ], findings, "Nothing has become worse."),
+      ], findings, "Nothing has become worse.", (f) => [f.signature, f.place.backend, f.place.profile, f.place.build, f.evidence.split(":")[0]].join(" ")),
       h("h2", {}, "What changed on backends"),
       table([
         ["when", (e) => new Date(e.at * 1000).toLocaleString()], ["backend", (e) => e.backend], ["pool", (e) => e.pool],
         ["what", (e) => e.changes.map((c) => (c.from === null ? `${c.what} ${c.to}` : `${c.what}: ${c.from} → ${c.to}`)).join(", "), "wide"],
-      ], timeline.slice(0, 50), "Nothing is known yet."),
+      ], timeline.slice(0, 50), "Nothing is known yet.", (e) => `${e.at} ${e.backend}`),
       h("h2", {}, "Backends"),
       table([
         ["backend", (b) => b.backend], ["profile", (b) => b.profile], ["build", (b) => b.build], ["model", (b) => b.model], ["flags", (b) => b.flags],
         ["honours off", (b) => b.honours_off], ["drafts", (b) => (b.drafts ? number(b.drafts.drafts) : ""), "number"],
         ["held at position 1, 2, …", (b) => b.acceptance_by_position.slice(0, 8).map(percent).join(" "), "wide"],
-      ], backends, "There is no backend."),
+      ], backends, "There is no backend.", (b) => b.backend),
       h("h2", {}, "By backend, profile, build and kind of request"),
       h("p", { class: "soft" }, "What accepts least comes first; a class leads to its requests. Means of rates are geometric. Busy: requests on the backend when the turn began."),
       table([
@@ -258,7 +263,7 @@ export const spec = {
         ["tokens/s", (r) => figure(r.decode_tokens_per_second), "number"], ["prompt tokens/s", (r) => figure(r.prefill_tokens_per_second), "number"],
         ["accept length", (r) => figure(r.accept_length, 2), "number"], ["accepted", (r) => (r.acceptance === null ? "" : percent(r.acceptance)), "number"],
         ["rolled back", (r) => number(r.drafts.drafted - r.drafts.accepted), "number"], ["asked again", (r) => number(r.malformed), "number"],
-      ], strata, "No turn has been answered yet."),
+      ], strata, "No turn has been answered yet.", (r) => [r.pool, r.backend, r.profile, r.build, r.class, r.busy].join(" ")),
     ];
   },
 };

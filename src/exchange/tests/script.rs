@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prometheus::{Histogram, HistogramOpts};
 use tokio::time::{Instant, sleep};
 
 use crate::config::{self, Preset, Timeouts, TurnLimits};
@@ -19,6 +18,8 @@ use crate::exchange::{
 use crate::fleet::tests::{fleet_of, ready};
 use crate::fleet::{Backend, Footprint, Wish};
 use crate::guard::intervention::Intervention;
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::Configured;
 
 /// One attempt's course.
 #[derive(Clone, Default)]
@@ -270,7 +271,7 @@ impl Script {
             hedge: self.hedge.as_ref(),
             timeouts: &timeouts,
             limits: &TurnLimits::default(),
-            gaps: &Histogram::with_opts(HistogramOpts::new("gaps", "gaps")).unwrap(),
+            gaps: &Metrics::new().unwrap().gaps(Configured::NONE, None),
             trace: None,
             leases: None,
         };

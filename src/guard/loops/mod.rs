@@ -26,7 +26,7 @@ mod view;
 pub use ledger::Ledger;
 pub use notes::FINALIZE;
 pub use plan::{Plan, Remembered, Setting, Spent, Withheld, plan};
-pub use read::call_hash;
+pub use read::{Called, call_hash, last_calls};
 pub use settle::{Effects, Pending, Settled};
 pub use state::{Cut, LoopState, Phase, Reason, Transition};
 pub use view::{LoopView, PhaseView};

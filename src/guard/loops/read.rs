@@ -155,6 +155,55 @@ pub(super) fn steps(messages: &[Message], polling: impl Fn(&str) -> bool) -> Vec
     steps
 }
 
+/// A call and what came of it, for people to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called<'t> {
+    /// The call's id.
+    pub id: &'t str,
+    /// The tool.
+    pub tool: &'t str,
+    /// Hash of tool and arguments.
+    pub call: u64,
+    /// Hash of the result, volatile parts left out.
+    pub result: Option<u64>,
+    /// The tool reports a failure.
+    pub failed: bool,
+}
+
+/// The calls that `messages` end with the results of. None where they end otherwise.
+pub fn last_calls(messages: &[Message]) -> Vec<Called<'_>> {
+    let is_answer = |message: &&Message| message.role() == Role::Assistant;
+    let after = messages.iter().rev().take_while(|m| !is_answer(m)).count();
+    let (before, after) = messages.split_at(messages.len() - after);
+    let results = after.iter().flat_map(Message::parts);
+    let results: Vec<_> = results
+        .filter_map(|part| match part {
+            Part::ToolResult(result) => Some(result),
+            _ => None,
+        })
+        .collect();
+    if results.is_empty() {
+        return Vec::new();
+    }
+    let answers = before.iter().rev().take_while(is_answer).count();
+    let calls = before[before.len() - answers..].iter();
+    let calls = calls.flat_map(Message::tool_calls);
+    calls
+        .filter(|call| !call.id.starts_with(OWN_CALLS))
+        .map(|call| {
+            let result = results.iter().find(|result| result.call_id == call.id);
+            let outcome = result.map(|result| outcome(result));
+            Called {
+                id: &call.id,
+                tool: &call.name,
+                call: call_hash(&call.name, &call.arguments),
+                result: outcome.map(|outcome| outcome.hash),
+                failed: outcome.is_some_and(|outcome| outcome.is_error),
+            }
+        })
+        .collect()
+}
+
 impl Step {
     fn take_in(&mut self, message: &Message) {
         for part in message.parts() {

@@ -32,8 +32,10 @@ ids, and `GET /api/requests/{id}` tells the story of one ([operations.md](operat
 
 `GET /metrics/backends/{name}` shows one backend as a model server, for endpoint pickers of Kubernetes'
 inference gateways, which llama-server itself has no names for: `vllm:num_requests_running`,
-`vllm:num_requests_waiting`, `vllm:kv_cache_usage_perc`, `vllm:spec_decode_num_draft_tokens_total`, `vllm:spec_decode_num_accepted_tokens_total`, each
-with `model_name`.
+`vllm:num_requests_waiting`, `vllm:kv_cache_usage_perc`, `vllm:spec_decode_num_drafts_total`,
+`vllm:spec_decode_num_draft_tokens_total`, `vllm:spec_decode_num_accepted_tokens_total` and
+`vllm:spec_decode_num_accepted_tokens_per_pos_total` (with `position`), each with `model_name`. Drafts are those that the server
+itself has counted since its start; of one that shows no counts (`--metrics`) those of turns through this gateway, without positions.
 
 Beside these there are the usual `process_…` series: CPU, memory, file descriptors, threads.
 ";

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use prometheus::Histogram;
+
 use super::Metrics;
 use super::declare::series;
 use crate::telemetry::labels::{Configured, Operation, Outcome};
@@ -78,6 +80,13 @@ series! {
             &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
             NEXT_SECONDS,
         );
+        next_chunk: histograms(
+            "gen_ai_client_operation_time_per_output_chunk_seconds",
+            "Gap between two content events of one answer, as received from the backend: the same as \
+             drover_inter_token_seconds, by model.",
+            &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
+            NEXT_SECONDS,
+        );
         tokens: histograms(
             "gen_ai_client_token_usage",
             "Tokens of a request: its prompt (input, cached ones included) and its answer (output).",
@@ -104,7 +113,43 @@ pub struct GenAiRequest<'a> {
     pub usage: Usage,
 }
 
+/// Where a turn's gaps between two content events are counted: looked up once a turn, observed once an event.
+#[derive(Clone, Debug)]
+pub struct Gaps {
+    pool: Histogram,
+    model: Option<Histogram>,
+}
+
+impl Gaps {
+    /// Counts one of them.
+    pub fn observe(&self, gap: Duration) {
+        let seconds = gap.as_secs_f64();
+        self.pool.observe(seconds);
+        if let Some(model) = &self.model {
+            model.observe(seconds);
+        }
+    }
+}
+
 impl Metrics {
+    /// Where the gaps of a turn in `pool` are counted; `generates` is what it asks for, and the configured pattern of its
+    /// model. A request that generates nothing has none.
+    #[must_use]
+    pub fn gaps(
+        &self,
+        pool: Configured<'_>,
+        generates: Option<(Operation, Configured<'_>)>,
+    ) -> Gaps {
+        let of = |(operation, model): (Operation, Configured<'_>)| {
+            let labels = [operation.as_str(), PROVIDER, model.as_str()];
+            self.gen_ai.next_chunk.with_label_values(&labels)
+        };
+        Gaps {
+            pool: self.inter_token(pool),
+            model: generates.map(of),
+        }
+    }
+
     /// Counts a request under the names of OpenTelemetry.
     pub fn gen_ai(&self, request: GenAiRequest<'_>) {
         let base = [request.operation.as_str(), PROVIDER, request.model.as_str()];
@@ -178,5 +223,28 @@ mod tests {
         ] {
             assert!(text.contains(&line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn a_gap_is_counted_under_both_names() {
+        let metrics = Metrics::new().unwrap();
+        let pool = Configured::name("p");
+        let gap = Duration::from_millis(250);
+        metrics.gaps(pool, None).observe(gap);
+        let generates = (Operation::Chat, Configured::name("qwen-*"));
+        metrics.gaps(pool, Some(generates)).observe(gap);
+        let text = text(&metrics);
+        let of_pool = r#"drover_inter_token_seconds_sum{pool="p"} 0.5"#;
+        assert!(text.contains(of_pool), "{text}");
+        let name = "gen_ai_client_operation_time_per_output_chunk_seconds";
+        let sums = text
+            .lines()
+            .filter(|l| l.starts_with(&format!("{name}_sum")));
+        let sums: Vec<_> = sums.collect();
+        assert_eq!(sums.len(), 1, "{sums:?}");
+        assert!(
+            sums[0].ends_with(r#"gen_ai_request_model="qwen-*"} 0.25"#),
+            "{sums:?}"
+        );
     }
 }

@@ -34,6 +34,11 @@ series! {
             "Those of drover_spec_drafted_tokens_total that the model agreed with.",
             &["pool", "backend"],
         );
+        drafts: counters(
+            "drover_spec_drafts_total",
+            "Drafts of drover_spec_drafted_tokens_total that were verified, where the stream tells them apart.",
+            &["pool", "backend"],
+        );
         rolled_back: counters(
             "drover_spec_rolled_back_tokens_total",
             "Those of drover_spec_drafted_tokens_total that were thrown away.",
@@ -42,35 +47,67 @@ series! {
     }
 }
 
+/// What became of drafts, under the names of vLLM.
+const DRAFTS: [(&str, &str); 3] = [
+    (
+        "vllm:spec_decode_num_drafts_total",
+        "Drafts that were verified.",
+    ),
+    (
+        "vllm:spec_decode_num_draft_tokens_total",
+        "Tokens that were drafted.",
+    ),
+    (
+        "vllm:spec_decode_num_accepted_tokens_total",
+        "Those of them that were accepted.",
+    ),
+];
+
 impl Generation {
-    /// What became of `backend`'s drafts under the names of vLLM, which dashboards of model servers know.
+    /// What became of `backend`'s drafts under the names of vLLM, which dashboards of model servers know: by the server's
+    /// own count since its start, or, where it shows none, by what this gateway has seen. All are of one source, so that
+    /// one may be divided by another.
     pub(super) fn aliases(&self, backend: &BackendSample) -> prometheus::Result<Vec<MetricFamily>> {
         let labels = [&*backend.pool, &*backend.backend];
+        let seen = |of: &IntCounterVec| of.with_label_values(&labels).get();
+        let counts = match &backend.drafts {
+            Some(own) => [own.drafts, own.drafted, own.accepted],
+            None => [&self.drafts, &self.drafted, &self.accepted].map(seen),
+        };
         let mut families = Vec::new();
-        for (name, help, of) in [
-            (
-                "vllm:spec_decode_num_draft_tokens_total",
-                "Tokens that were drafted.",
-                &self.drafted,
-            ),
-            (
-                "vllm:spec_decode_num_accepted_tokens_total",
-                "Those of them that were accepted.",
-                &self.accepted,
-            ),
-        ] {
+        for ((name, help), count) in DRAFTS.into_iter().zip(counts) {
             let alias = IntCounterVec::new(Opts::new(name, help), &["model_name"])?;
-            let count = of.with_label_values(&labels).get();
             alias.with_label_values(&[&*backend.model]).inc_by(count);
             families.extend(alias.collect());
         }
+        let positions = backend.drafts.iter().flat_map(|own| &own.at_position);
+        let by_position = IntCounterVec::new(
+            Opts::new(
+                "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+                "Accepted tokens by their position in the draft.",
+            ),
+            &["model_name", "position"],
+        )?;
+        for (position, count) in positions.enumerate() {
+            let labels = [&*backend.model, &position.to_string()];
+            by_position.with_label_values(&labels).inc_by(*count);
+        }
+        // A family without a series is no valid exposition.
+        let by_position = by_position.collect().into_iter();
+        families.extend(by_position.filter(|family| !family.get_metric().is_empty()));
         Ok(families)
     }
 }
 
 impl Metrics {
-    /// Counts what `backend` has said of an answer.
-    pub fn generated(&self, pool: Configured<'_>, backend: Configured<'_>, timings: &Timings) {
+    /// Counts what `backend` has said of an answer. `steps` are its drafts that were verified, where that is known.
+    pub fn generated(
+        &self,
+        pool: Configured<'_>,
+        backend: Configured<'_>,
+        timings: &Timings,
+        steps: Option<u64>,
+    ) {
         let series = &self.generation;
         let labels = [pool.as_str(), backend.as_str()];
         // The first token falls out of the prompt: its time is the prompt's.
@@ -86,6 +123,7 @@ impl Metrics {
         }
         let accepted = timings.draft_n_accepted.unwrap_or(0).min(drafted);
         for (counters, count) in [
+            (&series.drafts, steps.unwrap_or(0)),
             (&series.drafted, drafted),
             (&series.accepted, accepted),
             (&series.rolled_back, drafted - accepted),
@@ -103,7 +141,7 @@ mod tests {
     fn counted(timings: &Timings) -> String {
         let metrics = Metrics::new().unwrap();
         let (pool, backend) = (Configured::name("p"), Configured::name("b"));
-        metrics.generated(pool, backend, timings);
+        metrics.generated(pool, backend, timings, Some(25));
         text(&metrics)
     }
 
@@ -119,6 +157,7 @@ mod tests {
         for line in [
             r#"drover_decode_tokens_total{backend="b",pool="p"} 100"#,
             r#"drover_decode_seconds_total{backend="b",pool="p"} 2.5"#,
+            r#"drover_spec_drafts_total{backend="b",pool="p"} 25"#,
             r#"drover_spec_drafted_tokens_total{backend="b",pool="p"} 80"#,
             r#"drover_spec_accepted_tokens_total{backend="b",pool="p"} 60"#,
             r#"drover_spec_rolled_back_tokens_total{backend="b",pool="p"} 20"#,
@@ -135,7 +174,7 @@ mod tests {
             ..Timings::default()
         });
         assert!(text.contains("drover_decode_tokens_total{"));
-        for name in ["drafted", "accepted", "rolled_back"] {
+        for name in ["drafts", "drafted", "accepted", "rolled_back"] {
             assert!(!text.contains(&format!("drover_spec_{name}")), "{text}");
         }
     }

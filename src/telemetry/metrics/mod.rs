@@ -47,7 +47,7 @@ use rollouts::Rollouts;
 use spec::Spec;
 
 pub use docs::markdown;
-pub use gen_ai::GenAiRequest;
+pub use gen_ai::{Gaps, GenAiRequest};
 pub use openmetrics::{OPENMETRICS_FORMAT, is_wanted as wants_openmetrics};
 pub use rollouts::RolloutSample;
 
@@ -220,6 +220,7 @@ mod tests {
     use crate::spec::Signature;
     use crate::telemetry::labels::{AbortCause, Configured, Dialect, Why};
     use crate::telemetry::{BackendSample, FoundSample, QueueSample};
+    use crate::turn::Timings;
 
     pub(super) fn text(metrics: &Metrics) -> String {
         String::from_utf8(metrics.encode().unwrap()).unwrap()
@@ -243,6 +244,8 @@ mod tests {
                 profile: "ngram-mod".into(),
                 drafts: Some(Arc::new(DraftCounts {
                     drafts: 9,
+                    drafted: 27,
+                    accepted: 13,
                     at_position: vec![8, 5],
                     ..DraftCounts::default()
                 })),
@@ -300,9 +303,43 @@ mod tests {
             r#"vllm:num_requests_running{model_name="coder"} 3"#,
             r#"vllm:num_requests_waiting{model_name="coder"} 0"#,
             r#"vllm:kv_cache_usage_perc{model_name="coder"} 0.25"#,
+            // As it counts itself.
+            r#"vllm:spec_decode_num_drafts_total{model_name="coder"} 9"#,
+            r#"vllm:spec_decode_num_draft_tokens_total{model_name="coder"} 27"#,
+            r#"vllm:spec_decode_num_accepted_tokens_total{model_name="coder"} 13"#,
+            r#"vllm:spec_decode_num_accepted_tokens_per_pos_total{model_name="coder",position="0"} 8"#,
+            r#"vllm:spec_decode_num_accepted_tokens_per_pos_total{model_name="coder",position="1"} 5"#,
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
+    }
+
+    /// A server that shows no counts of its own is told by what this gateway has seen of it.
+    #[test]
+    fn drafts_are_told_of_servers_that_count_none() {
+        let metrics = Metrics::new().unwrap();
+        metrics.watch_fleet(|| {
+            let mut fleet = fleet();
+            fleet.backends[0].drafts = None;
+            fleet
+        });
+        let timings = Timings {
+            draft_n: Some(30),
+            draft_n_accepted: Some(20),
+            ..Timings::default()
+        };
+        let (pool, backend) = (Configured::name("p"), Configured::name("gpu0"));
+        metrics.generated(pool, backend, &timings, Some(10));
+        let text = metrics.encode_backend("gpu0").unwrap().unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for line in [
+            r#"vllm:spec_decode_num_drafts_total{model_name="coder"} 10"#,
+            r#"vllm:spec_decode_num_draft_tokens_total{model_name="coder"} 30"#,
+            r#"vllm:spec_decode_num_accepted_tokens_total{model_name="coder"} 20"#,
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert!(!text.contains("per_pos"), "{text}");
     }
 
     #[test]

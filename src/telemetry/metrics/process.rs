@@ -37,6 +37,10 @@ series! {
             "drover_access_lines_lost_total",
             "Lines of the access log that were not written: whoever reads standard output is 8 MiB behind.",
         );
+        log_lines_lost: counter(
+            "drover_log_lines_lost_total",
+            "Diagnostic lines that were not written: whoever reads standard error is 8 MiB behind.",
+        );
         runtime_delay: histogram(
             "drover_runtime_delay_seconds",
             "How late a task that wanted to run every 250 ms did run, on the threads that serve clients: \
@@ -120,6 +124,11 @@ impl Metrics {
     /// A line of the access log could not be written.
     pub fn access_line_lost(&self) {
         self.process.access_lines_lost.inc();
+    }
+
+    /// A diagnostic line could not be written.
+    pub fn log_line_lost(&self) {
+        self.process.log_lines_lost.inc();
     }
 
     /// A task has run so much later than it wanted to.

@@ -115,10 +115,8 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// The pool's histogram of gaps between content events, to be looked up once a turn and
-    /// observed (in seconds) once an event.
-    #[must_use]
-    pub fn inter_token(&self, pool: Configured<'_>) -> Histogram {
+    /// The pool's histogram of gaps between content events, in seconds.
+    pub(super) fn inter_token(&self, pool: Configured<'_>) -> Histogram {
         self.requests
             .inter_token
             .with_label_values(&[pool.as_str()])

@@ -67,7 +67,7 @@ impl TraceContext {
 
     /// The trace's id, as `traceparent` has it.
     pub fn trace_hex(&self) -> String {
-        format!("{:032x}", u128::from_be_bytes(self.trace))
+        hex::encode(self.trace)
     }
 
     /// The id of the client's span, if it has one.
@@ -82,9 +82,10 @@ impl TraceContext {
 
     /// What the backend of attempt `number`, from 1, is told.
     pub fn headers(&self, number: usize) -> TraceHeaders {
-        let (span, flags) = (self.numbered(number), u8::from(self.sampled));
+        let span = hex::encode(self.span_id(number));
+        let flags = if self.sampled { "01" } else { "00" };
         TraceHeaders {
-            parent: format!("00-{}-{span:016x}-{flags:02x}", self.trace_hex()),
+            parent: ["00", &self.trace_hex(), &span, flags].join("-"),
             state: self.state.clone(),
         }
     }
@@ -115,18 +116,18 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 /// Trace, span, and whether it is recorded. Later versions may be longer, and mean the same so far.
 fn parse(header: &str) -> Option<([u8; 16], u64, bool)> {
     let mut parts = header.trim().split('-');
-    let version = hex::<2>(parts.next()?)?;
-    let (trace, span) = (hex::<32>(parts.next()?)?, hex::<16>(parts.next()?)?);
-    let flags = hex::<2>(parts.next()?)?;
+    let version = digits::<2>(parts.next()?)?;
+    let (trace, span) = (digits::<32>(parts.next()?)?, digits::<16>(parts.next()?)?);
+    let flags = digits::<2>(parts.next()?)?;
     let ends = version != 0 || parts.next().is_none();
     let valid = version != 0xff && trace != 0 && span != 0 && ends;
     valid.then_some((trace.to_be_bytes(), span as u64, flags & 1 == 1))
 }
 
 /// `N` digits of lower-case hexadecimal, nothing else.
-fn hex<const N: usize>(text: &str) -> Option<u128> {
-    let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let fits = text.len() == N && digits;
+fn digits<const N: usize>(text: &str) -> Option<u128> {
+    let hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let fits = text.len() == N && hex;
     fits.then(|| u128::from_str_radix(text, 16).ok())?
 }
 

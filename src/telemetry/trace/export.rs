@@ -1,26 +1,23 @@
 //! Sends turns to an OTLP receiver over HTTP (`application/x-protobuf`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
-use prost::Message;
-use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 use url::{ParseError, Url};
 
-use super::{TracedTurn, otlp};
+use super::otlp;
+use super::waiting::{Batch, Waiting};
 use crate::config::{Otlp, Secret};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Traced;
 use crate::telemetry::post::{Post, Poster};
 
-/// Turns of one request.
-const BATCH: usize = 256;
-/// How long turns are gathered for it.
+/// How long turns are gathered for one request.
 const GATHER: Duration = Duration::from_secs(1);
 /// The same while the process ends.
 const GATHER_AT_THE_END: Duration = Duration::from_millis(50);
@@ -34,7 +31,7 @@ pub struct Exporter {
     endpoint: Url,
     token: Option<Secret>,
     service: String,
-    waiting: Mutex<Option<Receiver<TracedTurn>>>,
+    waiting: Arc<Waiting>,
     poster: Poster,
     metrics: &'static Metrics,
 }
@@ -50,21 +47,21 @@ enum Refused {
 impl Exporter {
     pub(super) fn new(
         config: &Otlp,
-        waiting: Receiver<TracedTurn>,
+        waiting: Arc<Waiting>,
         metrics: &'static Metrics,
     ) -> Result<Self, ParseError> {
         Ok(Self {
             endpoint: config.traces_url()?,
             token: config.token().cloned(),
             service: config.service.clone(),
-            waiting: Mutex::new(Some(waiting)),
+            waiting,
             poster: Poster::default(),
             metrics,
         })
     }
 
-    async fn send(&self, turns: &[TracedTurn]) {
-        let body = Bytes::from(otlp::request(&self.service, turns).encode_to_vec());
+    async fn send(&self, batch: Batch) {
+        let body = Bytes::from(otlp::request(&self.service, &batch.spans));
         let mut waits = AGAIN_AFTER.iter();
         let result = loop {
             let posted = timeout(PATIENCE, self.post(body.clone())).await;
@@ -80,12 +77,12 @@ impl Exporter {
             match waits.next() {
                 Some(wait) => sleep(*wait).await,
                 None => {
-                    tracing::warn!(%error, turns = turns.len(), "traces cannot be sent");
+                    tracing::warn!(%error, turns = batch.turns, "traces cannot be sent");
                     break Traced::Failed;
                 }
             }
         };
-        self.metrics.traces(result, turns.len() as u64);
+        self.metrics.traces(result, batch.turns);
     }
 
     async fn post(&self, body: Bytes) -> Result<(), Refused> {
@@ -108,20 +105,15 @@ impl Exporter {
 #[async_trait]
 impl BackgroundService for Exporter {
     async fn start(&self, shutdown: ShutdownWatch) {
-        let Some(mut waiting) = self.waiting.lock().take() else {
-            return;
-        };
-        let mut turns = Vec::with_capacity(BATCH);
-        while waiting.recv_many(&mut turns, BATCH).await > 0 {
-            if turns.len() < BATCH {
+        loop {
+            self.waiting.some().await;
+            if !self.waiting.is_full() {
                 let ending = *shutdown.borrow();
                 sleep(if ending { GATHER_AT_THE_END } else { GATHER }).await;
-                let room = BATCH - turns.len();
-                let more = std::iter::from_fn(|| waiting.try_recv().ok());
-                turns.extend(more.take(room));
             }
-            self.send(&turns).await;
-            turns.clear();
+            if let Some(batch) = self.waiting.take() {
+                self.send(batch).await;
+            }
         }
     }
 }

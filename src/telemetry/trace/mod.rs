@@ -1,17 +1,20 @@
 //! Traces: a span a turn, one below it for each attempt, with what guards and policy did as events.
 //!
-//! A turn is recorded while it runs by what it notes anyway; the spans are made of that on a thread of
-//! their own and go to an OTLP receiver. Nothing of it happens where `telemetry.otlp` is null. No text
+//! A turn is recorded while it runs by what it notes anyway; when it is over, its spans are written as the bytes that a
+//! thread of its own sends to an OTLP receiver. Nothing of it happens where `telemetry.otlp` is null. No text
 //! of a conversation has a place in a span.
 
 mod context;
 mod export;
 mod otlp;
+mod protobuf;
+#[cfg(test)]
+mod tests;
+mod waiting;
 
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use url::ParseError;
 
@@ -25,9 +28,7 @@ use crate::turn::Usage;
 
 pub use context::{TRACEPARENT, TRACESTATE, TraceContext, TraceHeaders};
 pub use export::Exporter;
-
-/// Turns that wait for the exporter; further ones are dropped, which is counted.
-const WAITING: usize = 4096;
+use waiting::Waiting;
 
 /// One upstream request of a turn.
 #[derive(Clone, Debug)]
@@ -47,12 +48,12 @@ pub struct Attempt {
 }
 
 /// A finished turn.
-#[derive(Clone, Debug)]
-pub struct TracedTurn {
+#[derive(Clone, Copy, Debug)]
+pub struct TracedTurn<'a> {
     /// Its place.
-    pub context: TraceContext,
+    pub context: &'a TraceContext,
     /// Its line in the access log.
-    pub record: Arc<Record>,
+    pub record: &'a Record,
     /// What was asked for.
     pub operation: Operation,
     /// The moment that `record.time` names.
@@ -60,19 +61,19 @@ pub struct TracedTurn {
     /// When the first content event arrived.
     pub first_token: Option<Instant>,
     /// Its upstream requests.
-    pub attempts: Vec<Attempt>,
+    pub attempts: &'a [Attempt],
     /// The tokens of each.
-    pub usage: Vec<Usage>,
+    pub usage: &'a [Usage],
     /// What guards did.
-    pub interventions: Vec<Intervention>,
+    pub interventions: &'a [Intervention],
     /// What policy decided.
-    pub decisions: Vec<Decision>,
+    pub decisions: &'a [Decision],
 }
 
 /// Begins traces, and takes the turns of those that are recorded.
 pub struct Tracer {
     sample: f64,
-    turns: mpsc::Sender<TracedTurn>,
+    waiting: Arc<Waiting>,
 }
 
 impl Tracer {
@@ -84,12 +85,12 @@ impl Tracer {
         config: &Otlp,
         metrics: &'static Metrics,
     ) -> Result<(Arc<Self>, Exporter), ParseError> {
-        let (turns, waiting) = mpsc::channel(WAITING);
+        let waiting = Arc::<Waiting>::default();
+        let exporter = Exporter::new(config, Arc::clone(&waiting), metrics)?;
         let tracer = Self {
             sample: config.sample,
-            turns,
+            waiting,
         };
-        let exporter = Exporter::new(config, waiting, metrics)?;
         Ok((Arc::new(tracer), exporter))
     }
 
@@ -99,8 +100,8 @@ impl Tracer {
     }
 
     /// Takes a finished turn. Never waits.
-    pub fn finished(&self, turn: TracedTurn) {
-        if self.turns.try_send(turn).is_err() {
+    pub fn finished(&self, turn: TracedTurn<'_>) {
+        if !self.waiting.push(&turn) {
             Metrics::global().traces(Traced::Dropped, 1);
         }
     }

@@ -1,6 +1,7 @@
 //! The ladder on whole conversations, with everything remembered, with the hot part forgotten, and
 //! with nothing remembered.
 
+mod calls;
 mod effects;
 mod ladder;
 mod memory;

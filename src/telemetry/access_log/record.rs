@@ -1,95 +1,16 @@
-//! The access log: one line a request, a stable schema.
-//!
-//! As JSON a line is exactly a serialised [`Record`], as text the same fields in the order that reads
-//! best. Fields are only ever added. There is no field for prompts, generated text, header values other
-//! than the client's name, or credentials.
-//!
-//! Lines do not go through `tracing`, whose events would be formatted by the thread that serves the client,
-//! and written by it one by one. Filter directives rule them all the same, by the target [`TARGET`].
+//! What happened in one request: the schema of the access log.
 
-use std::cell::OnceCell;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use super::Metrics;
-pub use super::client_text::ClientText;
-use super::labels::{Dialect, Outcome};
-use super::lines::Lines;
-use crate::config::{LogFormat, RequestClass};
+use super::ClientText;
+use crate::config::RequestClass;
+use crate::telemetry::labels::{Dialect, Outcome};
 
-/// What access lines are called in filter directives.
-pub const TARGET: &str = "access";
-
-/// The process's access log, once its logger is set up.
-static LOG: once_cell::sync::OnceCell<AccessLog> = once_cell::sync::OnceCell::new();
-
-/// Longest wait for a line to be written when the process ends.
-const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// Where lines go, in which form, and whether there are any.
-pub(super) struct AccessLog {
-    pub(super) format: LogFormat,
-    pub(super) enabled: Arc<AtomicBool>,
-    pub(super) lines: Lines,
-}
-
-impl AccessLog {
-    /// Makes it the log of the process; the first stays.
-    pub(super) fn install(self) {
-        let _ = LOG.set(self);
-    }
-
-    pub(super) fn write(&self, line: &Line<'_>) {
-        if !self.enabled.load(Ordering::Relaxed) {
-            return;
-        }
-        let is_kept = match self.format {
-            LogFormat::Json => self.lines.push(line.json()),
-            LogFormat::Text => self.lines.push(&line.record.text()),
-        };
-        if !is_kept {
-            Metrics::global().access_line_lost();
-        }
-    }
-}
-
-/// Waits for the last lines to be written; the process ends.
-pub fn flush() {
-    if let Some(log) = LOG.get() {
-        log.lines.flush(LAST_LINES);
-    }
-}
-
-/// The line of a record. JSON is made at most once, for all who want it.
-pub struct Line<'a> {
-    record: &'a Record,
-    json: OnceCell<Arc<str>>,
-}
-
-impl<'a> Line<'a> {
-    /// The line of `record`.
-    #[must_use]
-    pub fn of(record: &'a Record) -> Self {
-        let json = OnceCell::new();
-        Self { record, json }
-    }
-
-    /// One line of JSON.
-    pub fn json(&self) -> &Arc<str> {
-        self.json.get_or_init(|| self.record.json().into())
-    }
-
-    /// Writes it to the access log.
-    pub fn log(&self) {
-        if let Some(log) = LOG.get() {
-            log.write(self);
-        }
-    }
-}
+/// Room for nearly every line, in bytes.
+const LINE: usize = 1024;
 
 /// What happened in one request.
 ///
@@ -243,80 +164,12 @@ impl Record {
     /// One line of JSON.
     #[must_use]
     pub fn json(&self) -> String {
-        // A record is made of texts, numbers and lists of texts, all of which serialise.
-        serde_json::to_string(self).unwrap_or_default()
+        let mut line = Vec::with_capacity(LINE);
+        // A record is made of texts, numbers and lists of texts, all of which serialise, as UTF-8.
+        let written = serde_json::to_writer(&mut line, self).ok();
+        let text = written.and_then(|()| String::from_utf8(line).ok());
+        text.unwrap_or_default()
     }
-
-    /// One line for people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        struct Text<'a>(&'a Record);
-        impl fmt::Display for Text<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt_text(f)
-            }
-        }
-        Text(self).to_string()
-    }
-
-    fn fmt_text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} {} {} {} {}ms",
-            humantime::format_rfc3339_millis(self.time),
-            self.method,
-            self.path,
-            self.status,
-            self.outcome.as_str(),
-            self.total.as_millis(),
-        )?;
-        let mut pair = |name: &str, value: Option<&dyn fmt::Display>| match value {
-            Some(value) => write!(f, " {name}={value}"),
-            None => Ok(()),
-        };
-        pair(
-            "ttft_ms",
-            self.ttft.map(|t| t.as_millis()).as_ref().map(display),
-        )?;
-        pair("model", self.model.as_ref().map(display))?;
-        pair("pool", self.pool.as_ref().map(display))?;
-        pair("backend", self.backend.as_ref().map(display))?;
-        let ran = self.spec.as_ref().map(|spec| &spec.profile);
-        pair("profile", ran.map(display))?;
-        pair(
-            "attempts",
-            (self.attempts > 1).then_some(&self.attempts).map(display),
-        )?;
-        pair("tokens_in", self.tokens_in.as_ref().map(display))?;
-        pair("tokens_cached", self.tokens_cached.as_ref().map(display))?;
-        pair("tokens_out", self.tokens_out.as_ref().map(display))?;
-        pair("stop", self.stop_reason.as_ref().map(display))?;
-        pair("error", self.error.as_ref().map(display))?;
-        let interventions = self.interventions.join(",");
-        pair(
-            "interventions",
-            (!interventions.is_empty())
-                .then_some(&interventions)
-                .map(display),
-        )?;
-        let policy = self.policy.join(",").replace(' ', ":");
-        pair(
-            "policy",
-            (!policy.is_empty()).then_some(&policy).map(display),
-        )?;
-        pair(
-            "overhead_us",
-            self.overhead.map(|t| t.as_micros()).as_ref().map(display),
-        )?;
-        pair("principal", self.principal.as_ref().map(display))?;
-        pair("session", self.session.as_ref().map(display))?;
-        pair("trace_id", self.trace_id.as_ref().map(display))?;
-        write!(f, " request_id={}", self.request_id)
-    }
-}
-
-fn display<T: fmt::Display>(value: &T) -> &dyn fmt::Display {
-    value
 }
 
 fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -337,10 +190,10 @@ fn opt_micros<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record() -> Record {
+    pub(in super::super) fn record() -> Record {
         let mut record = Record::new(
             "01J".to_owned(),
             "POST",
@@ -380,16 +233,6 @@ mod tests {
                 r#""tokens_cached":60,"tokens_out":7,"ttft_ms":42,"total_ms":310,"#,
                 r#""overhead_us":180,"bytes_in":2048,"bytes_out":900}"#
             )
-        );
-    }
-
-    #[test]
-    fn text_form_is_one_readable_line() {
-        assert_eq!(
-            record().text(),
-            "2023-11-14T22:13:20.123Z POST /v1/chat/completions 200 ok 310ms ttft_ms=42 model=qwen \
-             pool=default backend=gpu0 attempts=2 tokens_in=100 tokens_cached=60 tokens_out=7 \
-             stop=stop overhead_us=180 request_id=01J"
         );
     }
 
