@@ -426,6 +426,37 @@ async fn profiles_exchange_their_backends_half_way() {
     assert_eq!(all["backends"][1]["profile"], "draft-mtp");
 }
 
+/// What is passed through unread follows a rollout too: a session goes to its side, and after a rollback nothing goes
+/// to the candidate.
+#[tokio::test]
+async fn what_is_passed_through_follows_the_rollout() {
+    let house = House::new().await;
+    let passthrough = json!([{"path": "/tokenize", "pool": "default"}]);
+    let setup = house
+        .setup(&json!({}))
+        .set("fleet.passthrough", passthrough);
+    let gateway = setup.start().await;
+    let asked = async |session: u32| {
+        let request = post("/tokenize", json!({"content": "a b"}).to_string());
+        let session = format!("agent-{session}");
+        let answer = gateway.ask(&request.header("x-session-id", &session)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer
+            .headers
+            .get("x-drover-backend")
+            .map(ToString::to_string)
+    };
+    order(&gateway, "start").await;
+    for session in 0..12 {
+        let (backend, _, _) = turn(&gateway, session).await;
+        assert_eq!(asked(session).await, Some(backend), "agent-{session}");
+    }
+    order(&gateway, "abort").await;
+    for session in 0..12 {
+        assert_eq!(asked(session).await.as_deref(), Some("b1"));
+    }
+}
+
 fn write_script(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, text).unwrap();
