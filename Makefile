@@ -80,8 +80,8 @@ test-statistics: setup ## The tests of speculation against chance, in thousands 
 	$(CARGO) test --locked --lib -- --include-ignored spec::simulation_tests spec::rollout::simulation_tests spec::class
 
 .PHONY: statistics
-statistics: setup ## Write the tables of docs/speculative.md: detection delay, false alarms, accuracy of the classes
-	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::simulation_tests::the_documented -- --include-ignored
+statistics: setup ## Write the tables of docs/speculative.md: detection delay, false alarms, rollouts, accuracy of the classes
+	UPDATE_DOCS=1 $(CARGO) test --locked --lib simulation_tests::the_documented -- --include-ignored
 	UPDATE_DOCS=1 $(CARGO) test --locked --lib spec::class::tests::the_documented -- --include-ignored
 
 .PHONY: test-streams

@@ -168,11 +168,18 @@ impl Pool {
     /// # Errors
     /// Why there is none.
     pub fn select(&self, exclude: &[BackendId]) -> Result<Lease, Unavailable> {
-        let wish = Wish::default();
+        self.select_for(exclude, &Wish::default())
+    }
+
+    /// The same for a request of which more is known, without the reasons.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn select_for(&self, exclude: &[BackendId], wish: &Wish) -> Result<Lease, Unavailable> {
         let ask = Asked {
             except: exclude,
             prefer: None,
-            wish: &wish,
+            wish,
             kept: None,
         };
         self.pick(ask, Full::Joins)

@@ -11,7 +11,7 @@ use super::route;
 use crate::config::RequestClass;
 use crate::dialect::Dialect;
 use crate::exchange::{End, Outcome as Exchanged, Overhead, Report};
-use crate::fleet::{BackendId, Lease};
+use crate::fleet::{BackendId, Lease, Wish};
 use crate::guard::intervention::Intervention;
 use crate::guard::loops;
 use crate::policy::Decision;
@@ -76,6 +76,8 @@ pub struct Context {
 /// State of the native lane.
 pub(super) struct Native {
     pub(super) lease: Lease,
+    /// Where it would go: its side of a rollout.
+    pub(super) wish: Wish,
     /// Backends that could not be reached.
     pub(super) tried: Vec<BackendId>,
     /// Body held until it is complete.

@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 use super::body::answer_expectation;
 use super::context::{Context, Native};
-use super::{Shared, auth, headers};
+use super::{Shared, auth, headers, sessions, spec};
 use crate::dialect::json::{self, Members, ObjectWriter};
 use crate::dialect::llama;
 use crate::exchange::no_backend;
-use crate::fleet::Failure;
+use crate::fleet::{Failure, Wish};
 use crate::turn::TurnError;
 
 /// Find a backend before the native phases begin.
@@ -44,8 +44,14 @@ pub(super) async fn prepare(
         .pool(pool)
         .ok_or_else(|| TurnError::UnknownModel(pool.to_owned()))?;
     ctx.pool = Some(pool.into());
+    let mut wish = Wish::default();
+    if shared.rollouts.moves(pool) {
+        // The backend is chosen before the body is there: only the header can name a session.
+        sessions::passed(shared, &config, session, ctx);
+        spec::side(shared, ctx, &found, &mut wish);
+    }
     let lease = found
-        .select(&[])
+        .select_for(&[], &wish)
         .map_err(|unavailable| no_backend(pool, unavailable))?;
     session.set_write_timeout(Some(config.timeouts.write));
     // A client that has left shows when its body is read.
@@ -53,6 +59,7 @@ pub(super) async fn prepare(
     let content_type = session.req_header().headers.get(CONTENT_TYPE);
     ctx.native = Some(Native {
         lease,
+        wish,
         tried: Vec::new(),
         held: BytesMut::new(),
         body_bytes: 0,
@@ -203,7 +210,7 @@ pub(super) fn fail_to_connect(
     let Some(backends) = shared.fleet.pool(pool) else {
         return error;
     };
-    match backends.select(&native.tried) {
+    match backends.select_for(&native.tried, &native.wish) {
         Ok(lease) => {
             native.lease = lease;
             error.set_retry(true);

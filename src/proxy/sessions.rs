@@ -15,7 +15,7 @@ use crate::session::{Claims, Principal, SessionKey, Transcript, lineage};
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
 use crate::telemetry::log;
-use crate::turn::Turn;
+use crate::turn::{Extra, Turn};
 
 /// Names the subagent of a Claude Code session.
 const AGENT_ID: &str = "x-claude-code-agent-id";
@@ -99,6 +99,18 @@ pub(super) fn relay(
         lineage: None,
     };
     tell(session, ctx, key.as_ref(), asked);
+}
+
+/// The session of a request that is passed through, by its header.
+pub(super) fn passed(shared: &Shared, config: &Config, session: &Session, ctx: &mut Context) {
+    let fields = Extra::default();
+    let claims = Claims {
+        metadata: None,
+        fields: &fields,
+    };
+    let principal = principal(config, session, ctx).for_user_of(claims);
+    let key = SessionKey::named(principal, &session.req_header().headers, claims);
+    ctx.session = key.map(|key| shared.sessions.touch(&key, Instant::now()).0);
 }
 
 fn key_of_turn(

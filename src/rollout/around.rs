@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::recorded::Recorded;
 use crate::config::{Rollout, Subject};
 use crate::fleet::{Backend, Fleet};
-use crate::spec::rollout::{Capacity, Fairness, Routing, State};
+use crate::spec::rollout::{Capacity, Fairness, Hardware, Routing, State};
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Serialize)]
@@ -15,14 +16,20 @@ pub struct Around {
     pub capacity: Capacity,
     /// Whether a difference can be the hardware's.
     pub fairness: Fairness,
+    /// What the servers differ by, as far as it is recorded.
+    #[serde(skip)]
+    pub hardware: Hardware,
     /// Backends that run the candidate.
     pub candidates: Vec<String>,
+    /// Those that are up, and those that are up and run the baseline.
+    #[serde(skip)]
+    pub up: (Vec<String>, Vec<String>),
     /// Those that are configured to, and do not.
     pub silent: Vec<String>,
 }
 
 impl Around {
-    pub(super) fn of(fleet: &Fleet, plan: &Rollout) -> Self {
+    pub(super) fn of(fleet: &Fleet, plan: &Rollout, recorded: &Recorded) -> Self {
         let routing = State::new(plan).routing(plan);
         let all = backends(fleet, plan);
         let is_candidate = |b: &&Arc<Backend>| b.at_site(|site| routing.is_candidate(site));
@@ -32,12 +39,23 @@ impl Around {
             ready.map(|b| b.slots().unwrap_or(1)).sum()
         };
         let name = |b: &Arc<Backend>| b.id().to_string();
+        let up = |is: &dyn Fn(&Backend) -> bool| -> Vec<String> {
+            let up = all.iter().filter(|b| b.available() && is(b));
+            up.map(name).collect()
+        };
+        let up = (
+            up(&|b| b.at_site(|site| routing.is_candidate(site))),
+            up(&|b| b.at_site(|site| routing.is_baseline(site))),
+        );
+        let (fairness, hardware) = fairness(plan, &all, &candidates, recorded);
         Self {
             capacity: Capacity {
                 candidate: ready(&candidates),
                 all: ready(&all.iter().collect::<Vec<_>>()),
             },
-            fairness: fairness(plan, &all, &candidates),
+            fairness,
+            hardware,
+            up,
             candidates: candidates.iter().copied().map(name).collect(),
             silent: all
                 .iter()
@@ -68,23 +86,42 @@ fn is_silent(backend: &Backend, plan: &Rollout) -> bool {
         && wanted != crate::spec::NONE
 }
 
-fn fairness(plan: &Rollout, all: &[Arc<Backend>], candidates: &[&Arc<Backend>]) -> Fairness {
+fn fairness(
+    plan: &Rollout,
+    all: &[Arc<Backend>],
+    candidates: &[&Arc<Backend>],
+    recorded: &Recorded,
+) -> (Fairness, Hardware) {
+    let equal = |why: &str| (Fairness::Equal(why.to_owned()), Hardware::default());
     if plan.hardware_equal {
-        return Fairness::Equal("`hardware_equal` says so".to_owned());
+        return equal("`hardware_equal` says so");
+    }
+    if plan.crossover {
+        return equal("each profile runs on both backends: a crossover half-way of every step");
     }
     let control = all.iter().find(|b| b.id().as_str() == plan.control);
     let address = control.map(|b| b.address());
     let on_it = |b: &&&Arc<Backend>| Some(b.address()) == address;
-    match candidates.iter().find(|b| !on_it(b)) {
-        None if !candidates.is_empty() && address.is_some() => {
-            Fairness::Equal("candidate and control are presets of one server".to_owned())
-        }
-        other => Fairness::Unequal(format!(
-            "the difference may be the hardware's: {} and the control {} are different servers; \
-             `hardware_equal: true` says that they are alike",
+    let other = candidates.iter().find(|b| !on_it(b));
+    if other.is_none() && !candidates.is_empty() && address.is_some() {
+        return equal("candidate and control are presets of one server");
+    }
+    let names: Vec<String> = candidates.iter().map(|b| b.id().to_string()).collect();
+    let unequal = |more: &str| {
+        let why = format!(
+            "the difference may be the hardware's: {} and the control {} are different servers; {more}",
             other.map_or("the candidate", |b| b.id().as_str()),
             plan.control
-        )),
+        );
+        (Fairness::Unequal(why), Hardware::default())
+    };
+    match recorded.hardware(plan, &plan.control, &names) {
+        Some(Ok((hardware, told))) => (Fairness::Equal(told), hardware),
+        Some(Err(why)) => unequal(&why),
+        None => unequal(
+            "`spec.recorded` with a benchmark of both, `crossover: true`, or `hardware_equal: true` where they are \
+             alike make it fair",
+        ),
     }
 }
 
@@ -98,14 +135,16 @@ pub(super) fn trouble(
     if fleet.pool(&plan.pool).is_none() {
         return Some(format!("there is no pool `{}`", plan.pool));
     }
-    if !state.needs_control(plan) {
+    // Who exchanges profiles is the one and the other in between.
+    if !state.needs_control(plan) || state.is_crossing() {
         return None;
     }
+    let name = state.control(plan);
     let all = backends(fleet, plan);
-    let Some(control) = all.iter().find(|b| b.id().as_str() == plan.control) else {
+    let Some(control) = all.iter().find(|b| b.id().as_str() == name) else {
         // A pool that is discovered may have lost it for a moment.
         let is_fixed = state.phase().is_active() && !all.is_empty();
-        return is_fixed.then(|| format!("the pool has no backend `{}`", plan.control));
+        return is_fixed.then(|| format!("the pool has no backend `{name}`"));
     };
     let known = match &plan.baseline {
         Subject::Profile(_) => control.runs().is_known(),
@@ -115,8 +154,7 @@ pub(super) fn trouble(
     let is_baseline = control.at_site(|site| routing.is_baseline(site));
     (known && !is_baseline).then(|| {
         format!(
-            "the control {} runs {} of build {}, which is not the baseline ({})",
-            plan.control,
+            "the control {name} runs {} of build {}, which is not the baseline ({})",
             control.runs().name(),
             control.facts().build.as_deref().unwrap_or("unknown"),
             plan.baseline

@@ -1,6 +1,6 @@
 //! The service that looks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::around::{Around, trouble};
+use super::around::trouble;
 use super::set_profile::{Setting, lapsed};
 use super::{Entry, Rollouts};
 use crate::config::{Config, RollbackSignature, Rollout};
@@ -35,8 +35,8 @@ struct Memory {
     /// Lines of logs that were there when it began.
     old_lines: HashSet<String>,
     setting: Option<Setting>,
-    /// Backends that were given the candidate's profile, and the run in which they were.
-    given: (u32, HashSet<String>),
+    /// Backends that were given a profile, the last one of each, and the run in which they were.
+    given: (u32, HashMap<String, String>),
 }
 
 impl Controller {
@@ -87,16 +87,15 @@ impl Controller {
             let (plan, state) = (keeper.plan().clone(), keeper.state());
             let routing = state.routing(&plan);
             if memory.given.0 != routing.run {
-                memory.given = (routing.run, HashSet::new());
+                memory.given = (routing.run, HashMap::new());
             }
             let failed = memory.setting.as_ref().and_then(Setting::failed);
-            let waits = state.phase() == Phase::WaitingCapacity;
             let failed = failed.or_else(|| {
-                waits
-                    .then(|| lapsed(&rollouts.fleet, &plan, &routing, &memory.given.1))
+                waits(state.phase())
+                    .then(|| lapsed(&rollouts.fleet, &plan, &memory.given.1))
                     .flatten()
             });
-            let mut around = Around::of(&rollouts.fleet, &plan);
+            let mut around = rollouts.around(&plan);
             around.capacity.all += memory.setting.as_ref().map_or(0, Setting::slots_away);
             let look = Look {
                 now_ms: now_ms(),
@@ -104,6 +103,9 @@ impl Controller {
                 signs: self.signs(&plan, &routing, memory),
                 capacity: around.capacity,
                 fairness: around.fairness,
+                hardware: around.hardware,
+                candidates: around.up.0,
+                baselines: around.up.1,
             };
             if look.trouble.is_some() {
                 memory.setting = None;
@@ -113,7 +115,7 @@ impl Controller {
                 rollouts.publish(entry, &keeper, look.now_ms);
                 rollouts.tell(entry, &keeper, &events);
             }
-            self.set_profiles(entry, &mut keeper, memory).await;
+            self.set_profiles(entry, &mut keeper, memory, look).await;
         } else {
             memory.setting = None;
         }
@@ -121,8 +123,15 @@ impl Controller {
         rollouts.publish(entry, &keeper, now_ms());
     }
 
-    /// Gives one backend after the other the candidate's profile, while the step waits for slots.
-    async fn set_profiles(&self, entry: &Entry, keeper: &mut super::Keeper, memory: &mut Memory) {
+    /// Gives one backend after the other the candidate's profile while the step waits for slots, and two of them each
+    /// other's while it waits for the crossover.
+    async fn set_profiles(
+        &self,
+        entry: &Entry,
+        keeper: &mut super::Keeper,
+        memory: &mut Memory,
+        mut look: Look,
+    ) {
         let rollouts = &*self.rollouts;
         if let Some(setting) = &memory.setting
             && let Some(done) = setting.done()
@@ -135,20 +144,24 @@ impl Controller {
             };
             done.give_profile(&profile);
             done.undrain();
-            memory.given.1.insert(backend);
+            memory.given.1.insert(backend, profile);
             rollouts.publish(entry, keeper, now_ms);
             rollouts.tell(entry, keeper, &[event]);
             memory.setting = None;
+            let around = rollouts.around(keeper.plan());
+            (look.candidates, look.baselines) = around.up;
         }
-        let waits = keeper.state().phase() == Phase::WaitingCapacity;
-        if waits && memory.setting.is_none() {
-            memory.setting = Setting::begin(
-                &rollouts.fleet,
-                keeper.plan(),
-                keeper.state(),
-                &memory.given.1,
-            );
+        if memory.setting.is_some() {
+            return;
         }
+        let (fleet, plan, state) = (&rollouts.fleet, keeper.plan(), keeper.state());
+        memory.setting = match state.phase() {
+            Phase::WaitingCapacity => Setting::begin(fleet, plan, state, &memory.given.1),
+            Phase::WaitingCrossover => state.to_set(plan, &look).and_then(|(backend, profile)| {
+                Setting::exchange(fleet, plan, backend, profile, &memory.given.1)
+            }),
+            _ => None,
+        };
     }
 
     /// Signs of harm that are seen on the candidate's backends and not in what came of turns.
@@ -169,7 +182,11 @@ impl Controller {
             *finding.place.pool == *plan.pool
                 && backend.is_some_and(|b| {
                     b.at_site(|site| routing.is_candidate(site))
-                        || Around::of(fleet, plan).silent.contains(&b.id().to_string())
+                        || self
+                            .rollouts
+                            .around(plan)
+                            .silent
+                            .contains(&b.id().to_string())
                 })
         };
         let found: Vec<&Finding> = found.iter().filter(of_candidate).collect();
@@ -192,6 +209,11 @@ impl Controller {
         });
         signs.collect()
     }
+}
+
+/// Whether backends may be given another profile.
+fn waits(phase: Phase) -> bool {
+    matches!(phase, Phase::WaitingCapacity | Phase::WaitingCrossover)
 }
 
 /// The finding about a backend that a sign is.

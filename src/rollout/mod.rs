@@ -6,6 +6,7 @@
 mod around;
 mod controller;
 mod keeper;
+mod recorded;
 mod set_profile;
 mod view;
 mod webhook;
@@ -23,7 +24,9 @@ use crate::spec::{Ledger, Observation};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
+use around::Around;
 use keeper::Keeper;
+use recorded::Recorded;
 
 pub use controller::Controller;
 pub(crate) use controller::now_ms;
@@ -56,6 +59,7 @@ pub struct Rollouts {
     fleet: Arc<Fleet>,
     ledger: Arc<Ledger>,
     metrics: &'static Metrics,
+    recorded: ArcSwap<Recorded>,
 }
 
 /// One of them.
@@ -88,6 +92,7 @@ impl Rollouts {
             fleet,
             ledger,
             metrics,
+            recorded: ArcSwap::default(),
         })
     }
 
@@ -97,6 +102,9 @@ impl Rollouts {
     /// # Errors
     /// The store cannot be read.
     pub async fn load(&self, config: &Config, now_ms: u64) -> Result<(), StoreError> {
+        let recorded = Recorded::read(config).await;
+        recorded.tell(&self.ledger);
+        self.recorded.store(Arc::new(recorded));
         let before = self.entries.load_full();
         let mut entries = Vec::new();
         for plan in &config.spec.rollouts {
@@ -117,7 +125,7 @@ impl Rollouts {
     async fn restored(&self, plan: &config::Rollout, now_ms: u64) -> Result<Entry, StoreError> {
         let mut keeper = Keeper::restore(&*self.store, plan, now_ms).await?;
         keeper.give_profiles(&self.fleet);
-        let around = around::Around::of(&self.fleet, plan);
+        let around = self.around(plan);
         Ok(Entry {
             name: plan.name.as_str().into(),
             routing: ArcSwap::from_pointee(keeper.state().routing(plan)),
@@ -209,6 +217,11 @@ impl Rollouts {
         Ok(entry.view.load_full())
     }
 
+    /// What the fleet says about a rollout, and what is recorded of it.
+    fn around(&self, plan: &config::Rollout) -> Around {
+        Around::of(&self.fleet, plan, &self.recorded.load())
+    }
+
     /// From now on requests act by what was written down.
     fn publish(&self, entry: &Entry, keeper: &Keeper, now_ms: u64) {
         let (plan, state) = (keeper.plan(), keeper.state());
@@ -216,7 +229,7 @@ impl Rollouts {
         if **entry.routing.load() != routing {
             entry.routing.store(Arc::new(routing));
         }
-        let around = around::Around::of(&self.fleet, plan);
+        let around = self.around(plan);
         let view = View::of(plan, state, &around, now_ms);
         entry.view.store(Arc::new(view));
     }

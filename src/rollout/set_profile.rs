@@ -1,7 +1,7 @@
-//! `hooks.set_profile`: a drained backend is restarted by the operator's command and comes back with the candidate's
+//! `hooks.set_profile`: a drained backend is restarted by the operator's command and comes back with another
 //! profile, which is asserted before it gets requests again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use super::around::backends;
 use crate::config::{Rollout, RolloutHooks, Subject};
 use crate::fleet::{Backend, Fleet, assert_speculation};
 use crate::spec::NONE;
-use crate::spec::rollout::{Routing, State};
+use crate::spec::rollout::State;
 
 /// Time between two looks at a backend that drains or is to come back.
 const EVERY: Duration = Duration::from_millis(500);
@@ -45,7 +45,7 @@ impl Setting {
         fleet: &Fleet,
         plan: &Rollout,
         state: &State,
-        given: &HashSet<String>,
+        given: &HashMap<String, String>,
     ) -> Option<Self> {
         let Subject::Profile(profile) = &plan.candidate else {
             return None;
@@ -56,28 +56,50 @@ impl Setting {
         let routing = state.routing(plan);
         let mut all = backends(fleet, plan);
         all.retain(|b| b.available() && !b.at_site(|site| routing.is_candidate(site)));
-        all.retain(|b| !given.contains(b.id().as_str()));
-        let is_control = |b: &Arc<Backend>| b.id().as_str() == plan.control;
+        all.retain(|b| given.get(b.id().as_str()) != Some(profile));
+        let is_control = |b: &Arc<Backend>| b.id().as_str() == state.control(plan);
         if state.needs_control(plan) {
             all.retain(|b| !is_control(b));
         }
         all.sort_by_key(is_control);
-        let backend = Arc::clone(all.first()?);
+        Some(Self::of(Arc::clone(all.first()?), profile, plan))
+    }
+
+    /// Takes `backend`, which is to run `profile` for a crossover, unless it was `given` that before.
+    pub(super) fn exchange(
+        fleet: &Fleet,
+        plan: &Rollout,
+        backend: &str,
+        profile: &str,
+        given: &HashMap<String, String>,
+    ) -> Option<Self> {
+        let was_given = given.get(backend).is_some_and(|last| last == profile);
+        if plan.hooks.set_profile.is_empty() || was_given {
+            return None;
+        }
+        let all = backends(fleet, plan);
+        let backend = all.into_iter().find(|b| b.id().as_str() == backend)?;
+        backend
+            .available()
+            .then(|| Self::of(backend, profile, plan))
+    }
+
+    fn of(backend: Arc<Backend>, profile: &str, plan: &Rollout) -> Self {
         let slots = backend.slots().unwrap_or(1);
         let progress = Arc::<Progress>::default();
-        let (at, profile) = (Arc::clone(&backend), profile.clone());
+        let (at, profile) = (Arc::clone(&backend), profile.to_owned());
         let (hooks, told, asked) = (plan.hooks.clone(), Arc::clone(&progress), profile.clone());
         let task = tokio::spawn(async move {
             let outcome = set(&at, &asked, &hooks, &told.has_begun).await;
             *told.outcome.lock() = Some(outcome);
         });
-        Some(Self {
+        Self {
             backend,
             profile,
             slots,
             progress,
             task,
-        })
+        }
     }
 
     pub(super) fn profile(&self) -> &str {
@@ -111,16 +133,16 @@ impl Setting {
     }
 }
 
-/// A backend that was `given` the profile and does not run it: setting it again would go on for ever.
+/// A backend that was `given` a profile and does not run it: setting it again would go on for ever.
 pub(super) fn lapsed(
     fleet: &Fleet,
     plan: &Rollout,
-    routing: &Routing,
-    given: &HashSet<String>,
+    given: &HashMap<String, String>,
 ) -> Option<String> {
     let all = backends(fleet, plan);
     let lapsed = all.iter().find(|b| {
-        given.contains(b.id().as_str()) && !b.at_site(|site| routing.is_candidate(site))
+        let given = given.get(b.id().as_str());
+        given.is_some_and(|profile| !b.at_site(|site| site.runs_profile(profile)))
     })?;
     Some(format!(
         "hooks.set_profile on {}: the profile was set, and it runs {}",
@@ -196,3 +218,6 @@ async fn run(backend: &Backend, profile: &str, hooks: &RolloutHooks) -> Result<(
         Ok(Ok(status)) => Err(format!("{program}: {status}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

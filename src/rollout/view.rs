@@ -51,6 +51,8 @@ pub struct Overview {
     pub step_seconds: u64,
     /// Shares of the sessions.
     pub shares: Shares,
+    /// The backend that is the control: another one after a crossover.
+    pub control_backend: String,
     /// What came of the candidate's sessions in this step.
     pub candidate: SideView,
     /// The same of the control.
@@ -70,11 +72,12 @@ pub struct SideView {
 
 impl View {
     pub(super) fn of(plan: &Rollout, state: &State, around: &Around, now_ms: u64) -> Self {
-        let (candidate, control) = state.sides();
-        let side = |side: &crate::spec::rollout::Side| SideView {
-            sessions: side.sessions(),
-            turns: side.turns(),
-            failed: side.errors().happened,
+        let (turns, sessions) = (state.turns(), state.sessions());
+        let failed = state.seen(&around.hardware).errors();
+        let side = |sessions, turns, failed: crate::spec::sequential::Count| SideView {
+            sessions,
+            turns,
+            failed: failed.happened,
         };
         Self {
             overview: Overview {
@@ -88,10 +91,11 @@ impl View {
                 steps: plan.steps.len(),
                 step_seconds: state.elapsed(now_ms).as_secs(),
                 shares: state.shares(),
-                candidate: side(candidate),
-                control: side(control),
+                control_backend: state.control(plan).to_owned(),
+                candidate: side(sessions.0, turns.0, failed.0),
+                control: side(sessions.1, turns.1, failed.1),
             },
-            estimates: Judge::new(plan).estimates(candidate, control),
+            estimates: Judge::new(plan).estimates(&state.seen(&around.hardware)),
             verdicts: state.verdicts().cloned().collect(),
             events: state.events().cloned().collect(),
             around: around.clone(),

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use super::answer::AnswerClass;
+use super::latest::Latest;
 use super::observe::{Drafts, Observation, Position, StopKind};
 use super::sequential::{Count, Sample};
 
@@ -32,7 +33,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn push(&mut self, seen: &Observation) {
+    pub(super) fn push(&mut self, seen: &Observation) {
         let ln = |value: Option<f64>, sample: &mut Sample| {
             if let Some(value) = value.filter(|value| *value > 0.0) {
                 sample.push(value.ln());
@@ -74,6 +75,8 @@ pub struct Aggregate {
     pub turns: u64,
     /// All of them.
     pub measured: Measured,
+    /// The latest ones by themselves.
+    pub latest: Latest,
     /// The same by how long their prompts were.
     pub positions: BTreeMap<Position, Measured>,
     /// Draft tokens, all together.
@@ -108,6 +111,7 @@ impl Aggregate {
     pub fn push(&mut self, seen: &Observation) {
         self.turns += 1;
         self.measured.push(seen);
+        self.latest.push(seen);
         self.positions
             .entry(seen.position())
             .or_default()

@@ -131,7 +131,7 @@ impl Book {
 
     /// What ran on the backend of `place` before, in its pool, by another profile, build, model or flags: the last
     /// that has at least `least` turns in a stratum that `place` has as well. A build that ran for a few turns
-    /// only is no baseline. (A recorded benchmark of the backend would be chosen here.)
+    /// only is no baseline.
     pub fn before(&self, place: &Place, least: u64) -> Option<&Place> {
         let now = self.at(place)?;
         let is_enough = |page: &Page| {
@@ -147,24 +147,29 @@ impl Book {
     }
 
     /// What tells what a change of `measure` between two places comes from: what was seen at both of them, and what
-    /// was seen meanwhile on the other backends of the pool. In focus is `stratum` at both places.
+    /// was seen meanwhile on the other backends of the pool. In focus is `stratum` at both places, or all of them.
     pub fn cells(
         &self,
-        (now, before): (&Place, &Place),
-        stratum: Stratum,
+        now: &Place,
+        before: (&Place, &Strata),
+        stratum: Option<Stratum>,
         measure: Measure,
         least: u64,
     ) -> Vec<Cell> {
         let mut cells = Vec::new();
         let mut add = |when, place: &Place, strata: &Strata, focus: bool| {
             for (at, all) in strata {
-                let focus = focus && *at == stratum;
+                let focus = focus && stratum.is_none_or(|stratum| *at == stratum);
                 cells.extend(split(when, place, (*at, all), focus, measure));
             }
         };
-        for (when, place) in [(When::Before, before), (When::After, now)] {
-            add(when, place, self.at(place).unwrap_or(&Strata::new()), true);
-        }
+        add(When::Before, before.0, before.1, true);
+        add(
+            When::After,
+            now,
+            self.at(now).unwrap_or(&Strata::new()),
+            true,
+        );
         for place in self.witnesses(now) {
             let Some(page) = self.pages.get(place) else {
                 continue;
@@ -364,7 +369,9 @@ mod tests {
         turns(&at("b", "b2"), 20.0);
         turns(&at("c", "b1"), 10.0);
         let (now, before) = (at("b", "b2"), at("b", "b1"));
-        let cells = book.cells((&now, &before), PROSE, Measure::Of(Metric::DecodeRate), 20);
+        let then = (&before, book.at(&before).unwrap());
+        let measure = Measure::Of(Metric::DecodeRate);
+        let cells = book.cells(&now, then, Some(PROSE), measure, 20);
         let seen: Vec<u64> = cells.iter().map(|cell| cell.sample.n()).collect();
         assert_eq!(seen, [50, 50, 50, 50], "{cells:?}");
         let blames = attribute(&cells);

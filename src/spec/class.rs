@@ -2,23 +2,22 @@
 //!
 //! Told before the turn, from its last message and the tools it offers: the classes are the strata
 //! of every comparison, and the rules of `spec.rules` go by them. The same request always has the same
-//! class. At most [`LOOK`] bytes at either end of a text are looked at, so that a large request costs
-//! no more than a small one. Measured against `tests/fixtures/spec/classes.json`.
+//! class. What a text asks for is told by its form first, whether a text is given with an order or a question
+//! stands alone, and by words then ([`text`]). Measured against `tests/fixtures/spec/classes-held-out.json`.
 
+mod code;
+mod scores;
+mod signs;
+mod text;
 mod words;
 
 use crate::config::RequestClass;
 use crate::turn::{Message, Part, Role, Turn, human_text};
-use words::{CHANGES, CODE, CODE_LINES, REASONS, TRANSFORMS};
-
-/// Bytes looked at, at the beginning and at the end of a text each.
-const LOOK: usize = 4096;
+use text::Text;
+use words::CHANGES;
 
 /// Messages back from the end in which code counts as being at hand.
 const NEAR: usize = 6;
-
-/// From this length on a text that comes with an order is the text that the order is about.
-const GIVEN: usize = 240;
 
 impl RequestClass {
     /// The class of a turn.
@@ -30,12 +29,31 @@ impl RequestClass {
         if has_result(last) {
             return Self::ToolLoop;
         }
-        let text = Text::of(last);
-        if turn.is_tool_turn() && may_change(turn) && (text.names_code() || code_is_near(turn)) {
+        let text = text_of(last);
+        if turn.is_tool_turn() && may_change(turn) && (text.names_code() || is_code_near(turn)) {
             return Self::Edit;
         }
-        text.class()
+        match text.class(answer_before(turn, last).as_ref()) {
+            // "And if it is empty?" is about the code before it.
+            Self::Prose if text.is_short() && shows_code_near(turn) => Self::Code,
+            class => class,
+        }
     }
+}
+
+fn text_of(message: &Message) -> Text {
+    Text::of(message.parts().iter().filter_map(|part| match part {
+        Part::Text(text) => Some(human_text(text)),
+        _ => None,
+    }))
+}
+
+/// The answer that `last` follows, if it does.
+fn answer_before(turn: &Turn, last: &Message) -> Option<Text> {
+    let mut before = turn.messages.iter().rev();
+    before.find(|message| std::ptr::eq(*message, last))?;
+    let answer = before.next()?;
+    (answer.role() == Role::Assistant).then(|| text_of(answer))
 }
 
 fn has_result(message: &Message) -> bool {
@@ -67,133 +85,19 @@ fn words_of_name(name: &str) -> Vec<String> {
     words
 }
 
+/// The last messages of the conversation.
+fn near(turn: &Turn) -> impl Iterator<Item = &Message> {
+    let last = turn.messages.iter().rev().take(NEAR);
+    last.filter(|message| message.role() != Role::System)
+}
+
 /// Whether the last messages bring code, or results of tools, which are files mostly.
-fn code_is_near(turn: &Turn) -> bool {
-    let near = turn.messages.iter().rev().take(NEAR);
-    let mut talk = near.filter(|message| message.role() != Role::System);
-    talk.any(|message| has_result(message) || Text::of(message).has_code_lines())
+fn is_code_near(turn: &Turn) -> bool {
+    near(turn).any(has_result) || shows_code_near(turn)
 }
 
-/// What there is to be looked at of one message, in lower case.
-struct Text {
-    text: String,
-    /// Of the whole.
-    len: usize,
-}
-
-impl Text {
-    fn of(message: &Message) -> Self {
-        let mut text = String::new();
-        let mut len = 0;
-        for part in message.parts() {
-            let Part::Text(part) = part else { continue };
-            let part = human_text(part);
-            len += part.len();
-            let head = floor(part, LOOK);
-            text.push_str(&part[..head].to_lowercase());
-            text.push('\n');
-            let tail = floor(part, part.len().saturating_sub(LOOK)).max(head);
-            text.push_str(&part[tail..].to_lowercase());
-            text.push('\n');
-        }
-        Self { text, len }
-    }
-
-    fn class(&self) -> RequestClass {
-        if self.is_given_back() {
-            return RequestClass::Repetitive;
-        }
-        let code_words = self.words().filter(|word| CODE.contains(word)).count();
-        if self.has_code_lines() || self.names_file() || code_words >= 2 {
-            return RequestClass::Code;
-        }
-        if REASONS.iter().any(|phrase| self.has_phrase(phrase)) {
-            RequestClass::Reasoning
-        } else if code_words == 1 && !self.is_long() {
-            RequestClass::Code
-        } else {
-            RequestClass::Prose
-        }
-    }
-
-    /// A text comes with an order to give it back changed; the order stands before it or after it.
-    fn is_given_back(&self) -> bool {
-        let orders = |part: &str| {
-            let mut words = words(part).take(24);
-            words.any(|word| TRANSFORMS.contains(&word))
-        };
-        let text = self.text.trim();
-        let first = text.split("\n\n").next().unwrap_or_default();
-        let last = text.rsplit("\n\n").next().unwrap_or_default();
-        self.is_long() && (orders(first) || orders(last))
-    }
-
-    fn is_long(&self) -> bool {
-        self.len >= GIVEN
-    }
-
-    fn names_code(&self) -> bool {
-        self.has_code_lines() || self.names_file()
-    }
-
-    fn has_code_lines(&self) -> bool {
-        let lines = self.text.lines().map(str::trim_start);
-        let is_code = |line: &str| {
-            CODE_LINES.iter().any(|sign| match sign.as_bytes()[0] {
-                b'a'..=b'z' => {
-                    line.starts_with(sign) && line.contains(['(', '{', '=', ';', ':', '*'])
-                }
-                _ => line.contains(sign),
-            })
-        };
-        lines.filter(|line| is_code(line)).take(2).count() == 2 || self.text.contains("```")
-    }
-
-    /// `src/main.rs`, `app.py:12`.
-    fn names_file(&self) -> bool {
-        const KINDS: &[&str] = &[
-            "rs", "py", "js", "ts", "tsx", "jsx", "go", "c", "h", "cc", "cpp", "hpp", "java", "kt",
-            "rb", "php", "cs", "swift", "sh", "sql", "toml", "yaml", "yml", "json", "css", "html",
-            "vue", "md",
-        ];
-        self.text.split_whitespace().any(|word| {
-            let word = word.trim_matches(|c: char| !c.is_alphanumeric());
-            let name = word.split(':').next().unwrap_or_default();
-            let Some((stem, kind)) = name.rsplit_once('.') else {
-                return false;
-            };
-            stem.contains(char::is_alphanumeric) && KINDS.contains(&kind)
-        })
-    }
-
-    fn words(&self) -> impl Iterator<Item = &str> {
-        words(&self.text)
-    }
-
-    fn has_phrase(&self, phrase: &str) -> bool {
-        let mut found = self.text.match_indices(phrase);
-        found.any(|(at, _)| {
-            let bytes = self.text.as_bytes();
-            let before = at.checked_sub(1).and_then(|at| bytes.get(at));
-            let after = bytes.get(at + phrase.len());
-            let free = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
-            free(before) && free(after)
-        })
-    }
-}
-
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    let ends = |c: char| !(c.is_alphanumeric() || matches!(c, '+' | '-' | '#'));
-    text.split(ends).filter(|word| !word.is_empty())
-}
-
-/// The last character boundary at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
+fn shows_code_near(turn: &Turn) -> bool {
+    near(turn).any(|message| text_of(message).has_code_lines())
 }
 
 #[cfg(test)]

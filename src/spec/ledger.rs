@@ -1,6 +1,7 @@
 //! The book of the process, for those who write it and those who read it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -9,9 +10,10 @@ use serde::Serialize;
 use super::aggregate::Aggregate;
 use super::answer::AnswerClass;
 use super::attribute::attribute;
-use super::book::{Book, Key, Page};
+use super::book::{Book, Key, Page, Strata};
 use super::log::Lines;
 use super::observe::{Drafts, Observation, Place, StopKind};
+use super::recorded::{Recorded, Records};
 use super::regress::{Comparison, Limits, Measure, Sign, lost_caches, signs};
 use super::sequential::Sample;
 use super::signature::Finding;
@@ -23,6 +25,7 @@ pub struct Ledger {
     book: Mutex<Book>,
     lines: Mutex<Lines>,
     timeline: Mutex<Timeline>,
+    records: Mutex<Records>,
 }
 
 /// What came of the turns of one stratum at one place. Means of rates, times and lengths are geometric.
@@ -93,15 +96,20 @@ impl Ledger {
         self.timeline.lock().events().cloned().collect()
     }
 
+    /// Benchmarks by the name of the backend that they were measured on, for work that it has no past in.
+    pub fn record(&self, all: Vec<(Arc<str>, Vec<Recorded>)>) {
+        *self.records.lock() = Records::new(all);
+    }
+
     /// What is worse on a backend since another profile or build runs there than with the one before, and what
     /// its log has told.
     pub fn findings(&self, limits: &Limits) -> Vec<Finding> {
         let mut found: Vec<Finding> = self.lines.lock().findings().collect();
-        let book = self.book.lock();
+        let (book, records) = (self.book.lock(), self.records.lock());
         let mut looked_at = HashSet::new();
         for place in book.places() {
             if looked_at.insert((&place.pool, &place.backend)) {
-                found.extend(worse(&book, place, limits));
+                found.extend(worse(&book, &records, place, limits));
             }
         }
         found
@@ -160,37 +168,49 @@ pub struct Kept {
 }
 
 /// What is worse at `now` than before, with what explains it.
-fn worse(book: &Book, now: &Place, limits: &Limits) -> Vec<Finding> {
+fn worse(book: &Book, records: &Records, now: &Place, limits: &Limits) -> Vec<Finding> {
     let Some(strata) = book.at(now) else {
         return Vec::new();
     };
-    let before = book.before(now, limits.baseline);
-    let then = before.and_then(|before| Some((before, book.at(before)?)));
-    let signs = then.map(|before| {
+    let seen = book.before(now, limits.baseline);
+    let seen = seen.and_then(|place| Some((place, book.at(place)?)));
+    let recorded = records.before(now, seen.map(|(_, strata)| strata));
+    let recorded = recorded.as_ref().map(|(place, strata)| (place, strata));
+    let mut known = HashSet::new();
+    let mut found = Vec::new();
+    for before in [seen, recorded].into_iter().flatten() {
         let now = (now, strata);
-        signs(Comparison { now, before }, limits)
-    });
-    let mut signs = signs.unwrap_or_default();
-    let lost = lost_caches(strata, limits).into_iter().filter(|lost| {
-        let known = |sign: &Sign| (sign.signature, sign.stratum) == (lost.signature, lost.stratum);
-        !signs.iter().any(known)
-    });
-    let lost: Vec<Sign> = lost.collect();
-    signs.extend(lost);
-    let finding = |sign: Sign| {
-        let cells = before.map(|before| {
-            let (stratum, measure) = (sign.stratum, sign.measure);
-            book.cells((now, before), stratum, measure, limits.baseline)
-        });
-        Finding {
-            before: before
-                .filter(|_| sign.measure != Measure::CacheLost)
-                .cloned(),
-            blames: attribute(&cells.unwrap_or_default()),
-            ..Finding::new(sign.signature, now, sign.evidence)
+        for sign in signs(Comparison { now, before }, limits) {
+            known.insert((sign.signature, sign.stratum));
+            found.push(finding(book, now.0, Some(before), sign, limits));
         }
-    };
-    signs.into_iter().map(finding).collect()
+    }
+    for lost in lost_caches(strata, limits) {
+        if !known.contains(&(lost.signature, lost.stratum)) {
+            found.push(finding(book, now, seen.or(recorded), lost, limits));
+        }
+    }
+    found
+}
+
+fn finding(
+    book: &Book,
+    now: &Place,
+    before: Option<(&Place, &Strata)>,
+    sign: Sign,
+    limits: &Limits,
+) -> Finding {
+    let cells = before.map(|before| {
+        let (stratum, measure) = (sign.stratum, sign.measure);
+        book.cells(now, before, stratum, measure, limits.baseline)
+    });
+    Finding {
+        before: before
+            .filter(|_| sign.measure != Measure::CacheLost)
+            .map(|(place, _)| place.clone()),
+        blames: attribute(&cells.unwrap_or_default()),
+        ..Finding::new(sign.signature, now, sign.evidence)
+    }
 }
 
 impl Row {

@@ -10,9 +10,11 @@ mod attribute;
 mod book;
 mod choice;
 mod class;
+mod latest;
 mod ledger;
 mod log;
 mod observe;
+mod recorded;
 mod regress;
 pub mod rollout;
 mod runs;
@@ -28,9 +30,11 @@ pub use answer::{AnswerClass, AnswerShape};
 pub use attribute::{Blame, Cell, Dimension, When, attribute};
 pub use book::{Book, Key, Page, Strata};
 pub use choice::{Asked, Cause, Choice, Sources, resolve};
+pub use latest::{Latest, of_block};
 pub use ledger::{Kept, Ledger, Row};
 pub use log::{LogSignature, log_signature};
 pub use observe::{Drafts, Observation, Place, Position, StopKind, Stratum, UNKNOWN};
+pub use recorded::Recorded;
 pub use regress::{
     Change, Comparison, Limits, Metric, Sign, compare, findings, lost_caches, signs,
 };

@@ -1,12 +1,18 @@
 //! What has changed between two profiles or builds, and what that is a sign of.
 
+mod change;
+
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 use super::aggregate::{Aggregate, Measured};
 use super::book::Strata;
 use super::observe::{Drafts, Place, Position, Stratum};
-use super::sequential::{Count, Interval, Sample, difference};
+use super::sequential::{Count, Sample};
 use super::signature::{Finding, Signature};
+
+pub use change::{Change, compare};
 
 /// What can be compared. Means are of logarithms where the metric is a rate or a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -32,6 +38,9 @@ impl Metric {
         Self::Rollback,
         Self::CacheFound,
     ];
+
+    /// Those that are asked of the latest turns alone, too.
+    pub(super) const LATEST: [Self; 2] = [Self::DecodeRate, Self::AcceptLength];
 
     pub(super) fn of(self, all: &Measured) -> &Sample {
         match self {
@@ -60,21 +69,6 @@ impl Metric {
 /// Strata there can be: classes times groups of busy slots. α is shared out over all of them, seen or
 /// not, so that the share does not depend on what comes.
 const STRATA: f64 = 24.0;
-
-/// One metric in one stratum, now against before.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Change {
-    /// Which turns.
-    pub stratum: Stratum,
-    /// Of what.
-    pub metric: Metric,
-    /// Where the difference of the means is.
-    pub interval: Interval,
-    /// Mean before, and of how many.
-    pub before: (f64, u64),
-    /// Mean now, and of how many.
-    pub now: (f64, u64),
-}
 
 /// What is put up with before a change is a finding.
 #[derive(Clone, Copy, Debug)]
@@ -116,10 +110,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The share of one test.
-    fn share(&self) -> f64 {
+    /// The share of one test in one stratum: half of α is for these.
+    pub(super) fn share(&self) -> f64 {
         // The rates of malformed calls and of lost caches are two more tests in every stratum.
-        self.alpha / (STRATA * (Metric::ALL.len() + 2) as f64)
+        let tests = Metric::ALL.len() + Metric::LATEST.len() + 2;
+        self.alpha / 2.0 / (STRATA * tests as f64)
+    }
+
+    /// The share of one test of all strata together, which finds what is too small for any of them: the other half.
+    pub(super) fn share_of_all(&self) -> f64 {
+        self.alpha / 2.0 / Metric::ALL.len() as f64
     }
 }
 
@@ -130,27 +130,6 @@ pub struct Comparison<'a> {
     pub now: (&'a Place, &'a Strata),
     /// What ran before.
     pub before: (&'a Place, &'a Strata),
-}
-
-/// Every metric in every stratum that both have.
-pub fn compare(pair: Comparison<'_>, limits: &Limits) -> Vec<Change> {
-    let both = pair.now.1.iter().filter_map(|(stratum, now)| {
-        let before = pair.before.1.get(stratum)?;
-        Some((*stratum, now, before))
-    });
-    both.flat_map(|(stratum, now, before)| {
-        Metric::ALL.map(|metric| {
-            let (now, before) = (metric.of(now), metric.of(before));
-            Change {
-                stratum,
-                metric,
-                interval: difference(now, before, limits.share()),
-                before: (before.mean(), before.n()),
-                now: (now.mean(), now.n()),
-            }
-        })
-    })
-    .collect()
 }
 
 /// What a sign was seen in.
@@ -188,8 +167,8 @@ impl Measure {
 pub struct Sign {
     /// Of what.
     pub signature: Signature,
-    /// In which turns.
-    pub stratum: Stratum,
+    /// In which turns; none: in all.
+    pub stratum: Option<Stratum>,
     /// In what.
     pub measure: Measure,
     /// The numbers, in words.
@@ -214,6 +193,16 @@ pub fn signs(pair: Comparison<'_>, limits: &Limits) -> Vec<Sign> {
             })
         })
         .collect();
+    // What all turns of a stratum tell need not be told of its latest ones.
+    let mut told = HashSet::new();
+    found.retain(|sign| told.insert((sign.signature, sign.stratum)));
+    // What is seen in one stratum need not be told of all.
+    let in_some: Vec<Signature> = found
+        .iter()
+        .filter(|sign| sign.stratum.is_some())
+        .map(|sign| sign.signature)
+        .collect();
+    found.retain(|sign| sign.stratum.is_some() || !in_some.contains(&sign.signature));
     found.extend(garbled(pair, limits));
     found
 }
@@ -234,7 +223,7 @@ pub fn lost_caches(now: &Strata, limits: &Limits) -> Vec<Sign> {
         let is_more = count.evidence(limits.cache_lost) >= 1.0 / limits.share();
         is_more.then(|| Sign {
             signature: Signature::CacheReprefill,
-            stratum: *stratum,
+            stratum: Some(*stratum),
             measure: Measure::CacheLost,
             evidence: format!(
                 "{}, {} busy: {} of {} turns found less than half of the tokens that should have been in the cache",
@@ -248,12 +237,14 @@ pub fn lost_caches(now: &Strata, limits: &Limits) -> Vec<Sign> {
     lost.collect()
 }
 
-fn drafts(pair: Comparison<'_>, stratum: Stratum) -> Drafts {
-    pair.now
-        .1
-        .get(&stratum)
-        .map(|all| all.drafts)
-        .unwrap_or_default()
+fn drafts(pair: Comparison<'_>, stratum: Option<Stratum>) -> Drafts {
+    let asked = pair.now.1.iter();
+    let asked = asked.filter(|(at, _)| stratum.is_none_or(|stratum| **at == stratum));
+    asked.fold(Drafts::default(), |sum, (_, all)| Drafts {
+        drafted: sum.drafted + all.drafts.drafted,
+        accepted: sum.accepted + all.drafts.accepted,
+        steps: sum.steps + all.drafts.steps,
+    })
 }
 
 /// Calls that cannot be used come with drafts that are nearly always, or nearly never, accepted: the
@@ -277,56 +268,13 @@ fn garbled(pair: Comparison<'_>, limits: &Limits) -> Vec<Sign> {
             );
             Sign {
                 signature: Signature::GarbledOutput,
-                stratum: *stratum,
+                stratum: Some(*stratum),
                 measure: Measure::Malformed,
                 evidence,
             }
         })
     });
     worse.collect()
-}
-
-impl Change {
-    fn signature(&self, limits: &Limits, rebuilt: bool) -> Option<Signature> {
-        let lost = |part: f64| self.interval.is_below((1.0 - part).ln());
-        match self.metric {
-            Metric::AcceptLength if lost(limits.accept_length) => {
-                Some(Signature::AcceptanceCollapse)
-            }
-            Metric::DecodeRate if rebuilt && lost(limits.decode) => {
-                Some(Signature::ThroughputCollapseAfterBuildChange)
-            }
-            Metric::PrefillRate if lost(limits.prefill) => Some(Signature::PrefillRegression),
-            Metric::CacheFound if self.interval.is_below(-limits.cache) => {
-                Some(Signature::CacheReprefill)
-            }
-            Metric::Rollback if self.interval.is_above(limits.rollback) => {
-                Some(Signature::RollbackSpike)
-            }
-            _ => None,
-        }
-    }
-
-    fn evidence(&self) -> String {
-        let (class, busy) = (self.stratum.class.as_str(), self.stratum.busy);
-        let Interval { low, high } = self.interval;
-        let (before, now) = (self.before, self.now);
-        let of = format!("{} turns before, {} now", before.1, now.1);
-        if !self.metric.is_factor() {
-            return format!(
-                "{class}, {busy} busy: {:.2} now, {:.2} before, a change of {low:+.2} to {high:+.2} ({of})",
-                now.0, before.0
-            );
-        }
-        let percent = |ln: f64| (ln.exp() - 1.0) * 100.0;
-        format!(
-            "{class}, {busy} busy: {:.1} now, {:.1} before, a change of {:+.1} % to {:+.1} % ({of})",
-            now.0.exp(),
-            before.0.exp(),
-            percent(low),
-            percent(high),
-        )
-    }
 }
 
 #[cfg(test)]

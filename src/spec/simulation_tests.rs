@@ -12,8 +12,8 @@ mod family;
 /// Spread of ln(tokens/s) among turns of one stratum: about 20 %.
 const SPREAD: f64 = 0.2;
 
-/// α of one test, as `regress` shares it out: 0.05 over 24 strata and 7 tests.
-const SHARE: f64 = 0.05 / 168.0;
+/// α of one test, as `regress` shares it out: half of 0.05 over 24 strata and 9 tests.
+const SHARE: f64 = 0.05 / 2.0 / 216.0;
 
 /// How turns vary.
 #[derive(Clone, Copy, Debug)]

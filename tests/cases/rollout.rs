@@ -382,6 +382,81 @@ async fn a_backend_is_given_the_profile_when_a_step_needs_it() {
     );
 }
 
+/// Half-way of a step the two servers exchange their profiles, one after the other, by the operator's command; then
+/// each of them has been on both sides.
+#[tokio::test]
+async fn profiles_exchange_their_backends_half_way() {
+    let house = House::new().await;
+    // The candidate's server is the slower one, though its profile is the faster one.
+    slows(&house.fast, 500.0).await;
+    let script = house.dir.path().join("set-profile");
+    let (fast, plain) = (house.fast.address(), house.plain.address());
+    let text = format!(
+        "#!/bin/sh\n[ \"$DROVER_BACKEND\" = b0 ] && to={fast} || to={plain}\n\
+         exec python3 -c \"import urllib.request as u; u.urlopen(u.Request('http://$to/sim/state', \
+         b'{{\\\"spec_type\\\": \\\"$DROVER_PROFILE\\\"}}')).read()\"\n"
+    );
+    write_script(&script, &text);
+    let setup = house.setup(&json!({
+        "hardware_equal": false, "crossover": true, "steps": ["50%"],
+        "step": {"min_sessions": 3, "min_turns": 40, "min_time": "1s", "max_time": "1h"},
+        "hooks": {"set_profile": [script], "timeout": "20s"},
+    }));
+    let gateway = setup.start().await;
+    order(&gateway, "start").await;
+    let done = work_until(&gateway, &["promoted", "rolled_back", "held"]).await;
+    assert_eq!(done["state"], "promoted", "{done}");
+    assert_eq!(done["control_backend"], "b0", "{done}");
+    let events = done["events"].as_array().unwrap();
+    let kinds: Vec<&str> = events
+        .iter()
+        .filter_map(|event| event["kind"].as_str())
+        .collect();
+    assert_eq!(
+        kinds.iter().filter(|kind| **kind == "profile_set").count(),
+        2,
+        "{kinds:?}"
+    );
+    assert!(
+        kinds.contains(&"crossing") && kinds.contains(&"crossed"),
+        "{kinds:?}"
+    );
+    let all = gateway.admin_get("/api/backends").await.json();
+    assert_eq!(all["backends"][0]["profile"], "none");
+    assert_eq!(all["backends"][1]["profile"], "draft-mtp");
+}
+
+/// What is passed through unread follows a rollout too: a session goes to its side, and after a rollback nothing goes
+/// to the candidate.
+#[tokio::test]
+async fn what_is_passed_through_follows_the_rollout() {
+    let house = House::new().await;
+    let passthrough = json!([{"path": "/tokenize", "pool": "default"}]);
+    let setup = house
+        .setup(&json!({}))
+        .set("fleet.passthrough", passthrough);
+    let gateway = setup.start().await;
+    let asked = async |session: u32| {
+        let request = post("/tokenize", json!({"content": "a b"}).to_string());
+        let session = format!("agent-{session}");
+        let answer = gateway.ask(&request.header("x-session-id", &session)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer
+            .headers
+            .get("x-drover-backend")
+            .map(ToString::to_string)
+    };
+    order(&gateway, "start").await;
+    for session in 0..12 {
+        let (backend, _, _) = turn(&gateway, session).await;
+        assert_eq!(asked(session).await, Some(backend), "agent-{session}");
+    }
+    order(&gateway, "abort").await;
+    for session in 0..12 {
+        assert_eq!(asked(session).await.as_deref(), Some("b1"));
+    }
+}
+
 fn write_script(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, text).unwrap();

@@ -3,13 +3,13 @@
 import { call } from "./api.js";
 import { clock, facts, h, number, percent, table } from "./dom.js";
 
-const STATES = { running: "good", promoted: "good", waiting_capacity: "warn", paused: "warn", held: "warn", rolled_back: "bad", aborted: "bad" };
+const STATES = { running: "good", promoted: "good", waiting_capacity: "warn", waiting_crossover: "warn", paused: "warn", held: "warn", rolled_back: "bad", aborted: "bad" };
 const VERDICTS = { successful: "good", inconclusive: "warn", failed: "bad", error: "bad" };
-const ACTIVE = ["running", "waiting_capacity", "paused", "held"];
+const ACTIVE = ["running", "waiting_capacity", "waiting_crossover", "paused", "held"];
 /** What may be ordered: [order, label, question, when]. */
 const ORDERS = [
   ["start", "Start", "Start it? Part of the sessions will go to the candidate.", (state) => !ACTIVE.includes(state)],
-  ["pause", "Pause", "Pause it? The shares stay as they are.", (state) => ["running", "waiting_capacity"].includes(state)],
+  ["pause", "Pause", "Pause it? The shares stay as they are.", (state) => ["running", "waiting_capacity", "waiting_crossover"].includes(state)],
   ["resume", "Resume", "Let it go on?", (state) => ["paused", "held"].includes(state)],
   ["promote", "Next step", "Go on to the next step, whatever is known?", (state) => ACTIVE.includes(state)],
   ["abort", "Abort", "Give all sessions back to the baseline?", (state) => ACTIVE.includes(state) || state === "promoted"],
@@ -75,7 +75,7 @@ function card(one, order) {
     h("h3", {}, one.name, h("span", { class: STATES[one.state] ?? "soft" }, one.state.replace("_", " "))),
     one.reason ? h("p", { class: STATES[one.state] ?? "" }, one.reason) : null,
     facts({
-      tried: `${subject(one.config.candidate)} against ${subject(one.config.baseline)} (control ${one.config.control}) in pool ${one.pool}`,
+      tried: `${subject(one.config.candidate)} against ${subject(one.config.baseline)} (control ${one.control_backend}) in pool ${one.pool}`,
       step: `${one.step + 1} of ${one.steps}: ${one.config.steps.join(", ")}`,
       runs: one.step_seconds ? `${number(one.step_seconds)} s` : "",
       slots: `${one.capacity.candidate} of ${one.capacity.all} ready ones run the candidate`,

@@ -1,6 +1,7 @@
 //! Speculative decoding: profiles, and which turns get which.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -34,6 +35,11 @@ pub struct Spec {
     /// Whether a backend that speculates is tried out when it starts and when its build changes: while it is idle it
     /// gets a short prompt twice, once with `speculative.n_max: 0`. Without it the answers of turns tell, later.
     pub probe: bool,
+    /// Artifacts of `drover bench spec`, by the name of the backend that they were measured on, one at a time. Rollouts
+    /// take from the difference of two backends what they differ by there (both were given the same prompts,
+    /// and the baseline's profile is among those measured); a class of requests that a backend has no past in is
+    /// compared with what was recorded for its profile.
+    pub recorded: BTreeMap<String, PathBuf>,
     /// Rollouts of a profile, a build or a backend (docs/speculative.md). None begins by itself.
     pub rollouts: Vec<Rollout>,
 }
@@ -47,6 +53,7 @@ impl Default for Spec {
             reprefill_max: Duration::from_secs(10),
             reprefill_rate: 1000,
             probe: false,
+            recorded: BTreeMap::new(),
             rollouts: Vec::new(),
         }
     }

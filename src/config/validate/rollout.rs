@@ -77,6 +77,23 @@ impl Checker<'_> {
             self.error(format!("{path}.hooks.set_profile"), message);
         }
         self.positive(format!("{path}.hooks.timeout"), rollout.hooks.timeout);
+        self.crossover(path, rollout);
+    }
+
+    fn crossover(&mut self, path: &str, rollout: &Rollout) {
+        let is_profile = |subject: &Subject| matches!(subject, Subject::Profile(_));
+        let path = format!("{path}.crossover");
+        if !rollout.crossover {
+            return;
+        }
+        if !(is_profile(&rollout.candidate) && is_profile(&rollout.baseline)) {
+            self.error(path, "only profiles can be exchanged");
+        } else if rollout.hardware_equal {
+            self.error(
+                path,
+                "is of no use where `hardware_equal` says that there is nothing to take away",
+            );
+        }
     }
 
     /// Names of backends, where the pool lists its own; discovered ones are not known yet.

@@ -101,6 +101,24 @@ async fn a_bad_call_is_asked_for_again_inside_the_open_stream() {
     assert!(second.starts_with(prefix), "everything is appended");
 }
 
+/// What each attempt's backend has measured says which of them was abandoned over a call that cannot be used:
+/// malformed answers are counted by it. One that is asked for again for another reason is none.
+#[tokio::test(start_paused = true)]
+async fn only_an_attempt_with_a_bad_call_is_measured_as_such() {
+    let bad = |play: Play| async move {
+        let good = Play::new().text(r#"{"name":"ls","arguments":{"path":"src"}}"#);
+        let script = Script::new().on("a", play).on("b", good.finish());
+        let (outcome, client) = script.run(&request(true, "")).await;
+        assert_eq!(outcome.attempts, [Why::First, Why::Reask]);
+        let measured = client.report.measured.iter();
+        measured.map(|attempt| attempt.bad_call).collect::<Vec<_>>()
+    };
+    let call = Play::new().call("ls", r#"{"wrong":1}"#).finish();
+    assert_eq!(bad(call).await, [true, false]);
+    let announced = Play::new().text("Let me list the files:").finish();
+    assert_eq!(bad(announced).await, [false, false]);
+}
+
 /// Regression: asked at once, llama-server had the slot of the closed attempt still at work, took the other one
 /// and evaluated the whole prompt again.
 #[tokio::test(start_paused = true)]

@@ -28,6 +28,9 @@ fn look(trouble: Option<&str>) -> Look {
             all: 8,
         },
         fairness: Fairness::Equal("one server".into()),
+        hardware: Default::default(),
+        candidates: vec!["b".to_owned()],
+        baselines: vec!["c".to_owned()],
         signs: Vec::new(),
         trouble: trouble.map(str::to_owned),
     }

@@ -80,24 +80,25 @@ fn request(entry: &Value) -> Value {
     request
 }
 
-/// The words and signs were chosen with this one at hand.
+/// The forms, words and signs were chosen with this one at hand.
 const CORPUS: &str = include_str!("../../../tests/fixtures/spec/classes.json");
 
-/// This one was written and labelled afterwards, and nothing was changed because of it.
+/// This one was written and labelled before the classifier that is here, and nothing was chosen because of what
+/// it is wrong about. When somebody has looked at that, it belongs to the other one, and a new one is to be written.
 const HELD_OUT: &str = include_str!("../../../tests/fixtures/spec/classes-held-out.json");
 
 #[test]
 fn the_corpus_is_classified_as_labelled() {
     let score = Score::of(CORPUS);
-    assert!(score.all().1 >= 60);
-    score.is_at_least(90, 75);
+    assert!(score.all().1 >= 200);
+    score.is_at_least(97, 90);
 }
 
 #[test]
 fn requests_it_was_not_made_with_are_classified_as_labelled() {
     let score = Score::of(HELD_OUT);
     assert!(score.all().1 >= 140);
-    score.is_at_least(70, 30);
+    score.is_at_least(90, 80);
 }
 
 #[test]

@@ -2,6 +2,7 @@ use super::*;
 use crate::spec::book::Book;
 use crate::spec::observe::Observation;
 use crate::spec::observe::tests::{PROSE, answer, place};
+use crate::spec::sequential::Interval;
 
 /// Two hundred answers at each of two builds; `change` is done to those of the later one.
 fn signs(change: impl Fn(u64, &mut Observation)) -> Vec<Signature> {
@@ -93,8 +94,9 @@ fn garbage_is_told_by_calls_and_acceptance_together() {
 #[test]
 fn evidence_is_in_words_for_people() {
     let change = Change {
-        stratum: PROSE,
+        stratum: Some(PROSE),
         metric: Metric::DecodeRate,
+        latest: false,
         interval: Interval {
             low: -0.3,
             high: -0.1,
@@ -105,5 +107,82 @@ fn evidence_is_in_words_for_people() {
     assert_eq!(
         change.evidence(),
         "prose, 1 busy: 32.0 now, 40.0 before, a change of -25.9 % to -9.5 % (100 turns before, 50 now)"
+    );
+}
+
+/// A thousand good turns of a build, and then it goes bad: its latest turns tell, long before the mean of all does.
+#[test]
+fn what_turns_bad_after_many_good_turns_is_found_in_the_latest() {
+    let mut book = Book::default();
+    let (old, new) = (place("b", "m", "b1"), place("b", "m", "b2"));
+    let mut turns = |place: &Place, count: u32, tps: f64| {
+        for n in 0..count {
+            book.push(&answer(
+                place,
+                PROSE,
+                100,
+                tps * (0.9 + 0.025 * f64::from(n % 9)),
+            ));
+        }
+    };
+    turns(&old, 400, 40.0);
+    turns(&new, 1024, 40.0);
+    turns(&new, 24, 20.0);
+    let pair = Comparison {
+        now: (&new, book.at(&new).unwrap()),
+        before: (&old, book.at(&old).unwrap()),
+    };
+    let limits = Limits::default();
+    let whole = compare(pair, &limits).into_iter().find(|change| {
+        change.metric == Metric::DecodeRate && !change.latest && change.stratum.is_some()
+    });
+    assert!(
+        !whole.unwrap().interval.is_below(0.97f64.ln()),
+        "all of them hide it"
+    );
+    let found = findings(pair, &limits);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        found[0].signature,
+        Signature::ThroughputCollapseAfterBuildChange
+    );
+    assert!(
+        found[0].evidence.contains("the latest 24 now"),
+        "{}",
+        found[0].evidence
+    );
+}
+
+/// A loss that no class and load shows by itself is found in all of them together, and told as such.
+#[test]
+fn a_small_loss_everywhere_is_found_in_all_strata_together() {
+    use crate::config::RequestClass::{Code, Edit, Prose, ToolLoop};
+    let mut book = Book::default();
+    let (old, new) = (place("b", "m", "b1"), place("b", "m", "b2"));
+    for (level, class) in (1u8..).zip([Code, Edit, Prose, ToolLoop]) {
+        for n in 0..60 {
+            let tps = 20.0 * f64::from(level) * (0.7 + 0.075 * f64::from(n % 9));
+            let stratum = Stratum::new(class, 1);
+            book.push(&answer(&old, stratum, 100, tps));
+            book.push(&answer(&new, stratum, 100, tps * 0.88));
+        }
+    }
+    let pair = Comparison {
+        now: (&new, book.at(&new).unwrap()),
+        before: (&old, book.at(&old).unwrap()),
+    };
+    let found = super::signs(pair, &Limits::default());
+    let told: Vec<_> = found
+        .iter()
+        .map(|sign| (sign.signature, sign.stratum))
+        .collect();
+    assert_eq!(
+        told,
+        [(Signature::ThroughputCollapseAfterBuildChange, None)]
+    );
+    assert!(
+        found[0].evidence.starts_with("all classes and loads"),
+        "{}",
+        found[0].evidence
     );
 }

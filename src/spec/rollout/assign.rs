@@ -115,6 +115,10 @@ pub struct Routing {
     pub run: u32,
     /// The step it is at.
     pub step: usize,
+    /// Whether its backends have exchanged their profiles in this step.
+    pub crossed: bool,
+    /// The two that do, in a rollout with a crossover: only their turns are compared.
+    pub pair: Option<[Arc<str>; 2]>,
     /// What is tried.
     pub candidate: Subject,
     /// What was there before.
@@ -145,6 +149,13 @@ pub struct Site<'a> {
     pub build: Option<&'a str>,
 }
 
+impl Site<'_> {
+    /// Whether a backend is known to run this profile.
+    pub fn runs_profile(&self, name: &str) -> bool {
+        self.runs.is_known() && self.runs.name() == name
+    }
+}
+
 impl Routing {
     /// The side of `session`; none while the rollout has not begun.
     pub fn arm(&self, session: &str) -> Option<Arm> {
@@ -168,6 +179,10 @@ impl Routing {
 
     /// Whether a turn of `arm` that ran there is one to compare.
     pub fn counts(&self, arm: Arm, site: Site<'_>) -> bool {
+        let is_one = |pair: &[Arc<str>; 2]| pair.iter().any(|name| **name == *site.backend);
+        if !self.pair.as_ref().is_none_or(is_one) {
+            return false;
+        }
         match arm {
             Arm::Candidate => self.is_candidate(site),
             Arm::Control => *self.control == *site.backend && !self.is_candidate(site),
@@ -179,7 +194,7 @@ impl Routing {
 /// Whether `subject` is what a backend is.
 pub(super) fn fits(subject: &Subject, site: Site<'_>) -> bool {
     match subject {
-        Subject::Profile(name) => site.runs.is_known() && site.runs.name() == name,
+        Subject::Profile(name) => site.runs_profile(name),
         Subject::Backend(name) => site.backend == name,
         // `b11434` stands for `b11434-5bd8dd5` too.
         Subject::Build(name) => site.build.is_some_and(|build| {

@@ -77,6 +77,16 @@ pub enum What {
         /// The share.
         share: f64,
     },
+    /// Half of a step is over: two backends are to exchange their profiles.
+    Crossing {
+        /// What is to be done.
+        missing: String,
+    },
+    /// They have, and the other half of the step begins.
+    Crossed {
+        /// The backend that is the control from now on.
+        control: String,
+    },
     /// A step was judged.
     Verdict(Judged),
     /// The shares stay until somebody decides.
@@ -104,10 +114,13 @@ pub enum What {
     Aborted,
     /// Its configuration has changed: what was found out is about something else.
     Reset,
-    /// The operator's command has given a backend the candidate's profile.
+    /// The operator's command has given a backend another profile.
     ProfileSet {
         /// Which backend.
         backend: String,
+        /// Which profile.
+        #[serde(default)]
+        profile: String,
     },
 }
 

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::side::{Drift, Latest, Side};
-use super::stratum::{At, never_worse, of_block};
+use super::fair::{Fair, Speed};
+use super::seen::Seen;
+use super::stratum::{At, never_worse};
 use crate::config::{Classes, RequestClass, RollbackSignature, Rollout};
-use crate::spec::sequential::{BURN_IN, Interval, difference};
-use crate::spec::{Aggregate, Stratum};
+use crate::spec::sequential::{BURN_IN, Interval};
+use crate::spec::{Aggregate, Latest, Stratum};
 
 /// Strata there can be: classes times groups of busy slots.
 const STRATA: f64 = (RequestClass::ALL.len() * 4) as f64;
@@ -100,43 +101,58 @@ impl<'a> Judge<'a> {
         let steps = plan.steps.len().max(1) as f64;
         let everywhere = f64::from(u8::from(plan.rollback_when.error_rate.is_some()));
         let tests = steps * (STRATA * (of_step + signatures) as f64 + everywhere);
+        let alpha = plan.alpha * (1.0 - recorded_share(plan));
         Self {
             plan,
-            harm: plan.alpha / tests.max(1.0),
-            better: plan.alpha / (steps * STRATA),
+            harm: alpha / tests.max(1.0),
+            better: alpha / (steps * STRATA),
         }
     }
 
-    /// Everything that is worse for certain.
-    pub fn harms(&self, candidate: &Side, control: &Side, drift: &Drift) -> Vec<Harm> {
-        let mut found = Vec::new();
-        for stratum in candidate.strata.keys() {
-            found.extend(self.harms_in(*stratum, candidate, control, drift));
+    /// How the difference in a stratum is made fair.
+    fn fair<'s>(&self, seen: &Seen<'s>, stratum: Stratum) -> Fair<'s> {
+        if !self.plan.crossover {
+            return Fair::recorded(seen.hardware, stratum);
         }
-        found.extend(self.error_bound(candidate, control));
+        let first = seen.first.and_then(|(candidate, control)| {
+            Some((
+                candidate.strata.get(&stratum)?,
+                control.strata.get(&stratum)?,
+            ))
+        });
+        first.map_or(Fair::Unknown, |(now, than)| Fair::Crossed(now, than))
+    }
+
+    /// Everything that is worse for certain.
+    pub fn harms(&self, seen: &Seen<'_>) -> Vec<Harm> {
+        let mut found = Vec::new();
+        for stratum in seen.candidate.strata.keys() {
+            found.extend(self.harms_in(*stratum, seen));
+        }
+        found.extend(self.error_bound(seen));
         found
     }
 
     /// The same in one stratum.
-    pub fn harms_in(
-        &self,
-        stratum: Stratum,
-        candidate: &Side,
-        control: &Side,
-        drift: &Drift,
-    ) -> Vec<Harm> {
+    fn harms_in(&self, stratum: Stratum, seen: &Seen<'_>) -> Vec<Harm> {
+        let Seen {
+            candidate,
+            control,
+            drift,
+            ..
+        } = *seen;
         let Some(now) = candidate.strata.get(&stratum) else {
             return Vec::new();
         };
         let at = At {
             stratum,
             alpha: self.harm,
+            fair: self.fair(seen, stratum),
         };
         let mut found = Vec::new();
         if let Some(than) = control.strata.get(&stratum) {
             found.extend(never_worse(&self.plan.never_worse, &at, now, than));
-            let latest = candidate.latest(stratum);
-            found.extend(latest.and_then(|latest| self.late(&at, latest, than)));
+            found.extend(self.late(&at, &now.latest, than));
         }
         for signature in &self.plan.rollback_when.signatures {
             let than = control.strata.get(&stratum);
@@ -153,19 +169,19 @@ impl<'a> Judge<'a> {
     }
 
     /// The latest turns of the candidate alone, against all of the control's.
-    fn late(&self, at: &At, latest: &Latest, than: &Aggregate) -> Option<Harm> {
+    fn late(&self, at: &At<'_>, latest: &Latest, than: &Aggregate) -> Option<Harm> {
         let at = At {
-            alpha: of_block(at.alpha, latest.blocks),
+            alpha: latest.share(at.alpha),
             ..*at
         };
         let never = &self.plan.never_worse;
         let decode = never
             .decode_tps
-            .and_then(|most| at.falls(&latest.decode, &than.decode, most));
+            .and_then(|most| at.falls(Speed::Decode, &latest.measured.decode, &than.decode, most));
         let ttft = || {
             never
                 .ttft
-                .and_then(|most| at.slower(&latest.ttft, &than.ttft, most))
+                .and_then(|most| at.slower(&latest.measured.ttft, &than.ttft, most))
         };
         decode
             .map(|evidence| at.harm(Trigger::DecodeTps, evidence))
@@ -173,9 +189,9 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether more of the candidate's turns fail than is put up with, over all strata.
-    pub fn error_bound(&self, candidate: &Side, control: &Side) -> Option<Harm> {
+    fn error_bound(&self, seen: &Seen<'_>) -> Option<Harm> {
         let most = self.plan.rollback_when.error_rate?.0;
-        let (now, than) = (candidate.errors(), control.errors());
+        let (now, than) = seen.errors();
         let enough = 2.0 / self.harm;
         // The bound is above this, and takes a search.
         if now.evidence(most.max(than.rate() + LEAST_RISE)) < enough {
@@ -199,64 +215,65 @@ impl<'a> Judge<'a> {
     }
 
     /// Classes in which the candidate is better for certain, and those that could tell.
-    pub fn better(
-        &self,
-        candidate: &Side,
-        control: &Side,
-    ) -> (BTreeSet<RequestClass>, BTreeSet<RequestClass>) {
+    pub fn better(&self, seen: &Seen<'_>) -> (BTreeSet<RequestClass>, BTreeSet<RequestClass>) {
         let least = self.plan.promote_when.decode_tps.0.ln();
-        let (mut better, mut seen) = (BTreeSet::new(), BTreeSet::new());
-        for (stratum, now) in &candidate.strata {
-            let Some(than) = control.strata.get(stratum) else {
-                continue;
-            };
-            if now.decode.n() < BURN_IN || than.decode.n() < BURN_IN {
+        let (mut better, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for (stratum, now, than) in seen.pairs() {
+            let (now, than) = (&now.decode, &than.decode);
+            if now.n() < BURN_IN || than.n() < BURN_IN {
                 continue;
             }
-            seen.insert(stratum.class);
-            if difference(&now.decode, &than.decode, self.better).is_above(least) {
+            told.insert(stratum.class);
+            let fair = self.fair(seen, stratum);
+            let apart = fair.apart(Speed::Decode, now, than, self.better);
+            if fair.promotes() && apart.is_above(least) {
                 better.insert(stratum.class);
             }
         }
-        (better, seen)
+        (better, told)
     }
 
     /// Whether as many classes are better as have to be.
-    pub fn is_superior(&self, candidate: &Side, control: &Side) -> bool {
-        let (better, seen) = self.better(candidate, control);
+    pub fn is_superior(&self, seen: &Seen<'_>) -> bool {
+        let (better, told) = self.better(seen);
         match self.plan.promote_when.classes {
             Classes::Any => !better.is_empty(),
-            Classes::All => !seen.is_empty() && better == seen,
+            Classes::All => !told.is_empty() && better == told,
         }
     }
 
     /// Differences of everything that both sides have, with the bounds that promotion goes by.
-    pub fn estimates(&self, candidate: &Side, control: &Side) -> Vec<Estimate> {
+    pub fn estimates(&self, seen: &Seen<'_>) -> Vec<Estimate> {
         let mut all = Vec::new();
-        for (stratum, now) in &candidate.strata {
-            let Some(than) = control.strata.get(stratum) else {
-                continue;
-            };
-            for (metric, now, than) in [
-                ("decode_tps", &now.decode, &than.decode),
-                ("ttft", &now.ttft, &than.ttft),
-            ] {
+        for (stratum, now, than) in seen.pairs() {
+            for (metric, speed) in [("decode_tps", Speed::Decode), ("ttft", Speed::Ttft)] {
+                let (now, than) = (speed.of(now), speed.of(than));
                 if now.n() == 0 || than.n() == 0 {
                     continue;
                 }
-                let Interval { low, high } = difference(now, than, self.better);
+                let fair = self.fair(seen, stratum);
+                let Interval { low, high } = fair.apart(speed, now, than, self.better);
                 let bound = |end: f64| end.is_finite().then(|| end.exp_m1());
                 all.push(Estimate {
-                    stratum: *stratum,
+                    stratum,
                     metric,
                     candidate: (now.mean().exp(), now.n()),
                     control: (than.mean().exp(), than.n()),
-                    difference: (now.mean() - than.mean()).exp_m1(),
+                    difference: fair.guess(speed, now, than).exp_m1(),
                     low: bound(low),
                     high: bound(high),
                 });
             }
         }
         all
+    }
+}
+
+/// The part of α that is for being wrong about the servers. The first half of a crossover and equal servers need
+/// none; what is recorded may come while a rollout is under way, so that the share does not depend on it.
+pub const fn recorded_share(plan: &Rollout) -> f64 {
+    match plan.hardware_equal || plan.crossover {
+        true => 0.0,
+        false => 0.5,
     }
 }

@@ -23,6 +23,7 @@ const MOST_EVENTS: usize = 64;
 
 /// The state of a rollout: all there is to it besides its configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
     /// Of the configuration that it belongs to.
     pub(super) fingerprint: u64,
@@ -38,6 +39,14 @@ pub struct State {
     pub(super) candidate: Side,
     pub(super) control: Side,
     pub(super) drift: Drift,
+    /// Both sides in the first half of a crossover.
+    pub(super) first: Option<Box<(Side, Side)>>,
+    /// The backends are to exchange their profiles.
+    pub(super) crossing: bool,
+    /// They have, an odd number of times.
+    pub(super) swapped: bool,
+    /// The backend that the control exchanges its profile with.
+    pub(super) partner: Option<String>,
     pub(super) verdicts: VecDeque<Judged>,
     pub(super) events: VecDeque<Event>,
     /// Why it is where it is.
@@ -116,6 +125,11 @@ impl State {
         &self.profiles
     }
 
+    /// Whether two backends are to exchange their profiles now.
+    pub fn is_crossing(&self) -> bool {
+        self.crossing
+    }
+
     /// The shares of the sessions.
     pub fn shares(&self) -> Shares {
         match self.phase {
@@ -143,9 +157,11 @@ impl State {
             pool: plan.pool.as_str().into(),
             run: self.run,
             step: self.step,
+            crossed: self.first.is_some(),
+            pair: self.pair(plan),
             candidate: plan.candidate.clone(),
             baseline: plan.baseline.clone(),
-            control: Arc::from(plan.control.as_str()),
+            control: Arc::from(self.control(plan)),
             mode: match self.phase {
                 Phase::Pending => Mode::Off,
                 Phase::Promoted => Mode::Promoted,
@@ -157,7 +173,9 @@ impl State {
 
     /// A turn of one of the sides. Turns that began in another step or run are of no use.
     pub fn push(&mut self, routing: &Routing, arm: Arm, session: &str, seen: &Observation) {
-        if (routing.run, routing.step) != (self.run, self.step) || !self.phase.is_active() {
+        let now = (self.run, self.step, self.first.is_some());
+        let is_over = self.crossing || !self.phase.is_active();
+        if (routing.run, routing.step, routing.crossed) != now || is_over {
             return;
         }
         match arm {
@@ -192,11 +210,11 @@ impl State {
         }
     }
 
-    /// The operator's command has given `backend` the candidate's profile.
+    /// The operator's command has given `backend` another profile.
     pub fn profile_set(&mut self, backend: &str, profile: &str, now_ms: u64) -> Event {
         self.profiles.insert(backend.to_owned(), profile.to_owned());
-        let backend = backend.to_owned();
-        self.note(now_ms, What::ProfileSet { backend })
+        let (backend, profile) = (backend.to_owned(), profile.to_owned());
+        self.note(now_ms, What::ProfileSet { backend, profile })
     }
 
     pub(super) fn enter(&mut self, phase: Phase, reason: Option<String>, now_ms: u64) {
@@ -218,8 +236,8 @@ impl State {
             verdict,
             reason,
             harms,
-            turns: (self.candidate.turns(), self.control.turns()),
-            sessions: (self.candidate.sessions(), self.control.sessions()),
+            turns: self.turns(),
+            sessions: self.sessions(),
             judged_ms: at_ms,
         };
         keep(&mut self.verdicts, judged.clone());

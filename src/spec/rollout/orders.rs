@@ -25,7 +25,12 @@ impl State {
         Ok(match command {
             Command::Start if self.phase.is_active() => return refuse("started"),
             Command::Start => self.start(now_ms),
-            Command::Pause if matches!(self.phase, Phase::Running | Phase::WaitingCapacity) => {
+            Command::Pause
+                if matches!(
+                    self.phase,
+                    Phase::Running | Phase::WaitingCapacity | Phase::WaitingCrossover
+                ) =>
+            {
                 self.clock.stop(now_ms);
                 self.enter(Phase::Paused, None, now_ms);
                 vec![self.note(now_ms, What::Paused)]
@@ -35,7 +40,11 @@ impl State {
                 if self.phase == Phase::Held {
                     self.clock = Clock::default();
                 }
-                self.enter(Phase::WaitingCapacity, None, now_ms);
+                let phase = match self.crossing {
+                    true => Phase::WaitingCrossover,
+                    false => Phase::WaitingCapacity,
+                };
+                self.enter(phase, None, now_ms);
                 vec![self.note(now_ms, What::Resumed)]
             }
             Command::Resume => return refuse("resumed"),
@@ -66,6 +75,9 @@ impl State {
             events: std::mem::take(&mut self.events),
             verdicts: std::mem::take(&mut self.verdicts),
             profiles: std::mem::take(&mut self.profiles),
+            // The backends run what they run.
+            partner: self.partner.take(),
+            swapped: self.swapped,
             ..Self::default()
         };
         self.enter(Phase::WaitingCapacity, None, now_ms);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::fair::Hardware;
 use crate::config::RollbackSignature;
 
 /// Where a rollout is.
@@ -16,6 +17,8 @@ pub enum Phase {
     Pending,
     /// Its step needs more slots than the candidate has.
     WaitingCapacity,
+    /// Half of its step is over, and the two backends are to exchange their profiles.
+    WaitingCrossover,
     /// A step is under way.
     Running,
     /// Somebody paused it: the shares stay, and harm still rolls back.
@@ -32,9 +35,10 @@ pub enum Phase {
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::WaitingCapacity,
+        Self::WaitingCrossover,
         Self::Running,
         Self::Paused,
         Self::Held,
@@ -48,6 +52,7 @@ impl Phase {
         match self {
             Self::Pending => "pending",
             Self::WaitingCapacity => "waiting_capacity",
+            Self::WaitingCrossover => "waiting_crossover",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Held => "held",
@@ -61,7 +66,11 @@ impl Phase {
     pub const fn is_active(self) -> bool {
         matches!(
             self,
-            Self::WaitingCapacity | Self::Running | Self::Paused | Self::Held
+            Self::WaitingCapacity
+                | Self::WaitingCrossover
+                | Self::Running
+                | Self::Paused
+                | Self::Held
         )
     }
 }
@@ -126,6 +135,12 @@ pub struct Look {
     pub capacity: Capacity,
     /// Whether a difference can be the hardware's.
     pub fairness: Fairness,
+    /// What the servers differ by, as far as it was recorded.
+    pub hardware: Hardware,
+    /// Backends that are up and run the candidate, by name.
+    pub candidates: Vec<String>,
+    /// Those that run the baseline.
+    pub baselines: Vec<String>,
     /// Signs seen on the candidate's backends, with their evidence.
     pub signs: Vec<(RollbackSignature, String)>,
     /// What makes it impossible to go on.

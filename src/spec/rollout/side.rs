@@ -14,7 +14,7 @@ const MOST_SESSIONS: usize = 1024;
 /// First turns of the candidate whose accept length is what later ones are compared with.
 const FIRST: u64 = 32;
 
-/// Turns of one look at the latest ones. A collapse after many good turns would drown in the mean of all.
+/// Turns of one look at the latest ones.
 const BLOCK: u64 = 32;
 
 /// One side of a step.
@@ -23,57 +23,17 @@ pub struct Side {
     /// By class and load.
     #[serde(with = "pairs")]
     pub strata: BTreeMap<Stratum, Aggregate>,
-    /// The latest turns.
-    #[serde(with = "pairs")]
-    latest: BTreeMap<Stratum, Latest>,
     /// Hashes of its sessions.
     sessions: BTreeSet<u64>,
-}
-
-/// The latest turns of one stratum, up to a block of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latest {
-    /// ln of generated tokens a second.
-    pub decode: Sample,
-    /// ln of seconds to the first content.
-    pub ttft: Sample,
-    turns: u64,
-    /// Blocks that are complete.
-    pub blocks: u32,
-}
-
-impl Latest {
-    fn push(&mut self, seen: &Observation) {
-        if self.turns >= BLOCK {
-            *self = Self {
-                blocks: self.blocks.saturating_add(1),
-                ..Self::default()
-            };
-        }
-        self.turns += 1;
-        if let Some(rate) = seen.decode_rate().filter(|rate| *rate > 0.0) {
-            self.decode.push(rate.ln());
-        }
-        let ttft = seen.ttft.map(|time| time.as_secs_f64());
-        if let Some(seconds) = ttft.filter(|seconds| *seconds > 0.0) {
-            self.ttft.push(seconds.ln());
-        }
-    }
 }
 
 impl Side {
     /// A turn of `session`.
     pub fn push(&mut self, session: &str, seen: &Observation) {
         self.strata.entry(seen.stratum).or_default().push(seen);
-        self.latest.entry(seen.stratum).or_default().push(seen);
         if self.sessions.len() < MOST_SESSIONS {
             self.sessions.insert(xxh3_64(session.as_bytes()));
         }
-    }
-
-    /// The latest turns of one stratum.
-    pub fn latest(&self, stratum: Stratum) -> Option<&Latest> {
-        self.latest.get(&stratum)
     }
 
     /// How many turns.
@@ -86,13 +46,19 @@ impl Side {
         self.sessions.len()
     }
 
+    /// Sessions of both halves of a crossover.
+    pub(super) fn sessions_with(&self, first: Option<&Self>) -> usize {
+        let first = first.map(|side| &side.sessions);
+        match first {
+            Some(first) => self.sessions.union(first).count(),
+            None => self.sessions.len(),
+        }
+    }
+
     /// Failed turns of whatever class.
     pub fn errors(&self) -> Count {
         let all = self.strata.values().map(Aggregate::errors);
-        all.fold(Count::default(), |sum, one| Count {
-            happened: sum.happened + one.happened,
-            of: sum.of + one.of,
-        })
+        all.fold(Count::default(), Count::merged)
     }
 }
 

@@ -28,6 +28,7 @@ impl State {
         }
         match self.phase {
             Phase::WaitingCapacity => self.begin_step(plan, look),
+            Phase::WaitingCrossover => self.cross(plan, look),
             Phase::Running => self.judge(plan, look),
             _ => Vec::new(),
         }
@@ -44,7 +45,7 @@ impl State {
             })
             .collect();
         let judge = Judge::new(plan);
-        harms.extend(judge.harms(&self.candidate, &self.control, &self.drift));
+        harms.extend(judge.harms(&self.seen(&look.hardware)));
         harms.truncate(MOST_HARMS);
         harms
     }
@@ -72,6 +73,8 @@ impl State {
         }
         self.share = share;
         self.candidate = Side::default();
+        self.first = None;
+        self.choose_partner(plan, look);
         if Shares::of(share).control > 0.0 {
             self.control = Side::default();
         }
@@ -86,21 +89,24 @@ impl State {
 
     fn judge(&mut self, plan: &Rollout, look: &Look) -> Vec<Event> {
         let now_ms = look.now_ms;
+        if self.is_half_way(plan, now_ms) {
+            return self.begin_crossing(plan, look);
+        }
         let lacking = self.lacking(plan, now_ms);
         let judge = Judge::new(plan);
         // With no sessions left the control is that of the step before, and has told already who is better.
         let superior =
-            self.shares().control <= 0.0 || judge.is_superior(&self.candidate, &self.control);
+            self.shares().control <= 0.0 || judge.is_superior(&self.seen(&look.hardware));
         match (lacking, superior, &look.fairness) {
             (None, true, Fairness::Equal(_)) => {
-                let reason = self.better_in(&judge);
+                let reason = self.better_in(&judge, look);
                 let verdict = self.verdict(Verdict::Successful, reason, Vec::new(), now_ms);
                 let mut events = vec![verdict];
                 events.extend(self.advance(plan, now_ms));
                 events
             }
             (None, true, Fairness::Unequal(why)) => {
-                let reason = format!("{}, but {why}", self.better_in(&judge));
+                let reason = format!("{}, but {why}", self.better_in(&judge, look));
                 self.inconclusive(plan, reason, now_ms)
             }
             (lacking, _, _) if self.elapsed(now_ms) >= plan.step.max_time => {
@@ -119,12 +125,13 @@ impl State {
     /// What the step lacks of what it takes, in words.
     fn lacking(&self, plan: &Rollout, now_ms: u64) -> Option<String> {
         let step = &plan.step;
-        let mut sides = vec![("candidate", &self.candidate)];
+        let ((turns, control_turns), (sessions, control_sessions)) =
+            (self.turns(), self.sessions());
+        let mut sides = vec![("candidate", turns, sessions)];
         if self.shares().control > 0.0 {
-            sides.push(("control", &self.control));
+            sides.push(("control", control_turns, control_sessions));
         }
-        for (name, side) in sides {
-            let (turns, sessions) = (side.turns(), side.sessions());
+        for (name, turns, sessions) in sides {
             if turns < step.min_turns {
                 return Some(format!("{turns} of {} turns of the {name}", step.min_turns));
             }
@@ -140,8 +147,8 @@ impl State {
             .then(|| format!("{} s of {} s", elapsed.as_secs(), step.min_time.as_secs()))
     }
 
-    fn better_in(&self, judge: &Judge<'_>) -> String {
-        let (better, _) = judge.better(&self.candidate, &self.control);
+    fn better_in(&self, judge: &Judge<'_>, look: &Look) -> String {
+        let (better, _) = judge.better(&self.seen(&look.hardware));
         let names: Vec<_> = better.iter().map(|class| class.as_str()).collect();
         match names.is_empty() {
             true => "no harm with all sessions".to_owned(),
@@ -188,6 +195,7 @@ impl State {
         }
         self.step += 1;
         self.ahead = true;
+        self.crossing = false;
         self.clock = Clock::default();
         self.enter(Phase::WaitingCapacity, None, now_ms);
         Vec::new()

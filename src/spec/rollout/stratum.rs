@@ -1,30 +1,23 @@
 //! What is certain in one class at one load.
 
-use std::f64::consts::PI;
-
+use super::fair::{Fair, Speed};
 use super::judge::{Harm, Trigger};
 use super::side::Since;
 use crate::config::{NeverWorse, Points, Relative, RollbackSignature};
 use crate::spec::sequential::{Count, Interval, Sample, difference};
-use crate::spec::{Aggregate, Limits, Stratum};
-
-/// α of the tests of one block of turns: every further block is a further test, with less and less of it (what
-/// 1/k² sums up to is π²/6).
-pub(super) fn of_block(alpha: f64, complete: u32) -> f64 {
-    let block = f64::from(complete) + 1.0;
-    alpha * 6.0 / (PI * PI * block * block)
-}
+use crate::spec::{Aggregate, Limits, Stratum, of_block};
 
 /// One stratum.
 #[derive(Clone, Copy)]
-pub(super) struct At {
+pub(super) struct At<'a> {
     pub(super) stratum: Stratum,
     pub(super) alpha: f64,
+    pub(super) fair: Fair<'a>,
 }
 
 pub(super) fn never_worse<'a>(
     never: &'a NeverWorse,
-    at: &'a At,
+    at: &'a At<'a>,
     now: &'a Aggregate,
     than: &'a Aggregate,
 ) -> impl Iterator<Item = Harm> {
@@ -32,30 +25,27 @@ pub(super) fn never_worse<'a>(
         (
             Trigger::ErrorRate,
             never.error_rate,
-            now.errors(),
-            than.errors(),
+            at.count(now, than, Aggregate::errors),
         ),
         (
             Trigger::MalformedRate,
             never.malformed_rate,
-            now.malformed(),
-            than.malformed(),
+            at.count(now, than, Aggregate::malformed),
         ),
         (
             Trigger::LoopRate,
             never.loop_rate,
-            now.looping(),
-            than.looping(),
+            at.count(now, than, Aggregate::looping),
         ),
     ];
     let rates = rates
         .into_iter()
-        .filter_map(move |(trigger, margin, now, than)| {
+        .filter_map(move |(trigger, margin, (now, than))| {
             Some(at.harm(trigger, at.rises(now, than, margin?)?))
         });
     let decode = never
         .decode_tps
-        .and_then(|most| at.falls(&now.decode, &than.decode, most));
+        .and_then(|most| at.falls(Speed::Decode, &now.decode, &than.decode, most));
     let ttft = never
         .ttft
         .and_then(|most| at.slower(&now.ttft, &than.ttft, most));
@@ -64,7 +54,7 @@ pub(super) fn never_worse<'a>(
     decode.into_iter().chain(ttft).chain(rates)
 }
 
-impl At {
+impl At<'_> {
     pub(super) fn harm(&self, trigger: Trigger, evidence: String) -> Harm {
         let (class, busy) = (self.stratum.class.as_str(), self.stratum.busy);
         Harm {
@@ -74,16 +64,44 @@ impl At {
         }
     }
 
-    pub(super) fn falls(&self, now: &Sample, than: &Sample, most: Relative) -> Option<String> {
-        let interval = difference(now, than, self.alpha);
+    pub(super) fn falls(
+        &self,
+        speed: Speed,
+        now: &Sample,
+        than: &Sample,
+        most: Relative,
+    ) -> Option<String> {
+        let interval = self.fair.apart(speed, now, than, self.alpha);
         let found = interval.is_below(most.ln());
-        found.then(|| factor("tokens/s", now, than, interval))
+        found.then(|| self.factor("tokens/s", now, than, interval))
     }
 
     pub(super) fn slower(&self, now: &Sample, than: &Sample, most: Relative) -> Option<String> {
-        let interval = difference(now, than, self.alpha);
+        let interval = self.fair.apart(Speed::Ttft, now, than, self.alpha);
         let found = interval.is_above(most.ln());
-        found.then(|| factor("s to the first token", now, than, interval))
+        found.then(|| self.factor("s to the first token", now, than, interval))
+    }
+
+    fn factor(&self, what: &str, now: &Sample, than: &Sample, interval: Interval) -> String {
+        let taken = match self.fair {
+            Fair::Recorded(..) => ", less what the servers differ by",
+            Fair::Crossed(..) => ", with the servers exchanged",
+            Fair::Equal | Fair::Unknown => "",
+        };
+        factor(what, now, than, interval) + taken
+    }
+
+    /// Counts of both sides; of both halves of a crossover, where the hardware makes no difference.
+    fn count(
+        &self,
+        now: &Aggregate,
+        than: &Aggregate,
+        of: impl Fn(&Aggregate) -> Count,
+    ) -> (Count, Count) {
+        match self.fair.first() {
+            Some((first, before)) => (of(now).merged(of(first)), of(than).merged(of(before))),
+            None => (of(now), of(than)),
+        }
     }
 
     fn rises(&self, now: Count, than: Count, Points(margin): Points) -> Option<String> {
@@ -123,9 +141,12 @@ impl At {
         let limits = Limits::default();
         let acceptance = now.drafts.acceptance();
         match signature {
-            RollbackSignature::PrefillRegression => {
-                self.falls(&now.prefill, &than.prefill, Relative(-limits.prefill))
-            }
+            RollbackSignature::PrefillRegression => self.falls(
+                Speed::Prefill,
+                &now.prefill,
+                &than.prefill,
+                Relative(-limits.prefill),
+            ),
             RollbackSignature::CacheReprefill => {
                 let interval = difference(&now.cache_found, &than.cache_found, self.alpha);
                 let found = interval.is_below(-limits.cache);
@@ -146,8 +167,8 @@ impl At {
             RollbackSignature::GarbledOutput => {
                 let odd = acceptance.is_some_and(|accepted| !(0.1..=0.95).contains(&accepted));
                 let margin = Points(limits.malformed);
-                self.rises(now.malformed(), than.malformed(), margin)
-                    .filter(|_| odd)
+                let (now, than) = self.count(now, than, Aggregate::malformed);
+                self.rises(now, than, margin).filter(|_| odd)
             }
             // Told by the first turns, or by who looks at the backends.
             RollbackSignature::AcceptanceCollapse
@@ -156,6 +177,16 @@ impl At {
             | RollbackSignature::SlotWedged => None,
         }
     }
+}
+
+fn part(what: &str, now: &Sample, than: &Sample) -> String {
+    format!(
+        "{:.2} {what}, not {:.2} ({} and {} turns)",
+        now.mean(),
+        than.mean(),
+        now.n(),
+        than.n()
+    )
 }
 
 fn factor(what: &str, now: &Sample, than: &Sample, Interval { low, high }: Interval) -> String {
@@ -168,15 +199,5 @@ fn factor(what: &str, now: &Sample, than: &Sample, Interval { low, high }: Inter
         percent(high),
         now.n(),
         than.n(),
-    )
-}
-
-fn part(what: &str, now: &Sample, than: &Sample) -> String {
-    format!(
-        "{:.2} {what}, not {:.2} ({} and {} turns)",
-        now.mean(),
-        than.mean(),
-        now.n(),
-        than.n()
     )
 }

@@ -20,6 +20,15 @@ const BELIEFS: [f64; 8] = [0.002, 0.005, 0.01, 0.03, 0.08, 0.2, 0.45, 0.8];
 const EXTREME: f64 = 1e-6;
 
 impl Count {
+    /// Both together.
+    #[must_use]
+    pub fn merged(self, other: Self) -> Self {
+        Self {
+            happened: self.happened + other.happened,
+            of: self.of + other.of,
+        }
+    }
+
     /// What happened as a part of what could have.
     pub fn rate(self) -> f64 {
         self.happened as f64 / self.of.max(1) as f64

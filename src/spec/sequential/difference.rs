@@ -12,8 +12,6 @@
 //! comparison in ten. So the degrees of freedom are those of Welch's test, and both sides count with the
 //! larger of the two variances, enlarged where the numbers are skewed ([`LOPSIDED`]).
 
-use std::cmp::Ordering;
-
 use serde::Serialize;
 
 use super::Sample;
@@ -51,6 +49,24 @@ impl Interval {
         high: f64::INFINITY,
     };
 
+    /// What is left of it when a part that is somewhere in `other` is taken away.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            low: self.low - other.high,
+            high: self.high - other.low,
+        }
+    }
+
+    /// Whatever either of them has, and what is between.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        Self {
+            low: self.low.min(other.low),
+            high: self.high.max(other.high),
+        }
+    }
+
     /// Whether all of it is below `bound`.
     pub fn is_below(&self, bound: f64) -> bool {
         self.high < bound
@@ -65,131 +81,111 @@ impl Interval {
 /// The mean of `current` less that of `baseline`. The chance that the true difference is ever
 /// outside, at any of arbitrarily many looks, is at most `alpha`.
 pub fn difference(current: &Sample, baseline: &Sample, alpha: f64) -> Interval {
-    if current.n() < BURN_IN || baseline.n() < BURN_IN || !(alpha > 0.0 && alpha < 1.0) {
+    contrast(&[(1.0, current), (-1.0, baseline)], alpha)
+}
+
+/// Half the sum of two differences, each of the first less the second: what a crossover comes to, where what
+/// favours one place adds to the one difference what it takes from the other. A contrast of four means is
+/// tested as that of two is: one coefficient of a linear model, the others and the spread being nuisances.
+pub fn crossed(one: (&Sample, &Sample), other: (&Sample, &Sample), alpha: f64) -> Interval {
+    let parts = [(0.5, one.0), (-0.5, one.1), (0.5, other.0), (-0.5, other.1)];
+    contrast(&parts, alpha)
+}
+
+/// Sum of means, each times its weight.
+fn contrast(parts: &[(f64, &Sample)], alpha: f64) -> Interval {
+    if !parts.iter().all(|(_, sample)| sample.n() >= BURN_IN) {
         return Interval::ANY;
     }
     let least = LEAST_DEVIATION * LEAST_DEVIATION;
-    let variance = current.variance().max(baseline.variance()).max(least);
-    let lopsided = LOPSIDED * skewness(current, baseline);
-    // Variance of the mean of a side.
-    let error = |n: f64| variance * (1.0 + lopsided / n.sqrt()) / n;
-    let (n, m) = (current.n() as f64, baseline.n() as f64);
-    let (now, before) = (error(n), error(m));
-    let error = now + before;
-    // Welch and Satterthwaite's degrees of freedom.
-    let freedom = error * error / (now * now / (n - 1.0) + before * before / (m - 1.0));
-    // The sample size that one common variance would stand for.
-    let size = 1.0 / (1.0 / n + 1.0 / m);
-    let shrink = 1.0 / (1.0 + size * PRIOR * PRIOR);
-    // The Bayes factor at t²/ν = x is √shrink · ((1 + x) / (1 + shrink·x))^((ν+1)/2); at the end of
-    // the interval it is 1/α.
-    let ratio = (1.0 / (alpha * alpha * shrink)).powf(1.0 / (freedom + 1.0));
-    if ratio * shrink >= 1.0 {
+    let variances = parts.iter().map(|(_, sample)| sample.variance());
+    let variance = variances.fold(least, f64::max);
+    let lopsided = LOPSIDED * skewness(parts);
+    let mut found = Estimate::default();
+    for (weight, sample) in parts {
+        let n = sample.n() as f64;
+        let unit = weight * weight / n;
+        let error = unit * variance * (1.0 + lopsided / n.sqrt());
+        found.mean += weight * sample.mean();
+        found.unit += unit;
+        found.error += error;
+        found.spread += error * error / (n - 1.0);
+    }
+    found.interval(alpha)
+}
+
+/// How much lower or higher the first of each pair is, if by as much in all of them: the mean of the differences,
+/// weighted by what each is worth (its coefficient in a linear model with a mean for each pair). Where the
+/// differences differ it is the mean of them all the same: if that is below a bound, some of them is.
+pub fn pooled<'a>(pairs: impl Iterator<Item = (&'a Sample, &'a Sample)>, alpha: f64) -> Interval {
+    let mut found = Estimate::default();
+    let (mut worth, mut sum) = (0.0, 0.0);
+    for (current, baseline) in pairs.filter(|(a, b)| a.n().min(b.n()) >= BURN_IN) {
+        let least = LEAST_DEVIATION * LEAST_DEVIATION;
+        let variance = current.variance().max(baseline.variance()).max(least);
+        let lopsided = LOPSIDED * skewness(&[(1.0, current), (-1.0, baseline)]);
+        let (n, m) = (current.n() as f64, baseline.n() as f64);
+        let weight = 1.0 / (1.0 / n + 1.0 / m);
+        worth += weight;
+        sum += weight * (current.mean() - baseline.mean());
+        for n in [n, m] {
+            let error = weight * weight * variance * (1.0 + lopsided / n.sqrt()) / n;
+            found.error += error;
+            found.spread += error * error / (n - 1.0);
+        }
+    }
+    if worth <= 0.0 {
         return Interval::ANY;
     }
-    let x = (ratio - 1.0) / (1.0 - ratio * shrink);
-    let half = (x * freedom * error).sqrt();
-    let apart = current.mean() - baseline.mean();
-    Interval {
-        low: apart - half,
-        high: apart + half,
+    found.mean = sum / worth;
+    found.unit = 1.0 / worth;
+    found.error /= worth * worth;
+    found.spread /= worth.powi(4);
+    found.interval(alpha)
+}
+
+/// What is known of a sum of means.
+#[derive(Clone, Copy, Debug, Default)]
+struct Estimate {
+    mean: f64,
+    /// Its variance if one observation had a variance of 1.
+    unit: f64,
+    /// Its variance.
+    error: f64,
+    /// What Welch's and Satterthwaite's degrees of freedom are `error²` of.
+    spread: f64,
+}
+
+impl Estimate {
+    fn interval(self, alpha: f64) -> Interval {
+        if !(alpha > 0.0 && alpha < 1.0) {
+            return Interval::ANY;
+        }
+        let freedom = self.error * self.error / self.spread;
+        // The sample size that one common variance would stand for.
+        let size = 1.0 / self.unit;
+        let shrink = 1.0 / (1.0 + size * PRIOR * PRIOR);
+        // The Bayes factor at t²/ν = x is √shrink · ((1 + x) / (1 + shrink·x))^((ν+1)/2); at the end of
+        // the interval it is 1/α.
+        let ratio = (1.0 / (alpha * alpha * shrink)).powf(1.0 / (freedom + 1.0));
+        if ratio * shrink >= 1.0 {
+            return Interval::ANY;
+        }
+        let x = (ratio - 1.0) / (1.0 - ratio * shrink);
+        let half = (x * freedom * self.error).sqrt();
+        Interval {
+            low: self.mean - half,
+            high: self.mean + half,
+        }
     }
 }
 
-/// How lopsided what both sides are drawn from is, as the side with more of it tells.
-fn skewness(current: &Sample, baseline: &Sample) -> f64 {
-    let of = |sample: &Sample| sample.skewness().abs();
-    match current.n().cmp(&baseline.n()) {
-        Ordering::Less => of(baseline),
-        Ordering::Greater => of(current),
-        Ordering::Equal => of(current).max(of(baseline)),
-    }
+/// How lopsided what all of them are drawn from is, as the one with most of it tells.
+fn skewness(parts: &[(f64, &Sample)]) -> f64 {
+    let most = parts.iter().map(|(_, sample)| sample.n()).max();
+    let longest = parts.iter().filter(|(_, sample)| Some(sample.n()) == most);
+    longest.fold(0.0, |worst, (_, sample)| sample.skewness().abs().max(worst))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::sample::tests::sample;
-    use super::*;
-
-    /// The closed form is the inverse of the Bayes factor as published.
-    #[test]
-    fn the_interval_ends_where_the_bayes_factor_says() {
-        let values = |shift: f64| {
-            (0..40)
-                .map(|n| shift + f64::from(n % 8))
-                .collect::<Vec<_>>()
-        };
-        let (a, b) = (sample(&values(1.0)), sample(&values(0.0)));
-        let alpha = 0.05;
-        let interval = difference(&a, &b, alpha);
-        // Symmetric, and of equal sizes and variances: Welch's freedom is n₁ + n₂ − 2 and both errors are pooled.
-        let (size, freedom) = (20.0, 78.0);
-        let deviation = a.variance().sqrt();
-        for end in [interval.low, interval.high] {
-            let t = (a.mean() - b.mean() - end) / (deviation / f64::sqrt(size));
-            let spread = 1.0 + size * PRIOR * PRIOR;
-            let density = |scale: f64| {
-                (1.0 + t * t / (freedom * scale)).powf(-(freedom + 1.0) / 2.0) / scale.sqrt()
-            };
-            let factor = density(spread) / density(1.0);
-            assert!((factor * alpha - 1.0).abs() < 1e-6, "{factor}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_said_of_a_few() {
-        let few = sample(&[1.0; 7]);
-        let many = sample(&[2.0; 100]);
-        assert_eq!(difference(&few, &many, 0.05), Interval::ANY);
-        assert!(difference(&sample(&[1.0; 50]), &many, 0.05).is_below(-0.9));
-    }
-
-    /// A few even turns against a long past that met the slow ones: chance, until there are more.
-    #[test]
-    fn a_few_even_ones_are_not_believed_against_a_long_past() {
-        let past: Vec<f64> = (0..1000)
-            .map(|n| if n % 10 == 0 { -2.0 } else { 0.2 })
-            .collect();
-        let past = sample(&past);
-        let even = |n: u32| {
-            let values: Vec<f64> = (0..n).map(|n| 0.2 + 0.01 * f64::from(n % 3)).collect();
-            difference(&sample(&values), &past, 0.05)
-        };
-        assert!(!even(12).is_above(0.0));
-        assert!(even(400).is_above(0.0));
-    }
-
-    proptest! {
-        /// Shifting, scaling and exchanging the sides do to the interval what they do to a difference.
-        #[test]
-        fn the_interval_moves_with_the_data(
-            a in prop::collection::vec(-1.0..1.0, 10..60),
-            b in prop::collection::vec(-1.0..1.0, 10..60),
-            shift in -5.0..5.0,
-            scale in 1.0..9.0,
-        ) {
-            let plain = difference(&sample(&a), &sample(&b), 0.05);
-            let moved: Vec<f64> = a.iter().map(|v| (v + shift) * scale).collect();
-            let scaled: Vec<f64> = b.iter().map(|v| v * scale).collect();
-            let there = difference(&sample(&moved), &sample(&scaled), 0.05);
-            let back = difference(&sample(&scaled), &sample(&moved), 0.05);
-            let near = |x: f64, y: f64| x == y || (x - y).abs() < 1e-6 * (1.0 + x.abs());
-            prop_assert!(near((plain.low + shift) * scale, there.low));
-            prop_assert!(near((plain.high + shift) * scale, there.high));
-            prop_assert!(near(back.low, -there.high) && near(back.high, -there.low));
-        }
-
-        /// A smaller α is never surer.
-        #[test]
-        fn less_risk_is_a_wider_interval(
-            a in prop::collection::vec(-1.0..1.0, 10..60),
-            b in prop::collection::vec(-1.0..1.0, 10..60),
-        ) {
-            let (a, b) = (sample(&a), sample(&b));
-            let (tight, wide) = (difference(&a, &b, 0.1), difference(&a, &b, 0.01));
-            prop_assert!(wide.low <= tight.low && tight.high <= wide.high);
-        }
-    }
-}
+mod tests;

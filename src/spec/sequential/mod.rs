@@ -5,6 +5,7 @@
 //!
 //! * [`difference`]: a confidence sequence for the difference of two means, nearly exact; the error
 //!   rates measured are in `docs/speculative.md`.
+//! * [`crossed`] and [`pooled`]: the same of a crossover, and of many pairs together.
 //! * [`Count::is_higher`]: an e-process for rates by betting, exact for any number of trials.
 
 mod count;
@@ -12,5 +13,5 @@ mod difference;
 mod sample;
 
 pub use count::Count;
-pub use difference::{BURN_IN, Interval, difference};
+pub use difference::{BURN_IN, Interval, crossed, difference, pooled};
 pub use sample::Sample;

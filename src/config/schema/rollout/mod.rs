@@ -54,10 +54,17 @@ pub struct Rollout {
     /// What becomes of a step that has told nothing when its time is over.
     #[serde(default)]
     pub on_inconclusive: OnInconclusive,
-    /// Whether candidate and control run on equal hardware. Unless it is so, or both are presets of one server,
-    /// a difference may be the hardware's: a step is then at most inconclusive.
+    /// Whether candidate and control run on equal hardware. Unless it is so, or both are presets of one server, or there
+    /// is a `crossover`, or `spec.recorded` has both, a difference may be the hardware's: a step is then at most
+    /// inconclusive.
     #[serde(default)]
     pub hardware_equal: bool,
+    /// Whether the control and one backend of the candidate exchange their profiles half-way of every step, so that
+    /// both profiles run on both and the hardware makes no difference: by `hooks.set_profile`, or the step waits
+    /// until somebody has done it. Speeds are compared from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
+    pub crossover: bool,
     /// Commands of the operator.
     #[serde(default)]
     pub hooks: RolloutHooks,
