@@ -39,14 +39,18 @@ impl Pool {
         free.collect()
     }
 
+    /// Whether `backend` gets requests, and has not failed this one.
+    fn is_open_to(&self, asked: Asked<'_>, backend: &Backend) -> bool {
+        !asked.except.contains(backend.id()) && self.welcomes(backend)
+    }
+
     /// What it costs a conversation to go to another backend than `home` now: the cheapest one's. Where no other has an idle
     /// slot, as much as for one that has nothing of it, and another conversation as long in its slot.
     pub(in crate::fleet) fn elsewhere(&self, home: &BackendId, asked: Asked<'_>) -> Elsewhere {
         let now = Instant::now();
         let open = |b: &Backend| {
             b.id() != home
-                && !asked.except.contains(b.id())
-                && self.welcomes(b)
+                && self.is_open_to(asked, b)
                 && b.is_free()
                 && b.fits(asked.wish.footprint)
         };
@@ -72,11 +76,8 @@ impl Pool {
         asked: Asked<'_>,
         only: Option<&BackendId>,
     ) -> Option<BackendId> {
-        let may = |b: &&Arc<Backend>| {
-            !asked.except.contains(b.id())
-                && only.is_none_or(|only| only == b.id())
-                && self.welcomes(b)
-        };
+        let may =
+            |b: &&Arc<Backend>| only.is_none_or(|only| only == b.id()) && self.is_open_to(asked, b);
         let rooms = self.backends.iter().filter(may);
         let rooms = rooms.filter_map(|b| Some((b.room()?.left(), b.id())));
         rooms

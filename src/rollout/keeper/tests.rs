@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config;
-use crate::spec::rollout::{Capacity, Fairness, Mode, What};
+use crate::spec::rollout::{Capacity, Mode, What};
 use crate::store::{self, Entry};
 
 fn plan(more: serde_json::Value) -> Rollout {
@@ -21,18 +21,13 @@ fn plan(more: serde_json::Value) -> Rollout {
 }
 
 fn look(trouble: Option<&str>) -> Look {
+    let capacity = Capacity {
+        candidate: 4,
+        all: 8,
+    };
     Look {
-        now_ms: 1_000_000,
-        capacity: Capacity {
-            candidate: 4,
-            all: 8,
-        },
-        fairness: Fairness::Equal("one server".into()),
-        hardware: Default::default(),
-        candidates: vec!["b".to_owned()],
-        baselines: vec!["c".to_owned()],
-        signs: Vec::new(),
         trouble: trouble.map(str::to_owned),
+        ..Look::fair(capacity, "one server")
     }
 }
 

@@ -147,6 +147,23 @@ pub struct Look {
     pub trouble: Option<String>,
 }
 
+#[cfg(test)]
+impl Look {
+    /// For tests: `b` runs the candidate and `c` the baseline, nothing hinders a fair comparison.
+    pub(crate) fn fair(capacity: Capacity, why: &str) -> Self {
+        Self {
+            now_ms: 1_000_000,
+            capacity,
+            fairness: Fairness::Equal(why.into()),
+            hardware: Hardware::default(),
+            candidates: vec!["b".to_owned()],
+            baselines: vec!["c".to_owned()],
+            signs: Vec::new(),
+            trouble: None,
+        }
+    }
+}
+
 /// What somebody orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

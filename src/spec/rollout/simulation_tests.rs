@@ -6,7 +6,7 @@ use std::f64::consts::TAU;
 
 use serde_json::json;
 
-use super::{Arm, Capacity, Command, Fairness, Look, Phase, State, What};
+use super::{Arm, Capacity, Command, Look, Phase, State, What};
 use crate::config::{RequestClass, Rollout};
 use crate::sim::rng::Rng;
 use crate::spec::observe::tests::{answer, place};
@@ -92,19 +92,13 @@ struct End {
 fn run(plan: &Rollout, world: &World, seed: u64, most: u32) -> End {
     let mut rng = Rng::seeded(&[seed, 23]);
     let mut state = State::new(plan);
-    let mut look = Look {
-        now_ms: 1_000_000,
-        capacity: Capacity {
+    let mut look = Look::fair(
+        Capacity {
             candidate: 8,
             all: 8,
         },
-        fairness: Fairness::Equal("simulated".into()),
-        hardware: Default::default(),
-        candidates: vec!["b".to_owned()],
-        baselines: vec!["c".to_owned()],
-        signs: Vec::new(),
-        trouble: None,
-    };
+        "simulated",
+    );
     state.order(plan, Command::Start, look.now_ms).unwrap();
     state.look(plan, &look);
     let mut why = String::new();

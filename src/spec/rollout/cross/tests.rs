@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::config::RequestClass;
 use crate::spec::observe::tests::{answer, place};
-use crate::spec::rollout::{Arm, Capacity, Command, Fairness, Site, Verdict};
+use crate::spec::rollout::{Arm, Capacity, Command, Site, Verdict};
 use crate::spec::{Runs, Stratum};
 
 const MINUTE: u64 = 60_000;
@@ -32,19 +32,13 @@ impl Trial {
         let mut trial = Self {
             state: State::new(&plan),
             plan,
-            look: Look {
-                now_ms: 1_000_000,
-                capacity: Capacity {
+            look: Look::fair(
+                Capacity {
                     candidate: 4,
                     all: 8,
                 },
-                fairness: Fairness::Equal("crossover".into()),
-                hardware: Hardware::default(),
-                candidates: vec!["b".to_owned()],
-                baselines: vec!["c".to_owned()],
-                signs: Vec::new(),
-                trouble: None,
-            },
+                "crossover",
+            ),
             turns: 0,
         };
         trial.order(Command::Start);

@@ -39,19 +39,13 @@ impl Trial {
         let mut trial = Self {
             state: State::new(&plan),
             plan,
-            look: Look {
-                now_ms: 1_000_000,
-                capacity: Capacity {
+            look: Look::fair(
+                Capacity {
                     candidate: 4,
                     all: 8,
                 },
-                fairness: Fairness::Equal("one server".into()),
-                hardware: Default::default(),
-                candidates: vec!["b".to_owned()],
-                baselines: vec!["c".to_owned()],
-                signs: Vec::new(),
-                trouble: None,
-            },
+                "one server",
+            ),
             turns: 0,
         };
         trial.order(Command::Start);

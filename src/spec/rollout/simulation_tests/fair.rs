@@ -3,9 +3,7 @@
 use serde_json::json;
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
-use super::super::{
-    Arm, Capacity, Command, Fairness, Hardware, Look, Phase, Ratios, State, recorded_share,
-};
+use super::super::{Arm, Capacity, Command, Hardware, Look, Phase, Ratios, State, recorded_share};
 use super::{EQUAL, World, normal, turn};
 use crate::config::{RequestClass, Rollout};
 use crate::sim::rng::Rng;
@@ -60,17 +58,14 @@ fn run(plan: &Rollout, world: &World, known: bool, seed: u64, most: u32) -> (Pha
         Hardware::default()
     };
     let mut look = Look {
-        now_ms: 1_000_000,
-        capacity: Capacity {
-            candidate: 8,
-            all: 8,
-        },
-        fairness: Fairness::Equal("simulated".into()),
         hardware,
-        candidates: vec!["b".to_owned()],
-        baselines: vec!["c".to_owned()],
-        signs: Vec::new(),
-        trouble: None,
+        ..Look::fair(
+            Capacity {
+                candidate: 8,
+                all: 8,
+            },
+            "simulated",
+        )
     };
     state.order(plan, Command::Start, look.now_ms).unwrap();
     state.look(plan, &look);
