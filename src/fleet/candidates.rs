@@ -49,6 +49,8 @@ pub struct Candidate {
     pub kv_held: Option<u64>,
     /// Conversations of the last `warm_for` it holds, at most one a slot.
     pub warm: usize,
+    /// Conversations whose next turn it should get: those that have come lately, and are worth a place of their own.
+    pub expected: usize,
     /// In-flight requests for its share of the load; the lower the better.
     pub load: f64,
     /// Whether one request more is within 1.25 × the mean load.
@@ -130,6 +132,7 @@ impl Candidates {
             kv_tokens: view.room.map(|room| room.total),
             kv_held: view.room.map(|room| room.held),
             warm: view.warm,
+            expected: view.expected,
             load: view.load(),
             within_bound: bound.allows(view),
             affinity: self.prefix.map(|prefix| view.affinity(prefix)),
@@ -147,6 +150,7 @@ impl Out {
             kv_tokens: None,
             kv_held: None,
             warm: 0,
+            expected: 0,
             load: 0.0,
             within_bound: false,
             affinity: None,

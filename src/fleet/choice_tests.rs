@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::state::Observation;
 use super::tests::{fleet_of, ready};
 use super::*;
+use crate::config::Subject;
+use crate::spec::rollout::{Arm, Assigned, Mode, Routing};
 use crate::spec::{Asked as Wanted, Cause, Choice};
 
 fn fleet() -> Arc<Fleet> {
@@ -114,6 +116,78 @@ fn what_leaving_a_cache_costs_is_told_whichever_way_it_goes() {
     );
     assert_eq!(asked(Some(60)), ("b".into(), None, true));
     assert_eq!(asked(None), ("b".into(), None, true));
+}
+
+/// After a rollback, and with the baseline's only backend busy, it was offered the place of a third one and could not take
+/// it: nobody in the queue got anything any more.
+#[tokio::test(start_paused = true)]
+async fn after_a_rollback_a_turn_takes_whatever_is_not_the_candidate() {
+    let slots = |name, port| format!("{{name: {name}, url: 'http://127.0.0.1:{port}', slots: 1}}");
+    let fleet = fleet_of(&[slots("new", 1), slots("old", 2), slots("third", 3)].join(", "));
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let held = |name: &str| {
+        let all = fleet.backends();
+        let others = all.iter().map(|b| b.id().clone());
+        let others: Vec<BackendId> = others.filter(|id| id.as_str() != name).collect();
+        choose(&pool, &others, &Wish::default()).0
+    };
+    let (_new, old, third) = (held("new"), held("old"), held("third"));
+    let routing = Routing {
+        rollout: "r".into(),
+        pool: "p".into(),
+        run: 1,
+        step: 0,
+        crossed: false,
+        pair: None,
+        candidate: Subject::Backend("new".into()),
+        baseline: Subject::Backend("old".into()),
+        control: "old".into(),
+        mode: Mode::Baseline,
+    };
+    let wish = Wish {
+        rollout: Some(Assigned {
+            arm: Arm::Baseline,
+            routing: Arc::new(routing),
+        }),
+        ..wish(1, None)
+    };
+    let ask = |wish: &Wish| Ask {
+        wish: wish.clone(),
+        ..Ask::default()
+    };
+    let Ok(Admitted::Later(mut waiting)) = pool.admit(ask(&wish), None) else {
+        panic!("every slot is taken");
+    };
+    drop(third);
+    let granted = tokio::time::timeout(Duration::from_millis(1), waiting.granted()).await;
+    let granted = granted.unwrap().unwrap();
+    assert_eq!(granted.lease.id().as_str(), "third");
+    drop(old);
+    assert_eq!(choose(&pool, &[], &wish).0.id().as_str(), "old");
+}
+
+/// A restarted server was given all of its conversations back at once, however slowly it was to start.
+#[tokio::test(start_paused = true)]
+async fn conversations_whose_cache_is_lost_go_where_new_ones_go() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let home: BackendId = "a".into();
+    let others: Vec<BackendId> = vec!["b".into(), "c".into()];
+    for n in 0..20 {
+        drop(choose(&pool, &others, &on(&home, n)));
+        pool.served(&home, n, 5000);
+    }
+    assert_eq!(choose(&pool, &[], &on(&home, 3)).1.reason, Reason::Sticky);
+    let a = fleet.backend("a").unwrap();
+    a.observe_failure(Failure::Loading);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    a.observe(Observation::Well, "");
+    let leases: Vec<_> = (0..20).map(|n| choose(&pool, &[], &on(&home, n))).collect();
+    let back = leases.iter().filter(|(lease, _)| *lease.id() == home);
+    assert!(back.count() <= 3, "a tenth of its share");
+    assert!(leases.iter().all(|(_, why)| why.reason != Reason::Sticky));
 }
 
 #[test]

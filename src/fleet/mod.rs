@@ -275,4 +275,6 @@ impl Registry {
 #[cfg(test)]
 mod choice_tests;
 #[cfg(test)]
+mod crowd_tests;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -3,7 +3,8 @@
 //! In this order: the backend that has the conversation's KV cache and a free slot; the
 //! backend that the prompt's stable prefix hashes to, while its load is within the bound, else the
 //! next one in the order of that hash; else the least busy one. A backend without a free slot comes
-//! after those that have one. Whether a conversation waits for a slot of its own backend is
+//! after those that have one, and one with more than its part of the conversations after those that have less: where a
+//! conversation begins, its later turns meet the others'. Whether a conversation waits for a slot of its own backend is
 //! decided before ([`super::admission`]).
 
 use super::kv::Room;
@@ -34,6 +35,8 @@ pub(super) struct View {
     /// llama-server gives prompts that begin alike the same slot, even beside an empty one: warm
     /// conversations are spread like requests.
     pub(super) warm: usize,
+    /// Conversations whose next turn it should get.
+    pub(super) expected: usize,
     /// Its KV cache, where turns reserve room in it.
     pub(super) room: Option<Room>,
     /// Whether that has room for the request.
@@ -118,7 +121,7 @@ pub(super) fn choose(views: &[View], need: Need) -> Option<(usize, Reason)> {
     if let Some(at) = need.sticky.filter(|at| *at < views.len()) {
         return Some((at, Reason::Sticky));
     }
-    let eligible = Eligible::of(views, need.spare);
+    let eligible = Eligible::of(views, need.spare).uncrowded(views);
     if let Some(prefix) = need.prefix
         && let Some(found) = by_prefix(views, &eligible, prefix)
     {
@@ -137,6 +140,8 @@ struct Eligible {
     free: bool,
     /// Not this one: others have idle slots.
     spared: Option<usize>,
+    /// Only those where one conversation more is within this: there are some.
+    crowd: Option<Bound>,
 }
 
 impl Eligible {
@@ -149,11 +154,26 @@ impl Eligible {
         Self {
             free,
             spared: spare.filter(others),
+            crowd: None,
+        }
+    }
+
+    /// Of them those where the conversations are within their bound, if there are such.
+    fn uncrowded(self, views: &[View]) -> Self {
+        let crowd = Bound::over(views, |view| view.expected);
+        let has_place = |(_, view): (usize, &View)| crowd.has_place(view, view.expected);
+        let any = self.iter(views).any(has_place);
+        Self {
+            crowd: any.then_some(crowd),
+            ..self
         }
     }
 
     fn has(&self, at: usize, view: &View) -> bool {
-        (!self.free || view.is_free()) && self.spared != Some(at)
+        let crowd = self.crowd.as_ref();
+        (!self.free || view.is_free())
+            && self.spared != Some(at)
+            && crowd.is_none_or(|crowd| crowd.has_place(view, view.expected))
     }
 
     fn iter<'a>(&'a self, views: &'a [View]) -> impl Iterator<Item = (usize, &'a View)> {

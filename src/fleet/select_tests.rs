@@ -12,6 +12,7 @@ fn view(n: usize, inflight: usize, slots: Option<u32>) -> View {
         pace: 1.0,
         slots,
         warm: 0,
+        expected: 0,
         room: None,
         fits: true,
     }
@@ -141,6 +142,28 @@ fn a_prefix_has_a_home_and_a_second_choice() {
     rest.remove(home);
     let at = chosen(&rest, prefix(7)).unwrap();
     assert_eq!(rest[at].key, list[second].key);
+}
+
+/// New conversations took the first idle slot: some servers had twice as many as others, for good.
+#[rstest]
+#[case::least_busy(4)]
+#[case::of_two(LARGE)]
+fn conversations_begin_where_fewer_are(#[case] count: usize) {
+    let mut list: Vec<View> = (0..count).map(|n| view(n, 1, Some(4))).collect();
+    list.iter_mut().for_each(|view| view.expected = 4);
+    (list[1].expected, list[1].inflight) = (8, 0);
+    let chosen = |list: &[View]| {
+        let need = |turn| Need {
+            turn,
+            ..Need::default()
+        };
+        let turns = (0..50).map(|turn| choose(list, need(turn)).unwrap().0);
+        turns.collect::<Vec<_>>()
+    };
+    assert!(!chosen(&list).contains(&1));
+    list.iter_mut().for_each(|view| view.inflight = 4);
+    list[1].inflight = 3;
+    assert!(chosen(&list).iter().all(|at| *at == 1), "the only slot");
 }
 
 #[test]

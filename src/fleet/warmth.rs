@@ -8,9 +8,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::admission::Mean;
+
 /// Conversations remembered for each slot: those in the slots, and as many again beside them, in host
 /// memory.
 const PER_SLOT: usize = 4;
+/// Tokens of a conversation that is worth a place of its own: less is read anew sooner than anybody waits. Titles and
+/// other small requests that never come back have fewer.
+const WORTH_A_PLACE: u64 = 256;
+/// Multiple of the mean time between two turns of a conversation after which it is thought to have ended. Of exponential
+/// times one in twenty is longer.
+const AWAY: f64 = 3.0;
 /// Slots of a backend that does not say, and the most that count.
 const UNKNOWN_SLOTS: u32 = 4;
 const MOST_SLOTS: u32 = 64;
@@ -29,6 +37,15 @@ pub struct Prefix {
     pub tokens: u64,
 }
 
+/// A turn that begins somewhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    pub(super) conversation: u64,
+    pub(super) prefix: Option<Prefix>,
+    /// Of its prompt, estimated.
+    pub(super) tokens: u64,
+}
+
 /// One conversation in a cache.
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -36,7 +53,15 @@ struct Held {
     prefix: Option<Prefix>,
     /// Of its prompt and last answer; 0 while its first turn is under way.
     tokens: u64,
+    /// Of the prompt of its last turn, estimated when that began.
+    estimated: u64,
     at: Instant,
+}
+
+impl Held {
+    fn is_worth_a_place(&self) -> bool {
+        self.tokens.max(self.estimated) >= WORTH_A_PLACE
+    }
 }
 
 /// The conversations of one backend, the most recently used last.
@@ -45,25 +70,28 @@ pub(super) struct Warmth {
     held: Vec<Held>,
     /// How often the backend had loaded its model.
     loads: u64,
+    /// Conversations were lost with one of them.
+    lost: bool,
+    /// Seconds from one turn of a conversation to its next.
+    returns: Mean,
 }
 
 impl Warmth {
-    /// A turn of `conversation` begins here.
-    pub(super) fn place(
-        &mut self,
-        conversation: u64,
-        prefix: Option<Prefix>,
-        slots: Option<u32>,
-        now: Instant,
-    ) {
-        let known = self.take(conversation);
+    /// A turn begins here.
+    pub(super) fn place(&mut self, begun: Begun, slots: Option<u32>, now: Instant) {
+        let known = self.take(begun.conversation);
+        if let Some(known) = known {
+            let away = now.saturating_duration_since(known.at);
+            self.returns.add(away.as_secs_f64());
+        }
         let room = reckoned(slots) * PER_SLOT;
         let over = (self.held.len() + 1).saturating_sub(room);
         self.held.drain(..over);
         self.held.push(Held {
-            conversation,
-            prefix: prefix.or(known.and_then(|held| held.prefix)),
+            conversation: begun.conversation,
+            prefix: begun.prefix.or(known.and_then(|held| held.prefix)),
             tokens: known.map_or(0, |held| held.tokens),
+            estimated: begun.tokens,
             at: now,
         });
     }
@@ -85,6 +113,16 @@ impl Warmth {
         let recent = self.held.iter().rev().take(reckoned(slots));
         let warm = |held: &&Held| now.saturating_duration_since(held.at) <= lately;
         recent.take_while(warm).count()
+    }
+
+    /// Conversations whose next turn should come here: they were here within `lately`, and not longer ago than most stay away.
+    pub(super) fn expected(&self, lately: Duration, now: Instant) -> usize {
+        let away = self.returns.get().map(|mean| AWAY * mean);
+        let away = away.and_then(|away| Duration::try_from_secs_f64(away).ok());
+        let away = away.map_or(lately, |away| away.min(lately));
+        let here = |held: &&Held| now.saturating_duration_since(held.at) <= away;
+        let recent = self.held.iter().rev().take_while(here);
+        recent.filter(|held| held.is_worth_a_place()).count()
     }
 
     /// Tokens of the conversation that a new one would push out of its slot: the one used longest ago of those in the slots.
@@ -113,6 +151,11 @@ impl Warmth {
         })
     }
 
+    /// Whether `conversation`, which was here once, may still be in the cache: the backend has not begun anew since.
+    pub(super) fn may_hold(&self, conversation: u64) -> bool {
+        !self.lost || self.held.iter().any(|h| h.conversation == conversation)
+    }
+
     /// Tokens of `conversation` in the cache.
     pub(super) fn tokens(&self, conversation: u64) -> Option<u64> {
         let held = self.held.iter().find(|h| h.conversation == conversation)?;
@@ -130,6 +173,7 @@ impl Warmth {
     pub(super) fn loaded(&mut self, loads: u64) {
         if self.loads != loads {
             self.loads = loads;
+            self.lost |= !self.held.is_empty();
             self.held.clear();
         }
     }
@@ -159,11 +203,19 @@ mod tests {
         tokens: 500,
     };
 
+    fn begun(conversation: u64, prefix: Option<Prefix>) -> Begun {
+        Begun {
+            conversation,
+            prefix,
+            tokens: 0,
+        }
+    }
+
     #[test]
     fn as_much_is_remembered_as_slots_and_memory_hold() {
         let (mut warmth, now) = (Warmth::default(), Instant::now());
         for n in 0..100 {
-            warmth.place(n, None, Some(2), now);
+            warmth.place(begun(n, None), Some(2), now);
             warmth.fill(n, 1000 + n);
         }
         assert_eq!(warmth.held.len(), 2 * PER_SLOT);
@@ -178,25 +230,25 @@ mod tests {
         let out = |warmth: &Warmth, after| warmth.pushed_out(LATELY, Some(2), now + after);
         for n in 0..4 {
             assert_eq!(out(&warmth, Duration::ZERO), [0, 0, 500, 501][n as usize]);
-            warmth.place(n, None, Some(2), now);
+            warmth.place(begun(n, None), Some(2), now);
             warmth.fill(n, 500 + n);
         }
         assert_eq!(out(&warmth, 2 * LATELY), 0, "nobody came back");
-        warmth.place(9, None, Some(2), now);
+        warmth.place(begun(9, None), Some(2), now);
         assert_eq!(out(&warmth, Duration::ZERO), 503);
     }
 
     #[test]
     fn a_conversation_counts_once_and_keeps_what_it_has() {
         let (mut warmth, now) = (Warmth::default(), Instant::now());
-        warmth.place(1, Some(PREFIX), None, now);
+        warmth.place(begun(1, Some(PREFIX)), None, now);
         assert_eq!(
             warmth.prefix_tokens(PREFIX),
             None,
             "nothing was answered yet"
         );
         warmth.fill(1, 700);
-        warmth.place(1, None, None, now + LATELY);
+        warmth.place(begun(1, None), None, now + LATELY);
         assert_eq!(warmth.warm(LATELY, None, now + LATELY), 1);
         assert_eq!(
             (warmth.tokens(1), warmth.prefix_tokens(PREFIX)),
@@ -208,5 +260,45 @@ mod tests {
             (warmth.tokens(1), warmth.prefix_tokens(PREFIX)),
             (None, None)
         );
+    }
+
+    /// Titles and the like would hide which backend has how many conversations.
+    #[test]
+    fn those_who_come_back_are_expected_and_small_requests_are_not() {
+        let (mut warmth, start) = (Warmth::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let long = |conversation| Begun {
+            tokens: 300,
+            ..begun(conversation, None)
+        };
+        for n in 0..3 {
+            warmth.place(long(n), Some(4), at(0));
+            warmth.place(begun(10 + n, None), Some(4), at(0));
+            warmth.fill(10 + n, 60);
+        }
+        assert_eq!(warmth.expected(LATELY, at(50)), 3);
+        warmth.place(long(1), Some(4), at(4));
+        assert_eq!(warmth.expected(LATELY, at(12)), 3);
+        assert_eq!(
+            warmth.expected(LATELY, at(13)),
+            1,
+            "others come back after 4 s"
+        );
+        assert_eq!(warmth.expected(LATELY, at(17)), 0);
+        warmth.place(begun(20, None), Some(4), at(18));
+        warmth.fill(20, 400);
+        assert_eq!(warmth.expected(LATELY, at(18)), 1, "it has grown");
+    }
+
+    #[test]
+    fn what_a_backend_lost_it_no_longer_has() {
+        let (mut warmth, now) = (Warmth::default(), Instant::now());
+        warmth.loaded(1);
+        assert!(warmth.may_hold(1), "that was before anything was here");
+        warmth.place(begun(1, None), None, now);
+        warmth.loaded(2);
+        assert!(!warmth.may_hold(1));
+        warmth.place(begun(1, None), None, now);
+        assert!(warmth.may_hold(1));
     }
 }

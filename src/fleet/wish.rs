@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::admission::Caller;
 use super::backend::{Backend, BackendId};
 use super::kv::Footprint;
-use super::warmth::{Prefix, Warmth};
+use super::warmth::{Begun, Prefix, Warmth};
 use crate::spec::rollout::Assigned;
 use crate::spec::{Asked, Choice};
 
@@ -80,9 +80,27 @@ impl Wish {
         self.cache.as_ref().map(|cache| &cache.backend)
     }
 
+    /// Its turn, for those who remember what is where.
+    pub(super) fn begun(&self) -> Option<Begun> {
+        Some(Begun {
+            conversation: self.conversation?,
+            prefix: self.prefix,
+            tokens: self.caller.bytes / BYTES_PER_TOKEN,
+        })
+    }
+
+    /// Whether a backend with this warmth, which has served the conversation, may still have its cache.
+    pub(super) fn may_be_held(&self, warmth: &Warmth) -> bool {
+        let cache = self.cache.as_ref();
+        cache.is_none_or(|cache| warmth.may_hold(cache.conversation))
+    }
+
     /// Prompt tokens that the backend whose cache it can use need not read again; estimated where that is
     /// not known.
     pub(super) fn saved(&self, warmth: &Warmth) -> u64 {
+        if !self.may_be_held(warmth) {
+            return 0;
+        }
         let cache = self.cache.as_ref();
         let known = cache.and_then(|cache| warmth.tokens(cache.conversation));
         let tokens = known.unwrap_or(self.caller.bytes / BYTES_PER_TOKEN);

@@ -24,6 +24,7 @@ pub(super) fn caller(config: &Config, session: &Session, ctx: &Context, bytes: u
         },
         class: priority(&config.auth, ctx.principal.as_deref(), asked),
         bytes,
+        ..Caller::default()
     }
 }
 

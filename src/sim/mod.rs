@@ -30,7 +30,7 @@
 
 mod answer;
 mod body;
-mod cache;
+pub(crate) mod cache;
 mod config;
 mod control;
 mod conversation;

@@ -9,6 +9,8 @@ pub struct Caller {
     pub principal: u64,
     /// Hash of its session; of requests without one a different one each.
     pub session: u64,
+    /// Hash of the conversation inside the session, whose turns keep their order.
+    pub conversation: Option<u64>,
     /// Who goes first.
     pub class: Priority,
     /// Length of the request's body.

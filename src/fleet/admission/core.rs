@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::caller::Caller;
 use super::drain::DrainRate;
 use super::line::{Bounds, Entry, Line, NoRoom, Ticket};
-use super::waiter::{Hold, Kept, Waiter};
+use super::waiter::{Hold, Kept, Offer, Round, Waiter};
 use super::{Answer, Ask, Grant};
 use crate::config;
 use crate::fleet::backend::{Backend, BackendId};
@@ -76,8 +77,9 @@ impl Core {
         now: Duration,
     ) -> Result<Placed, Unavailable> {
         let hold = self.hold(pool, &ask, now);
-        // The turns of a session keep their order.
-        let waits = !goes_on && !self.line.is_empty() && self.line.has_session(&ask.wish.caller);
+        // The turns of a conversation keep their order; another of the session may take what one leaves that waits for
+        // its cache.
+        let waits = !goes_on && !self.line.is_empty() && self.line.has_conversation(&caller(&ask));
         if hold.is_none() && !waits {
             let kept = self.kept.as_ref().filter(|_| !goes_on);
             let kept = kept.map(|kept| &kept.backend);
@@ -98,12 +100,13 @@ impl Core {
         now: Duration,
     ) -> Result<Placed, Unavailable> {
         let (tell, answer) = oneshot::channel();
-        let caller = ask.wish.caller;
+        let caller = caller(&ask);
         let until = hold.as_ref().map(|hold| hold.until);
         let held = hold.as_ref().map(|hold| hold.backend.clone());
         self.waiters += 1;
         let waiter = Waiter {
             number: self.waiters,
+            yields: self.yields(&ask, now),
             ask,
             hold,
             ahead: self.line.len(),
@@ -182,13 +185,23 @@ impl Core {
         }
         let before = self.holds.get(home).copied().unwrap_or(0);
         let slots = backend.slots().unwrap_or(1);
-        let elsewhere = pool.elsewhere(home, ask.asked(None));
+        let tokens = pool.read_elsewhere(home, ask.asked(None));
         let most = self.rules.affinity_wait;
-        let longest = backend.pace().worth_waiting(elsewhere, before, slots, most);
+        let longest = backend.pace().worth_waiting(tokens, before, slots, most);
         (!longest.is_zero()).then(|| Hold {
             backend: home.clone(),
             since: now,
             until: now + longest,
+        })
+    }
+
+    /// As long as it might wait for its cache it does not push others out of theirs, even where its own wait is over.
+    fn yields(&self, ask: &Ask, now: Duration) -> Option<Hold> {
+        let home = ask.prefer.as_ref().filter(|id| !ask.except.contains(id))?;
+        Some(Hold {
+            backend: home.clone(),
+            since: now,
+            until: now + self.rules.affinity_wait,
         })
     }
 
@@ -211,9 +224,10 @@ impl Core {
             }
             self.keep(&pool, &free, now);
             let kept = self.kept.clone();
-            let accepts = |w: &Waiter| w.accepts(&pool, &free, kept.as_ref(), now);
-            let Some(entry) = self.line.take(accepts) else {
-                self.drain.place_left(now);
+            let Some(entry) = self.next(&pool, &free, kept.as_ref(), now) else {
+                if free.iter().any(|one| !one.is_ejected()) {
+                    self.drain.place_left(now);
+                }
                 return undelivered;
             };
             let kept = entry.item.kept_from(kept.as_ref());
@@ -232,6 +246,26 @@ impl Core {
             }
         }
     }
+
+    /// Takes out who gets one of the free places.
+    fn next(
+        &mut self,
+        pool: &Pool,
+        free: &[Free],
+        kept: Option<&Kept>,
+        now: Duration,
+    ) -> Option<Entry<Waiter>> {
+        Round::ALL.into_iter().find_map(|round| {
+            let offer = Offer {
+                pool,
+                free,
+                kept,
+                round,
+                now,
+            };
+            self.line.take(|waiter| waiter.accepts(offer))
+        })
+    }
 }
 
 impl Core {
@@ -246,8 +280,14 @@ impl Core {
             return;
         };
         let waiter = &entry.item;
-        if now.saturating_sub(entry.since) < OVERTAKEN_FOR || waiter.accepts(pool, free, None, now)
-        {
+        let offer = Offer {
+            pool,
+            free,
+            kept: None,
+            round: Round::Left,
+            now,
+        };
+        if now.saturating_sub(entry.since) < OVERTAKEN_FOR || waiter.accepts(offer) {
             return;
         }
         let backend = pool.roomiest(waiter.ask.asked(None), waiter.only(pool, now));
@@ -255,6 +295,13 @@ impl Core {
             waiter: waiter.number,
             backend,
         });
+    }
+}
+
+fn caller(ask: &Ask) -> Caller {
+    Caller {
+        conversation: ask.wish.conversation,
+        ..ask.wish.caller
     }
 }
 

@@ -3,7 +3,7 @@
 //! Three rings are served one after the other: turns that go on after a backend failed them,
 //! interactive turns, batch turns. A batch turn that has waited long enough becomes an interactive one.
 //! In a ring the principals take turns by deficit round robin (Shreedhar & Varghese 1995), where a
-//! request costs more the longer it is; the sessions of a principal take turns; the turns of a session
+//! request costs more the longer it is; the sessions of a principal take turns; the turns of a conversation
 //! keep their order.
 
 use std::time::Duration;
@@ -99,11 +99,12 @@ impl<T> Line<T> {
         returning.or_else(|| self.interactive.oldest())
     }
 
-    /// Whether an earlier turn of the caller's session waits.
-    pub(super) fn has_session(&self, caller: &Caller) -> bool {
+    /// Whether an earlier turn of the caller's conversation waits.
+    pub(super) fn has_conversation(&self, caller: &Caller) -> bool {
         let rings = [&self.returning, &self.interactive, &self.batch];
         let mut own = rings.into_iter().flat_map(|ring| ring.session(caller));
-        own.any(|entry| entry.caller.class == caller.class)
+        let same = |c: &Caller| (c.class, c.conversation) == (caller.class, caller.conversation);
+        own.any(|entry| same(&entry.caller))
     }
 
     /// A turn that was served before goes on; it is never refused.
@@ -209,7 +210,7 @@ impl<T> Line<T> {
         }
     }
 
-    /// Takes the next one that `accepts` what there is. Of a session only the first one is asked.
+    /// Takes the next one that `accepts` what there is. Of a conversation only the first turn is asked.
     pub(super) fn take(&mut self, accepts: impl Fn(&T) -> bool) -> Option<Entry<T>> {
         let rings = [&mut self.returning, &mut self.interactive, &mut self.batch];
         let entry = rings.into_iter().find_map(|ring| ring.take(&accepts))?;

@@ -153,7 +153,7 @@ fn a_long_line_costs_each_hardly_more_than_a_short_one() {
         let mut tickets = Vec::new();
         for n in 0..count {
             let caller = caller(n % 97, n);
-            assert!(!line.has_session(&caller));
+            assert!(!line.has_conversation(&caller));
             tickets.push(line.push(caller, NOW, n, BOUNDLESS).unwrap().0);
         }
         for (n, ticket) in tickets.iter().enumerate() {

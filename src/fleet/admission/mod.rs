@@ -20,7 +20,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use caller::Caller;
-pub(super) use pace::{Elsewhere, Pace};
+pub(super) use drain::Mean;
+pub(super) use pace::Pace;
 pub use waiting::Waiting;
 
 use self::core::{Core, Placed, Undelivered};

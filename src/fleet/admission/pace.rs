@@ -9,29 +9,6 @@ const LEAST_PROMPT: u64 = 64;
 /// Tokens of a prompt read per second before anything was measured: a middling GPU.
 const USUAL_READING: f64 = 1000.0;
 
-/// What it costs to go to another backend than one's own, in prompt tokens that are read because of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fleet) struct Elsewhere {
-    /// Of the conversation itself.
-    pub(in crate::fleet) reads: u64,
-    /// Of the warm conversation that it pushes out of a slot, and that is read again in its turn. In `make bench-fleet`
-    /// with half as many conversations more than slots 96 % of what could be cached was found when only its own reading
-    /// counted, 98.6 % with both.
-    pub(in crate::fleet) pushes_out: u64,
-}
-
-impl Elsewhere {
-    /// Tokens whose reading a wait may take.
-    fn worth(self) -> f64 {
-        let (reads, pushes_out) = (self.reads as f64, self.pushes_out as f64);
-        match pushes_out * 4.0 <= reads {
-            // There is a place to spare: who stays where it is crowded waits again in the next turn.
-            true => reads / 2.0 + pushes_out,
-            false => reads + pushes_out,
-        }
-    }
-}
-
 /// How fast a backend is, from what it did lately.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::fleet) struct Pace {
@@ -61,24 +38,19 @@ impl Pace {
 
     /// Seconds that reading `tokens` takes; at `usual` tokens a second where nothing was measured.
     pub(in crate::fleet) fn reading(&self, tokens: u64, usual: f64) -> f64 {
-        self.seconds(tokens as f64, usual)
-    }
-
-    fn seconds(&self, tokens: f64, usual: f64) -> f64 {
-        tokens / self.reading.get().unwrap_or(usual).max(1.0)
+        tokens as f64 / self.reading.get().unwrap_or(usual).max(1.0)
     }
 
     /// Longest sensible wait for one of its `slots` where it saves the reading of `tokens`, `before` others
-    /// being first: as long as the readings it saves `elsewhere`, at most `longest`, and none where no slot is expected
-    /// to be free by then.
+    /// being first: as long as that reading takes, at most `longest`, and none where no slot is expected to be free by then.
     pub(super) fn worth_waiting(
         &self,
-        elsewhere: Elsewhere,
+        tokens: u64,
         before: usize,
         slots: u32,
         longest: Duration,
     ) -> Duration {
-        let reading = self.seconds(elsewhere.worth(), USUAL_READING);
+        let reading = self.reading(tokens, USUAL_READING);
         let wait =
             self.service.get().unwrap_or(0.0) * (before + 1) as f64 / f64::from(slots.max(1));
         let worth = reading.min(longest.as_secs_f64());
@@ -97,19 +69,11 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    /// Where the slot elsewhere has a conversation as long.
-    fn crowded(tokens: u64) -> Elsewhere {
-        Elsewhere {
-            reads: tokens,
-            pushes_out: tokens,
-        }
-    }
-
     #[test]
     fn a_wait_is_weighed_against_reading_anew() {
         let mut pace = Pace::default();
-        let wait = |pace: &Pace, tokens, before| {
-            pace.worth_waiting(crowded(tokens), before, 2, secs(30.0))
+        let wait = |pace: &Pace, tokens: u64, before| {
+            pace.worth_waiting(2 * tokens, before, 2, secs(30.0))
         };
         assert_eq!(wait(&pace, 4000, 5), secs(8.0), "nothing is known yet");
         pace.read(2000, secs(1.0));
@@ -127,22 +91,7 @@ mod tests {
         let mut pace = Pace::default();
         pace.read(2000, secs(1.0));
         pace.served(secs(12.0));
-        let wait = |longest| pace.worth_waiting(crowded(80_000), 0, 2, secs(longest));
+        let wait = |longest| pace.worth_waiting(160_000, 0, 2, secs(longest));
         assert_eq!((wait(6.0), wait(5.9)), (secs(6.0), Duration::ZERO));
-    }
-
-    #[test]
-    fn it_is_short_where_little_is_pushed_out() {
-        let mut pace = Pace::default();
-        pace.read(1000, secs(1.0));
-        let wait = |pushes_out| {
-            let elsewhere = Elsewhere {
-                reads: 8000,
-                pushes_out,
-            };
-            pace.worth_waiting(elsewhere, 0, 2, secs(30.0))
-        };
-        assert_eq!((wait(0), wait(2000)), (secs(4.0), secs(6.0)));
-        assert_eq!((wait(2001), wait(9000)), (secs(10.001), secs(17.0)));
     }
 }

@@ -5,8 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use smallvec::SmallVec;
+
 use super::caller::Caller;
 use super::line::{Entry, MOST_COST, Ticket};
+
+/// Turns of one session that are asked whether they take what there is.
+const MOST_ASKED: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Ring<T> {
@@ -64,8 +69,38 @@ impl<T> Lane<T> {
 
     /// Sessions with their first request, in the order of their turns.
     fn firsts(&self) -> impl Iterator<Item = (u64, &Entry<T>)> {
-        let sessions = self.order.values();
-        sessions.filter_map(|id| Some((*id, self.sessions.get(id)?.waiting.front()?)))
+        self.sessions()
+            .filter_map(|(id, session)| Some((id, session.waiting.front()?)))
+    }
+
+    /// The first request that `accepts`, with its session: each session offers the first turns of its conversations, in
+    /// the order they came.
+    fn first(&self, accepts: &impl Fn(&T) -> bool) -> Option<(u64, &Entry<T>)> {
+        let mut sessions = self.sessions();
+        sessions.find_map(|(id, session)| Some((id, session.first(accepts)?)))
+    }
+
+    /// In the order of their turns.
+    fn sessions(&self) -> impl Iterator<Item = (u64, &Session<T>)> {
+        let ids = self.order.values();
+        ids.filter_map(|id| Some((*id, self.sessions.get(id)?)))
+    }
+}
+
+impl<T> Session<T> {
+    fn first(&self, accepts: &impl Fn(&T) -> bool) -> Option<&Entry<T>> {
+        let mut before: SmallVec<[Option<u64>; MOST_ASKED]> = SmallVec::new();
+        for entry in self.waiting.iter().take(MOST_ASKED) {
+            let conversation = entry.caller.conversation;
+            if before.contains(&conversation) {
+                continue;
+            }
+            if accepts(&entry.item) {
+                return Some(entry);
+            }
+            before.push(conversation);
+        }
+        None
     }
 }
 
@@ -174,17 +209,19 @@ impl<T> Ring<T> {
     pub(super) fn take(&mut self, accepts: &impl Fn(&T) -> bool) -> Option<Entry<T>> {
         let ready = |(_, _, principal): &(u64, u64, u64)| {
             let lane = self.lanes.get(principal)?;
-            let mut firsts = lane.firsts();
-            let (session, first) = firsts.find(|(_, first)| accepts(&first.item))?;
-            Some((*principal, session, first.cost()))
+            let (session, first) = lane.first(accepts)?;
+            Some((*principal, session, first.ticket, first.cost()))
         };
-        let (principal, session, cost) = self.next.iter().find_map(ready)?;
+        let (principal, session, ticket, cost) = self.next.iter().find_map(ready)?;
         let mut lane = self.take_lane(principal);
         self.round += cost.saturating_sub(lane.credit(self.round));
         lane.credit = lane.credit(self.round).saturating_sub(cost);
         lane.since = self.round;
         let found = lane.sessions.get_mut(&session);
-        let entry = found.and_then(|session| session.waiting.pop_front());
+        let entry = found.and_then(|session| {
+            let at = session.waiting.iter().position(|e| e.ticket == ticket)?;
+            session.waiting.remove(at)
+        });
         // Whoever was served goes to the end.
         self.places += 2;
         if let Some(served) = lane.sessions.get_mut(&session) {

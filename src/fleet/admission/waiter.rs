@@ -21,11 +21,13 @@ pub(super) struct Waiter {
     pub(super) number: u64,
     pub(super) ask: Ask,
     pub(super) hold: Option<Hold>,
+    /// Until when it leaves the slots of other backends than its own to whoever else wants them.
+    pub(super) yields: Option<Hold>,
     pub(super) ahead: usize,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
-/// It waits for one backend only, for a while.
+/// It waits for one backend, for a while.
 #[derive(Clone, Debug)]
 pub(super) struct Hold {
     pub(super) backend: BackendId,
@@ -33,18 +35,44 @@ pub(super) struct Hold {
     pub(super) until: Duration,
 }
 
+/// Which slots are given away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// Of each backend to those who have its cache, and to those who have none.
+    Own,
+    /// What nobody wanted.
+    Left,
+}
+
+impl Round {
+    pub(super) const ALL: [Self; 2] = [Self::Own, Self::Left];
+}
+
+/// What is given away.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) free: &'a [Free],
+    pub(super) kept: Option<&'a Kept>,
+    pub(super) round: Round,
+    pub(super) now: Duration,
+}
+
 impl Waiter {
-    pub(super) fn accepts(
-        &self,
-        pool: &Pool,
-        free: &[Free],
-        kept: Option<&Kept>,
-        now: Duration,
-    ) -> bool {
+    pub(super) fn accepts(&self, offer: Offer<'_>) -> bool {
+        let Offer {
+            pool, free, now, ..
+        } = offer;
+        let yields = self.yields.as_ref().filter(|_| offer.round == Round::Own);
         let only = self.only(pool, now);
-        let kept = self.kept_from(kept);
+        let only = only.or_else(|| in_force(yields, pool, now));
+        let kept = self.kept_from(offer.kept);
+        let except = &self.ask.except;
+        let is_in =
+            |one: &Free| !one.is_ejected() || (!except.is_empty() && pool.only_ejected_but(except));
         free.iter().any(|one| {
-            !self.ask.except.contains(&one.id)
+            !except.contains(&one.id)
+                && is_in(one)
                 && only.is_none_or(|only| *only == one.id)
                 && kept.is_none_or(|kept| *kept != one.id)
                 && one.fits(self.ask.wish.footprint)
@@ -54,9 +82,7 @@ impl Waiter {
 
     /// The backend that it waits for, for now.
     pub(super) fn only(&self, pool: &Pool, now: Duration) -> Option<&BackendId> {
-        let hold = self.hold.as_ref().filter(|hold| now < hold.until);
-        let hold = hold.filter(|hold| pool.usable(&hold.backend).is_some());
-        hold.map(|hold| &hold.backend)
+        in_force(self.hold.as_ref(), pool, now)
     }
 
     /// The backend that is kept for somebody else.
@@ -64,4 +90,10 @@ impl Waiter {
         kept.filter(|kept| kept.waiter != self.number)
             .map(|kept| &kept.backend)
     }
+}
+
+/// The backend of a hold that has not ended, and which can be used.
+fn in_force<'a>(hold: Option<&'a Hold>, pool: &Pool, now: Duration) -> Option<&'a BackendId> {
+    let hold = hold.filter(|hold| now < hold.until && pool.usable(&hold.backend).is_some());
+    hold.map(|hold| &hold.backend)
 }

@@ -9,7 +9,6 @@ use super::{Asked, Pool};
 use crate::fleet::backend::Backend;
 use crate::fleet::candidates::{Candidates, Standing};
 use crate::fleet::decision::Armed;
-use crate::fleet::select::View;
 use crate::fleet::wish::Wish;
 use crate::spec::rollout::{Arm, Assigned};
 
@@ -24,9 +23,11 @@ impl Pool {
         let assigned = asked.wish.rollout.as_ref()?;
         let at = |place: &usize| rank(assigned, &self.backends[*place]);
         let ranks: SmallVec<[Rank; 64]> = all.places.iter().map(at).collect();
+        // Rather busy than with the candidate.
+        let rather = |most: Rank| is_strict(assigned) && most + 1 == LAST;
         let serves = |most: &Rank| {
             let mut both = ranks.iter().zip(&all.views);
-            both.any(|(rank, view)| rank <= most && (is_strict(assigned) || View::is_free(view)))
+            both.any(|(rank, view)| rank <= most && (rather(*most) || view.is_free()))
         };
         let most = (0..=LAST).find(serves);
         if let Some(most) = most.filter(|most| *most < LAST) {

@@ -72,16 +72,16 @@ impl Pool {
 
     /// The conversation of `wish` is read at `to` and no longer at `from`.
     pub fn moved(&self, wish: &Wish, from: &BackendId, to: &BackendId) {
-        let Some(conversation) = wish.conversation else {
+        let Some(begun) = wish.begun() else {
             return;
         };
         let now = Instant::now();
         let mut state = self.state.lock();
         for (backend, warmth) in self.backends.iter().zip(&mut state.warmth) {
             if backend.id() == from {
-                warmth.leave(conversation);
+                warmth.leave(begun.conversation);
             } else if backend.id() == to {
-                warmth.place(conversation, wish.prefix, backend.slots(), now);
+                warmth.place(begun, backend.slots(), now);
             }
         }
     }

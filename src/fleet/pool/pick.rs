@@ -107,7 +107,9 @@ impl Pool {
         if full == Full::StaysOut && !views.is_empty() && !views.iter().any(View::is_free) {
             return Err(NoPlace::AllTaken);
         }
-        let welcome = |at: &usize| views[*at].is_free();
+        // A server that has begun anew since has nothing of it.
+        let has_it = |at: usize| wish.may_be_held(&state.warmth[places[at]]);
+        let welcome = |at: &usize| views[*at].is_free() && has_it(*at);
         let lately = self.selection.warm_for;
         let spare = wish.spare.as_ref().and_then(|main| {
             let at = find(&main.backend)?;
@@ -130,16 +132,16 @@ impl Pool {
         let at = places[chosen];
         let backend = &self.backends[at];
         let predicted = wish.predicted(&state.warmth[at]);
-        if let Some(conversation) = wish.conversation {
+        if let Some(begun) = wish.begun() {
             let left = prefer
                 .into_iter()
                 .chain(exclude)
                 .filter(|id| *id != backend.id());
             for old in left.filter_map(|id| self.backends.iter().position(|b| b.id() == id)) {
-                state.warmth[old].leave(conversation);
+                state.warmth[old].leave(begun.conversation);
             }
             let slots = views[chosen].slots;
-            state.warmth[at].place(conversation, wish.prefix, slots, now);
+            state.warmth[at].place(begun, slots, now);
         }
         candidates.chosen = chosen;
         Ok(Picked {
@@ -203,6 +205,7 @@ impl Pool {
             pace: backend.pace_of_share(self.selection.slow_start, now),
             slots,
             warm: warmth.warm(self.selection.warm_for, slots, now),
+            expected: warmth.expected(self.selection.warm_for, now),
             room,
             fits: asked.wish.beside || (asked.kept != Some(backend.id()) && fits),
         }

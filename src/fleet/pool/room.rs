@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::{Asked, Pool};
 use crate::config::RequestClass;
-use crate::fleet::admission::Elsewhere;
 use crate::fleet::backend::{Backend, BackendId};
 use crate::fleet::kv::lengths::Size;
 use crate::fleet::kv::{Footprint, Room};
@@ -17,9 +16,15 @@ use crate::fleet::kv::{Footprint, Room};
 pub(in crate::fleet) struct Free {
     pub(in crate::fleet) id: BackendId,
     room: Option<Room>,
+    ejected: bool,
 }
 
 impl Free {
+    /// Whether it is for those only for whom no other is left.
+    pub(in crate::fleet) fn is_ejected(&self) -> bool {
+        self.ejected
+    }
+
     /// Whether its cache has room for this, too.
     pub(in crate::fleet) fn fits(&self, footprint: Option<Footprint>) -> bool {
         self.room.is_none_or(|room| room.fits(footprint))
@@ -30,13 +35,20 @@ impl Pool {
     /// Backends with an idle slot.
     pub(in crate::fleet) fn free(&self) -> SmallVec<[Free; 4]> {
         let all_in = self.all_in();
-        let open = |b: &Backend| b.available() && (all_in || !b.ejected());
-        let free = self.backends.iter().filter(|b| open(b) && b.is_free());
+        let free = self.backends.iter();
+        let free = free.filter(|b| b.available() && b.is_free());
         let free = free.map(|b| Free {
             id: b.id().clone(),
             room: b.room(),
+            ejected: b.ejected() && !all_in,
         });
         free.collect()
+    }
+
+    /// Whether all that are left of its backends are ejected.
+    pub(in crate::fleet) fn only_ejected_but(&self, except: &[BackendId]) -> bool {
+        let left = |b: &&Arc<Backend>| b.available() && !except.contains(b.id());
+        self.backends.iter().filter(left).all(|b| b.ejected())
     }
 
     /// Whether `backend` gets requests, and has not failed this one.
@@ -44,9 +56,11 @@ impl Pool {
         !asked.except.contains(backend.id()) && self.welcomes(backend)
     }
 
-    /// What it costs a conversation to go to another backend than `home` now: the cheapest one's. Where no other has an idle
-    /// slot, as much as for one that has nothing of it, and another conversation as long in its slot.
-    pub(in crate::fleet) fn elsewhere(&self, home: &BackendId, asked: Asked<'_>) -> Elsewhere {
+    /// Prompt tokens that are read because a conversation goes to another backend than `home` now, the cheapest one: its
+    /// own that are not there, and those of the warm conversation that it pushes out of a slot, which is read again in its
+    /// turn. Where no other has an idle slot, as much as for one that has nothing of it, and another conversation as long
+    /// in its slot.
+    pub(in crate::fleet) fn read_elsewhere(&self, home: &BackendId, asked: Asked<'_>) -> u64 {
         let now = Instant::now();
         let open = |b: &Backend| {
             b.id() != home
@@ -54,19 +68,18 @@ impl Pool {
                 && b.is_free()
                 && b.fits(asked.wish.footprint)
         };
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        for (backend, warmth) in self.backends.iter().zip(&mut state.warmth) {
+            warmth.loaded(backend.comeback().loads());
+        }
         let at = self.backends.iter().position(|b| b.id() == home);
         let saved = at.map_or(0, |at| asked.wish.saved(&state.warmth[at]));
         let all = self.backends.iter().zip(&state.warmth);
-        let others = all.filter(|(b, _)| open(b)).map(|(b, warmth)| Elsewhere {
-            reads: saved.saturating_sub(asked.wish.predicted(warmth)),
-            pushes_out: warmth.pushed_out(self.selection.warm_for, b.slots(), now),
+        let others = all.filter(|(b, _)| open(b)).map(|(b, warmth)| {
+            let own = saved.saturating_sub(asked.wish.predicted(warmth));
+            own + warmth.pushed_out(self.selection.warm_for, b.slots(), now)
         });
-        let cheapest = others.min_by_key(|other| other.reads + other.pushes_out);
-        cheapest.unwrap_or(Elsewhere {
-            reads: saved,
-            pushes_out: saved,
-        })
+        others.min().unwrap_or(2 * saved)
     }
 
     /// The backend that has the most room in its cache of those that would take the request if all of it were
