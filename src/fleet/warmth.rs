@@ -74,11 +74,21 @@ pub(super) struct Warmth {
     lost: bool,
     /// Seconds from one turn of a conversation to its next.
     returns: Mean,
+    /// None after a change.
+    counted: Option<Counted>,
+}
+
+/// How many are expected, as long as nothing changes.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    expected: usize,
+    until: Instant,
 }
 
 impl Warmth {
     /// A turn begins here.
     pub(super) fn place(&mut self, begun: Begun, slots: Option<u32>, now: Instant) {
+        self.counted = None;
         let known = self.take(begun.conversation);
         if let Some(known) = known {
             let away = now.saturating_duration_since(known.at);
@@ -98,6 +108,7 @@ impl Warmth {
 
     /// Its turn was answered: `tokens` of prompt and answer are in the cache.
     pub(super) fn fill(&mut self, conversation: u64, tokens: u64) {
+        self.counted = None;
         if let Some(held) = self.find(conversation) {
             held.tokens = tokens;
         }
@@ -105,6 +116,7 @@ impl Warmth {
 
     /// It goes on elsewhere.
     pub(super) fn leave(&mut self, conversation: u64) {
+        self.counted = None;
         self.take(conversation);
     }
 
@@ -116,13 +128,23 @@ impl Warmth {
     }
 
     /// Conversations whose next turn should come here: they were here within `lately`, and not longer ago than most stay away.
-    pub(super) fn expected(&self, lately: Duration, now: Instant) -> usize {
+    /// Counted anew only when something has changed: a selection asks this of each backend.
+    pub(super) fn expected(&mut self, lately: Duration, now: Instant) -> usize {
+        if let Some(counted) = self.counted.filter(|counted| now <= counted.until) {
+            return counted.expected;
+        }
         let away = self.returns.get().map(|mean| AWAY * mean);
         let away = away.and_then(|away| Duration::try_from_secs_f64(away).ok());
         let away = away.map_or(lately, |away| away.min(lately));
         let here = |held: &&Held| now.saturating_duration_since(held.at) <= away;
         let recent = self.held.iter().rev().take_while(here);
-        recent.filter(|held| held.is_worth_a_place()).count()
+        let (mut expected, mut first) = (0, now);
+        for held in recent.filter(|held| held.is_worth_a_place()) {
+            (expected, first) = (expected + 1, held.at);
+        }
+        let until = first + away;
+        self.counted = Some(Counted { expected, until });
+        expected
     }
 
     /// Tokens of the conversation that a new one would push out of its slot: the one used longest ago of those in the slots.
@@ -175,6 +197,7 @@ impl Warmth {
             self.loads = loads;
             self.lost |= !self.held.is_empty();
             self.held.clear();
+            self.counted = None;
         }
     }
 
