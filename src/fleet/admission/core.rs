@@ -2,7 +2,7 @@
 //! [`Queue`](super::Queue) only.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -40,6 +40,12 @@ pub(super) struct Core {
 #[must_use]
 pub(super) struct Undelivered(Vec<Answer>);
 
+/// What a waiter does for the sake of caches: its own, and those of others.
+struct Holds {
+    hold: Option<Hold>,
+    yields: Option<Hold>,
+}
+
 pub(super) enum Placed {
     Now(Box<Grant>),
     Later {
@@ -76,7 +82,9 @@ impl Core {
         goes_on: bool,
         now: Duration,
     ) -> Result<Placed, Unavailable> {
-        let hold = self.hold(pool, &ask, now);
+        let home = pool.home(ask.asked(None));
+        let hold = home.and_then(|home| self.hold(pool, home, &ask, now));
+        let yields = home.map(|home| self.yields(home, now));
         // The turns of a conversation keep their order; another of the session may take what one leaves that waits for
         // its cache.
         let waits = !goes_on && !self.line.is_empty() && self.line.has_conversation(&caller(&ask));
@@ -89,13 +97,13 @@ impl Core {
                 Err(NoPlace::AllTaken) => self.drain.all_taken(now),
             }
         }
-        self.enqueue(ask, hold, goes_on, now)
+        self.enqueue(ask, Holds { hold, yields }, goes_on, now)
     }
 
     fn enqueue(
         &mut self,
         ask: Ask,
-        hold: Option<Hold>,
+        Holds { hold, yields }: Holds,
         goes_on: bool,
         now: Duration,
     ) -> Result<Placed, Unavailable> {
@@ -106,7 +114,7 @@ impl Core {
         self.waiters += 1;
         let waiter = Waiter {
             number: self.waiters,
-            yields: self.yields(&ask, now),
+            yields,
             ask,
             hold,
             ahead: self.line.len(),
@@ -174,35 +182,30 @@ impl Core {
         }
     }
 
-    /// Whether the request had better wait for the backend that has its cache.
-    fn hold(&self, pool: &Pool, ask: &Ask, now: Duration) -> Option<Hold> {
-        let home = ask.prefer.as_ref().filter(|id| !ask.except.contains(id))?;
-        let footprint = ask.wish.footprint;
-        let taken = |backend: &&Arc<Backend>| !backend.is_free() || !backend.fits(footprint);
-        let backend = pool.usable(home).filter(taken)?;
-        if !pool.keeps(backend, &ask.wish) {
+    /// Whether the request had better wait for `home`, which has its cache.
+    fn hold(&self, pool: &Pool, home: &Backend, ask: &Ask, now: Duration) -> Option<Hold> {
+        if home.is_free() && home.fits(ask.wish.footprint) {
             return None;
         }
-        let before = self.holds.get(home).copied().unwrap_or(0);
-        let slots = backend.slots().unwrap_or(1);
-        let tokens = pool.read_elsewhere(home, ask.asked(None));
+        let before = self.holds.get(home.id()).copied().unwrap_or(0);
+        let slots = home.slots().unwrap_or(1);
+        let tokens = pool.read_elsewhere(home.id(), ask.asked(None));
         let most = self.rules.affinity_wait;
-        let longest = backend.pace().worth_waiting(tokens, before, slots, most);
+        let longest = home.pace().worth_waiting(tokens, before, slots, most);
         (!longest.is_zero()).then(|| Hold {
-            backend: home.clone(),
+            backend: home.id().clone(),
             since: now,
             until: now + longest,
         })
     }
 
     /// As long as it might wait for its cache it does not push others out of theirs, even where its own wait is over.
-    fn yields(&self, ask: &Ask, now: Duration) -> Option<Hold> {
-        let home = ask.prefer.as_ref().filter(|id| !ask.except.contains(id))?;
-        Some(Hold {
-            backend: home.clone(),
+    fn yields(&self, home: &Backend, now: Duration) -> Hold {
+        Hold {
+            backend: home.id().clone(),
             since: now,
             until: now + self.rules.affinity_wait,
-        })
+        }
     }
 
     /// Gives free places to those whose turn it is.

@@ -56,6 +56,19 @@ impl Pool {
         !asked.except.contains(backend.id()) && self.welcomes(backend)
     }
 
+    /// The backend that may have its cache, and where it would go on.
+    pub(in crate::fleet) fn home(&self, asked: Asked<'_>) -> Option<&Backend> {
+        let id = asked.prefer.filter(|id| !asked.except.contains(id))?;
+        let at = self.backends.iter().position(|b| b.id() == id)?;
+        let home = &*self.backends[at];
+        if !self.welcomes(home) || !self.keeps(home, asked.wish) {
+            return None;
+        }
+        let warmth = &mut self.state.lock().warmth[at];
+        warmth.loaded(home.comeback().loads());
+        asked.wish.may_be_held(warmth).then_some(home)
+    }
+
     /// Prompt tokens that are read because a conversation goes to another backend than `home` now, the cheapest one: its
     /// own that are not there, and those of the warm conversation that it pushes out of a slot, which is read again in its
     /// turn. Where no other has an idle slot, as much as for one that has nothing of it, and another conversation as long
