@@ -53,7 +53,9 @@ use tokio::sync::watch::Sender;
 pub use admission::{Admitted, Ask, Caller, Grant, Queue, Waiting};
 pub use backend::{Backend, BackendId, Closing, Failure, Probed, Unbegun};
 pub use candidates::{Candidate, Candidates, Standing};
-pub use decision::{Armed, Decision, Explained, Explanations, Profiled, Unserved, Waited, Weighed};
+pub use decision::{
+    Armed, Asking, Decision, Explained, Explanations, Profiled, Unserved, Waited, Weighed,
+};
 pub use discovery::{Discovery, DiscoveryResult, Found, News};
 pub use drafts::DraftCounts;
 pub use facts::{Facts, Modalities, TemplateCaps};
