@@ -7,6 +7,7 @@
 mod caller;
 mod core;
 mod drain;
+mod evict;
 mod line;
 mod pace;
 mod ring;
