@@ -25,6 +25,11 @@ pub enum HealthEvent {
         /// The first one of this overflow.
         is_new: bool,
     },
+    /// Its slots have come to rest after a request was closed.
+    Rested {
+        /// So long after.
+        after: Duration,
+    },
     /// It serves again.
     Recovered {
         /// Why it did not: a state, or `ejected`.

@@ -77,6 +77,7 @@ impl Backend {
         let thresholds = Thresholds::of(&config.fleet.health);
         let this = Self {
             key: rendezvous::key(id.as_str()),
+            live: Arc::new(Live::new(&id, thresholds)),
             id,
             pool,
             model: backend.model.clone(),
@@ -92,7 +93,6 @@ impl Backend {
             weight: backend.weight,
             timeouts: config.timeouts.clone(),
             patience: Patience::of(&config.fleet.health),
-            live: Arc::new(Live::new(thresholds)),
             thresholds,
             target,
         };
