@@ -68,6 +68,8 @@ pub(super) struct Live {
     pub(super) probed: Mutex<Option<Probed>>,
     /// The KV cache, where its slots share one.
     pub(super) cache: kv::Cache,
+    /// What its pool remembered of its caches, once it is in none.
+    pub(super) left_warm: Mutex<Warmth>,
 }
 
 impl Live {
@@ -100,6 +102,7 @@ impl Live {
             trial: Mutex::default(),
             probed: Mutex::default(),
             cache: kv::Cache::default(),
+            left_warm: Mutex::default(),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Fleet {
         let registry = Registry::new(config, None)?;
         registry.pools.iter().for_each(Pool::open);
         Ok(Arc::new(Self {
-            watched: Sender::new(Watched::new(&registry.backends, config)),
+            watched: Sender::new(Watched::new(&registry.backends, &[], config)),
             registry: ArcSwap::from_pointee(registry),
             explanations: Explanations::new(config.fleet.selection.explain_last),
         }))
@@ -225,7 +225,11 @@ impl Fleet {
 impl Registry {
     /// What `before` knows and the configuration still names goes on as it is.
     fn new(config: &Config, before: Option<&Self>) -> Result<Self, FleetError> {
-        let known = before.map_or(&[][..], |before| &before.backends);
+        // One that left may come back while it finishes something.
+        let known: Vec<_> = before.map_or_else(Vec::new, |before| {
+            let leaving = before.leaving.iter().filter(|b| b.inflight() > 0);
+            before.backends.iter().chain(leaving).cloned().collect()
+        });
         let mut names = HashSet::new();
         let mut pools = Vec::new();
         for pool in &config.fleet.pools {
@@ -233,7 +237,7 @@ impl Registry {
                 Some(pool) => pool,
                 None => {
                     let queue = before.and_then(|before| before.queue(&pool.name));
-                    Arc::new(Pool::new(pool, config, known, queue)?)
+                    Arc::new(Pool::new(pool, config, &known, queue)?)
                 }
             };
             if !names.insert(("pool", pool.name().to_owned())) {
