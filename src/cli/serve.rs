@@ -15,7 +15,9 @@ use crate::admin::{self, Admin};
 use crate::audit::{self, Audit};
 use crate::config::{self, Config, Priority};
 use crate::exchange::{Leases, PingoraConnector};
-use crate::fleet::{Backend, BackendState, Fleet, FleetError, HealthService, Pool};
+use crate::fleet::{
+    Backend, BackendState, Fleet, FleetError, HealthService, Pool, hear_health_events,
+};
 use crate::proxy::{Gateway, Leavers, Shared};
 use crate::rollout::{self, Controller, Rollouts};
 use crate::server::drain::Inflight;
@@ -125,8 +127,9 @@ pub(super) fn serve(
         queues: queues(&watched),
         found: wrong.load().to_vec(),
     });
-    let counted = Arc::clone(&fleet);
-    Metrics::global().before_encoding(move |metrics| count(&counted, metrics));
+    hear_health_events(|backend, event| {
+        Metrics::global().health_event(Configured::name(backend.as_str()), event);
+    });
     let sessions = Sessions::new(&config.limits);
     let watched = Arc::clone(&sessions);
     Metrics::global().watch_sessions(move || watched.len());
@@ -251,19 +254,6 @@ fn queues(fleet: &Fleet) -> Vec<QueueSample> {
         })
     };
     fleet.pools().iter().flat_map(of).collect()
-}
-
-/// Counts what has happened to the backends since the last scrape.
-fn count(fleet: &Fleet, metrics: &Metrics) {
-    for backend in fleet.backends() {
-        let name = Configured::name(backend.id().as_str());
-        for took in backend.take_idle_times() {
-            metrics.cancel_idle(name, took);
-        }
-        for event in backend.take_health_events() {
-            metrics.health_event(name, event);
-        }
-    }
 }
 
 /// The backends as the metrics show them.

@@ -62,7 +62,7 @@ pub(super) async fn run<C: Connector, D: Downstream>(
                 continue;
             }
         }
-        outcome.begin(now.why, &lease, exchange.wish);
+        outcome.begin(now.why, &lease, exchange.wish, cached);
         now.hedge = hedge::plan(exchange, &lease, &now, conversion, cached);
         let done = attempt::run(
             exchange,

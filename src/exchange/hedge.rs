@@ -115,11 +115,15 @@ async fn listen<C: Connector>(
 }
 
 /// The second place; whoever drops it has closed its request before its end.
-struct Second(Option<Lease>);
+struct Second {
+    lease: Option<Lease>,
+    /// Prompt tokens that should be in the cache there.
+    cached: u64,
+}
 
 impl Drop for Second {
     fn drop(&mut self) {
-        if let Some(lease) = &self.0 {
+        if let Some(lease) = &self.lease {
             lease.observe_cancel(None);
         }
     }
@@ -195,13 +199,16 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
         lease: &mut Lease,
         one: &mut (impl Future<Output = Result<Begun<C::Connection>, Silent>> + Unpin),
         heard: &Heard,
-        other: Lease,
+        (other, cached): (Lease, u64),
         request: UpstreamRequest,
     ) -> Result<Option<Begun<C::Connection>>, Stopped> {
         let heard_two = Heard::default();
         let connector = self.exchange.connector;
         let backend = Arc::clone(&other);
-        let mut other = Second(Some(other));
+        let mut other = Second {
+            lease: Some(other),
+            cached,
+        };
         let mut two = pin!(listen(connector, backend, request, &heard_two));
         let mut first_failed = false;
         loop {
@@ -223,7 +230,7 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
                     if Instant::now() < deadline.at {
                         continue;
                     }
-                    if let Some(other) = &other.0 {
+                    if let Some(other) = &other.lease {
                         self.now.backend.except.push(other.id().clone());
                     }
                     self.lost(lease, Hedged::Failed);
@@ -242,13 +249,13 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
                     first_failed = true;
                 }
                 First::Two(Ok(begun)) if begun.head.status == 200 => {
-                    if let Some(other) = other.0.take() {
-                        self.won(lease, other, first_failed);
+                    if let Some(winner) = other.lease.take() {
+                        self.won(lease, winner, other.cached, first_failed);
                     }
                     return Ok(Some(begun));
                 }
                 First::Two(told) => {
-                    let failed = other.0.take();
+                    let failed = other.lease.take();
                     let why = told.err().unwrap_or_else(|| (None, refused()));
                     if let (Some(other), (Some(failure), _)) = (&failed, &why) {
                         other.observe_failure(*failure);
@@ -280,8 +287,8 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
     }
 
     /// A place on another backend and the request for it, if there is one that nobody waits for and the turn and its
-    /// pool may still pay for it.
-    fn second(&mut self, lease: &Lease) -> Option<(Lease, UpstreamRequest)> {
+    /// pool may still pay for it; and the tokens of its prompt that should be in the cache there.
+    fn second(&mut self, lease: &Lease) -> Option<((Lease, u64), UpstreamRequest)> {
         let pool = self.exchange.pool;
         let mut except = self.now.backend.except.clone();
         except.push(lease.id().clone());
@@ -316,6 +323,7 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
             other.id().as_str(),
             place::profile(&other, self.exchange.wish),
         );
+        let cached = decision.predicted_cached_tokens;
         (self.exchange.explain)(Decision {
             hedge: true,
             ..decision
@@ -325,11 +333,11 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
             other = %other.id(),
             "hedged: it is silent for longer than its prompt should take"
         );
-        Some((other, request))
+        Some(((other, cached), request))
     }
 
     /// The other one goes on; the first is closed.
-    fn won(&mut self, lease: &mut Lease, other: Lease, failed: bool) {
+    fn won(&mut self, lease: &mut Lease, other: Lease, cached: u64, failed: bool) {
         self.count(Hedged::Won);
         let pool = self.exchange.pool;
         pool.moved(self.exchange.wish, lease.id(), other.id());
@@ -339,7 +347,8 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
         if !failed {
             first.observe_cancel(self.outcome.signs.step);
         }
-        self.outcome.begin(Why::Hedge, lease, self.exchange.wish);
+        self.outcome
+            .begin(Why::Hedge, lease, self.exchange.wish, cached);
         self.conversion
             .begin(attempt::target_of(self.exchange, lease), None);
     }

@@ -147,10 +147,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn begin(&mut self, why: Why, lease: &Lease, wish: &Wish) {
+    fn begin(&mut self, why: Why, lease: &Lease, wish: &Wish, cached: u64) {
         self.attempts.push(why);
         self.backend = Some(Arc::clone(lease));
-        self.ran.push(Ran::of(lease, wish));
+        self.ran.push(Ran::of(lease, wish, cached));
         self.signs = Signs::default();
     }
 }
@@ -169,10 +169,12 @@ pub struct Ran {
     pub off: bool,
     /// Requests it had then, this one included.
     pub busy: usize,
+    /// Prompt tokens that it should have had in its cache.
+    pub expected_cached: u64,
 }
 
 impl Ran {
-    fn of(lease: &Lease, wish: &Wish) -> Self {
+    fn of(lease: &Lease, wish: &Wish, expected_cached: u64) -> Self {
         let place = lease.place();
         let profile = match wish.effective(lease) {
             name if name == *place.profile => Arc::clone(&place.profile),
@@ -184,6 +186,7 @@ impl Ran {
             profile,
             off: wish.spec_off(),
             busy: lease.inflight(),
+            expected_cached,
         }
     }
 }

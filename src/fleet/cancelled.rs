@@ -5,17 +5,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::untold::Untold;
+use super::told::Voice;
+use super::treatment::HealthEvent;
 
 /// Longest time a backend is thought to take until it has put a closed request down. One that is in the middle of
 /// a large batch of a prompt may take longer: that is not waited for.
 const REST_MAX: Duration = Duration::from_millis(300);
 
 /// What was closed, and how long it took until the slots were idle.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cancelled {
     now: Mutex<Inner>,
-    took: Untold<Duration>,
+    told: Voice,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +28,14 @@ struct Inner {
 }
 
 impl Cancelled {
+    /// Of a backend that is heard when it has come to rest.
+    pub(super) fn new(told: Voice) -> Self {
+        Self {
+            now: Mutex::default(),
+            told,
+        }
+    }
+
     /// A request was closed that told something every `step`, `None` if it had told nothing yet.
     ///
     /// llama-server sees that a connection is closed when it has something to write to it, and stops the slot
@@ -53,22 +62,19 @@ impl Cancelled {
     }
 
     /// The slots were looked at: `busy` are at work, `inflight` requests of ours were before that.
-    /// `asked` is when the question was sent: what was closed later is not answered by it.
-    pub(super) fn looked(&self, asked: Instant, busy: usize, inflight: usize) {
+    /// `asked` is when the question was sent: what was closed later is not answered by it. Returns how long it has
+    /// taken, where they are idle now.
+    pub(super) fn looked(&self, asked: Instant, busy: usize, inflight: usize) -> Option<Duration> {
         let mut inner = self.now.lock();
-        let Some(since) = inner.since.filter(|since| *since <= asked) else {
-            return;
-        };
+        let since = inner.since.filter(|since| *since <= asked)?;
         if busy > inflight {
-            return;
+            return None;
         }
         inner.since = None;
-        self.took.add(since.elapsed());
-    }
-
-    /// What was measured since the last call.
-    pub(super) fn take(&self) -> Vec<Duration> {
-        self.took.take()
+        drop(inner);
+        let after = since.elapsed();
+        self.told.add(HealthEvent::Rested { after });
+        Some(after)
     }
 }
 
@@ -79,27 +85,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn measured_until_no_slot_works_for_nobody() {
         let second = Duration::from_secs(1);
-        let cancelled = Cancelled::default();
-        cancelled.looked(Instant::now(), 0, 0);
-        assert!(cancelled.take().is_empty(), "nothing was closed");
+        let cancelled = Cancelled::new(Voice::of(&"a".into()));
+        let looked = |busy, inflight| cancelled.looked(Instant::now(), busy, inflight);
+        assert_eq!(looked(0, 0), None, "nothing was closed");
         let asked = Instant::now();
         tokio::time::advance(second).await;
         cancelled.begin(None);
-        cancelled.looked(asked, 0, 0);
+        assert_eq!(cancelled.looked(asked, 0, 0), None);
         assert!(cancelled.pending().is_some(), "asked before it was closed");
         tokio::time::advance(second).await;
         cancelled.begin(None);
-        cancelled.looked(Instant::now(), 2, 1);
+        assert_eq!(looked(2, 1), None);
         assert!(cancelled.pending().is_some(), "one slot too many is busy");
         tokio::time::advance(second).await;
-        cancelled.looked(Instant::now(), 1, 1);
-        assert_eq!(cancelled.take(), [2 * second], "counted from the first");
-        assert!(cancelled.take().is_empty() && cancelled.pending().is_none());
+        assert_eq!(looked(1, 1), Some(2 * second), "counted from the first");
+        assert!(looked(1, 1).is_none() && cancelled.pending().is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_closed_request_is_put_down_within_two_tokens() {
-        let cancelled = Cancelled::default();
+        let cancelled = Cancelled::new(Voice::of(&"a".into()));
         assert_eq!(cancelled.rests_at(), None, "nothing was closed");
         let now = Instant::now();
         cancelled.begin(Some(Duration::from_millis(40)));

@@ -1,5 +1,8 @@
 //! Why a request went where it went, for people who ask.
 
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use lru::LruCache;
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
@@ -120,6 +123,9 @@ impl Serialize for Reason {
     }
 }
 
+/// Most selections that are remembered of a request: the first ones, and the last.
+const MOST_DECISIONS: usize = 16;
+
 /// What is known of one request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explained {
@@ -131,58 +137,110 @@ pub struct Explained {
     pub pool: Box<str>,
     /// One selection for each attempt.
     pub decisions: Vec<Decision>,
+    /// Selections before the last one that are not among them, since there were too many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u32,
     /// Prompt tokens, once the answer is complete.
     pub prompt_tokens: Option<u64>,
     /// Those of them that were found in the cache.
     pub cached_tokens: Option<u64>,
 }
 
-/// The decisions of the last requests.
+/// As serde calls it.
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl Explained {
+    fn add(&mut self, decision: Decision) {
+        if self.decisions.len() >= MOST_DECISIONS {
+            self.decisions.pop();
+            self.left_out += 1;
+        }
+        self.decisions.push(decision);
+    }
+}
+
+/// A request, told apart from others to which their clients have given the same id.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// Its id, as in `x-request-id`.
+    pub id: &'a str,
+    /// From [`Explanations::number`].
+    pub number: u64,
+}
+
+/// The decisions of the last requests. Of those with one id, the one that began last is remembered.
 #[derive(Debug)]
-pub struct Explanations(Mutex<LruCache<Box<str>, Explained>>);
+pub struct Explanations {
+    requests: Mutex<LruCache<Box<str>, (u64, Explained)>>,
+    begun: AtomicU64,
+}
 
 impl Explanations {
     /// For so many requests.
-    pub(super) fn new(last: std::num::NonZeroUsize) -> Self {
-        // Not allocated at once: the bound may be large.
-        let mut cache = LruCache::unbounded();
-        cache.resize(last);
-        Self(Mutex::new(cache))
+    pub(super) fn new(last: NonZeroUsize) -> Self {
+        let this = Self {
+            // Not allocated at once: the bound may be large.
+            requests: Mutex::new(LruCache::unbounded()),
+            begun: AtomicU64::new(0),
+        };
+        this.keep(last);
+        this
+    }
+
+    /// From now on for so many.
+    pub(super) fn keep(&self, last: NonZeroUsize) {
+        self.requests.lock().resize(last);
+    }
+
+    /// The number of a request that begins.
+    pub fn number(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A backend was selected for `request`.
-    pub fn decided(&self, request: &str, session: Option<String>, pool: &str, decision: Decision) {
-        let mut all = self.0.lock();
-        if let Some(known) = all.get_mut(request) {
-            known.decisions.push(decision);
-            return;
+    pub fn decided(
+        &self,
+        request: Asking<'_>,
+        session: Option<String>,
+        pool: &str,
+        decision: Decision,
+    ) {
+        let mut all = self.requests.lock();
+        match all.get_mut(request.id) {
+            Some((number, known)) if *number == request.number => return known.add(decision),
+            Some((number, _)) if *number > request.number => return,
+            _ => {}
         }
-        all.put(
-            request.into(),
-            Explained {
-                request: request.into(),
-                session: session.map(Into::into),
-                pool: pool.into(),
-                decisions: vec![decision],
-                prompt_tokens: None,
-                cached_tokens: None,
-            },
-        );
+        let explained = Explained {
+            request: request.id.into(),
+            session: session.map(Into::into),
+            pool: pool.into(),
+            decisions: vec![decision],
+            left_out: 0,
+            prompt_tokens: None,
+            cached_tokens: None,
+        };
+        all.put(request.id.into(), (request.number, explained));
     }
 
-    /// `request` was answered; what was predicted for its first attempt, where that is still known.
-    pub fn answered(&self, request: &str, prompt: u64, cached: u64) -> Option<u64> {
-        let mut all = self.0.lock();
-        let known = all.peek_mut(request)?;
-        known.prompt_tokens = Some(prompt);
-        known.cached_tokens = Some(cached);
-        let first = known.decisions.first()?;
-        Some(first.predicted_cached_tokens)
+    /// `request` was answered: its prompt's tokens, and those of them that were in the cache.
+    pub fn answered(&self, request: Asking<'_>, prompt: u64, cached: u64) {
+        let mut all = self.requests.lock();
+        let Some((number, known)) = all.peek_mut(request.id) else {
+            return;
+        };
+        if *number == request.number {
+            known.prompt_tokens = Some(prompt);
+            known.cached_tokens = Some(cached);
+        }
     }
 
-    /// What is known of `request`.
-    pub fn of(&self, request: &str) -> Option<Explained> {
-        self.0.lock().peek(request).cloned()
+    /// What is known of the request with this id.
+    pub fn of(&self, id: &str) -> Option<Explained> {
+        let all = self.requests.lock();
+        all.peek(id).map(|(_, known)| known.clone())
     }
 }
 
@@ -206,21 +264,66 @@ mod tests {
         }
     }
 
+    fn ring(last: usize) -> Explanations {
+        Explanations::new(NonZeroUsize::new(last).unwrap())
+    }
+
+    fn asking(id: &str, number: u64) -> Asking<'_> {
+        Asking { id, number }
+    }
+
     #[test]
     fn the_last_ones_are_kept_with_what_came_of_them() {
-        let ring = Explanations::new(std::num::NonZeroUsize::new(2).unwrap());
+        let ring = ring(2);
         for n in 0..3 {
-            ring.decided(&n.to_string(), None, "p", decision("a"));
+            ring.decided(asking(&n.to_string(), n), None, "p", decision("a"));
         }
         assert!(ring.of("0").is_none());
-        ring.decided("2", None, "p", decision("b"));
-        assert_eq!(ring.answered("2", 100, 80), Some(70));
-        assert_eq!(ring.answered("0", 100, 80), None);
+        ring.decided(asking("2", 2), None, "p", decision("b"));
+        ring.answered(asking("2", 2), 100, 80);
+        ring.answered(asking("0", 0), 100, 80);
         let told = ring.of("2").unwrap();
         assert_eq!((told.decisions.len(), told.cached_tokens), (2, Some(80)));
         let json = serde_json::to_value(told).unwrap();
         assert_eq!(json["decisions"][1]["chosen"], "b");
         assert_eq!(json["decisions"][0]["reason"], "affinity");
+        assert!(json.get("left_out").is_none());
         assert_eq!(ring.of("1").unwrap().cached_tokens, None, "under way");
+        ring.keep(NonZeroUsize::MIN);
+        assert!(ring.of("1").is_none() && ring.of("2").is_some());
+    }
+
+    /// Clients choose ids: one that sends the same with every request gets the last of these explained.
+    #[test]
+    fn requests_of_one_id_do_not_add_up() {
+        let ring = ring(9);
+        for _ in 0..100 {
+            let request = asking("same", ring.number());
+            ring.decided(request, None, "p", decision("a"));
+            ring.decided(request, None, "p", decision("b"));
+        }
+        assert_eq!(ring.of("same").unwrap().decisions.len(), 2);
+        // One that began earlier and goes on does not mix in.
+        ring.decided(asking("same", 0), None, "p", decision("c"));
+        ring.answered(asking("same", 0), 100, 80);
+        let told = ring.of("same").unwrap();
+        assert_eq!((told.decisions.len(), told.prompt_tokens), (2, None));
+    }
+
+    #[test]
+    fn the_selections_of_a_request_are_bounded() {
+        let ring = ring(9);
+        for n in 0..100 {
+            ring.decided(asking("a", 0), None, "p", decision(&n.to_string()));
+        }
+        let told = ring.of("a").unwrap();
+        let chosen: Vec<_> = told
+            .decisions
+            .iter()
+            .map(|d| d.chosen.to_string())
+            .collect();
+        assert_eq!(chosen.len(), MOST_DECISIONS);
+        assert_eq!((&*chosen[0], &*chosen[MOST_DECISIONS - 1]), ("0", "99"));
+        assert_eq!(told.left_out as usize, 100 - MOST_DECISIONS);
     }
 }

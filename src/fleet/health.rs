@@ -9,6 +9,7 @@ use pingora_core::services::ServiceReadyNotifier;
 use pingora_core::services::background::BackgroundService;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
 
 use super::probe::{HttpProbe, Probe};
 use super::resolve::{Lookup, SystemResolver, refresh, resolve};
@@ -20,6 +21,8 @@ use crate::config::{self, Config, Health};
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     pub(super) backends: Vec<Arc<Backend>>,
+    /// Those that only finish what they have: as long as that takes.
+    pub(super) leaving: Vec<Arc<Backend>>,
     health: Health,
     watchdog: config::Watchdog,
     dns_refresh: Duration,
@@ -27,9 +30,14 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(backends: &[Arc<Backend>], config: &Config) -> Self {
+    pub(super) fn new(
+        backends: &[Arc<Backend>],
+        leaving: &[Arc<Backend>],
+        config: &Config,
+    ) -> Self {
         Self {
             backends: backends.to_vec(),
+            leaving: leaving.to_vec(),
             health: config.fleet.health.clone(),
             watchdog: config.fleet.watchdog.clone(),
             dns_refresh: config.fleet.dns_refresh,
@@ -63,7 +71,7 @@ impl HealthService {
         let mut wanted = self.fleet.watched.subscribe();
         let mut tasks = JoinSet::new();
         let mut watchers = Vec::new();
-        let now = wanted.borrow_and_update().clone();
+        let mut now = wanted.borrow_and_update().clone();
         self.follow(&now, &mut watchers, &mut tasks);
         for backend in &now.backends {
             backend.first_check().await;
@@ -73,11 +81,15 @@ impl HealthService {
             tokio::select! {
                 changed = wanted.changed() => match changed {
                     Ok(()) => {
-                        let now = wanted.borrow_and_update().clone();
+                        now = wanted.borrow_and_update().clone();
                         self.follow(&now, &mut watchers, &mut tasks);
                     }
                     Err(_) => return,
                 },
+                // The last request of one that leaves may have ended.
+                () = sleep(now.health.interval), if !now.leaving.is_empty() => {
+                    self.follow(&now, &mut watchers, &mut tasks);
+                }
                 Some(ended) = tasks.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
                         tracing::error!(%error, "a task that watches a backend has died");
@@ -87,17 +99,19 @@ impl HealthService {
         }
     }
 
-    /// Starts and stops watching, so that it is done for those in `wanted` and nobody else.
+    /// Starts and stops watching, so that it is done for those in `wanted` and nobody else; for those that leave
+    /// while they have requests.
     fn follow(&self, wanted: &Watched, watchers: &mut Vec<Watcher>, tasks: &mut JoinSet<()>) {
         let before = std::mem::take(watchers);
         let mut before: Vec<Option<Watcher>> = before.into_iter().map(Some).collect();
-        for backend in &wanted.backends {
+        let leaving = wanted.leaving.iter().filter(|b| b.inflight() > 0);
+        for backend in wanted.backends.iter().chain(leaving) {
             let orders = Orders {
                 backend: Arc::clone(backend),
                 health: wanted.health.clone(),
                 watchdog: wanted.watchdog.clone(),
                 dns_refresh: wanted.dns_refresh,
-                spec_probe: wanted.spec_probe,
+                spec_probe: wanted.spec_probe && !backend.leaving(),
             };
             let known = before.iter_mut().find(|watcher| {
                 watcher
@@ -167,6 +181,9 @@ impl BackgroundService for HealthService {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use parking_lot::Mutex;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::sync::oneshot;
@@ -174,6 +191,69 @@ mod tests {
 
     use super::*;
     use crate::fleet::BackendState;
+    use crate::fleet::probe::Reply;
+
+    /// Answers every check, and remembers who was asked.
+    #[derive(Default)]
+    struct Asked(Mutex<BTreeSet<String>>);
+
+    impl Asked {
+        async fn within(&self, time: Duration) -> Vec<String> {
+            self.0.lock().clear();
+            sleep(time).await;
+            std::mem::take(&mut *self.0.lock()).into_iter().collect()
+        }
+    }
+
+    #[async_trait]
+    impl Probe for Asked {
+        async fn get(&self, backend: &Backend, _: &str) -> Result<Reply, String> {
+            self.0.lock().insert(backend.id().to_string());
+            let body = bytes::Bytes::from_static(b"{}");
+            Ok(Reply { status: 200, body })
+        }
+
+        async fn post(
+            &self,
+            backend: &Backend,
+            path_and_query: &str,
+            _: bytes::Bytes,
+        ) -> Result<Reply, String> {
+            self.get(backend, path_and_query).await
+        }
+    }
+
+    /// Its hung streams would never be closed.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_leaves_is_watched_until_its_last_request_has_ended() {
+        let of = |backends: &str| {
+            let text =
+                format!("fleet: {{pools: [{{name: p, models: [m], backends: [{backends}]}}]}}");
+            config::parse(&text, std::iter::empty()).unwrap()
+        };
+        let a = "{name: a, url: 'http://127.0.0.1:1'}";
+        let b = |weight: u32| format!("{{name: b, url: 'http://127.0.0.1:2', weight: {weight}}}");
+        let fleet = Fleet::new(&of(&format!("{a}, {}", b(1)))).unwrap();
+        let asked = Arc::new(Asked::default());
+        let service = HealthService {
+            probe: Arc::clone(&asked) as _,
+            ..HealthService::new(fleet.clone())
+        };
+        let running = tokio::spawn(async move { service.run(|| {}).await });
+        let long = Duration::from_secs(30);
+        assert_eq!(asked.within(long).await, ["a", "b"]);
+        let pool = fleet.pool("p").unwrap();
+        let lease = pool.select(&["b".into()]).unwrap();
+        for weight in [2, 3] {
+            let prepared = fleet.prepare(&of(&b(weight))).await.unwrap();
+            fleet.commit(prepared);
+            assert_eq!(asked.within(long).await, ["a", "b"]);
+        }
+        drop(lease);
+        sleep(long).await;
+        assert_eq!(asked.within(long).await, ["b"]);
+        running.abort();
+    }
 
     /// A backend that is well as far as `/health` goes, and knows nothing else.
     async fn serve(listener: TcpListener) {

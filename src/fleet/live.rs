@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::admission::{Pace, Queue};
-use super::backend::Probed;
+use super::backend::{BackendId, Probed};
 use super::breaker::Breaker;
 use super::cancelled::Cancelled;
 use super::comeback::Comeback;
@@ -18,8 +18,8 @@ use super::facts::Facts;
 use super::kv;
 use super::resolve::Addresses;
 use super::state::{HealthState, Thresholds};
-use super::treatment::HealthEvent;
-use super::untold::Untold;
+use super::told::Voice;
+use super::warmth::Warmth;
 use crate::spec::Trial;
 
 /// The state of one backend. A reload makes a new [`Backend`](super::Backend) around the same state,
@@ -59,7 +59,7 @@ pub(super) struct Live {
     pub(super) answered: AtomicU64,
     /// Requests that were silent since then are to be closed.
     pub(super) closed_if_silent_since: watch::Sender<Option<Instant>>,
-    pub(super) events: Untold<HealthEvent>,
+    pub(super) events: Voice,
     /// Whether it does without drafts when a request asks for that; codes of `backend::speculation`.
     pub(super) honours: AtomicU8,
     /// What its answers have shown of that.
@@ -68,10 +68,12 @@ pub(super) struct Live {
     pub(super) probed: Mutex<Option<Probed>>,
     /// The KV cache, where its slots share one.
     pub(super) cache: kv::Cache,
+    /// What its pool remembered of its caches, once it is in none.
+    pub(super) left_warm: Mutex<Warmth>,
 }
 
 impl Live {
-    pub(super) fn new(thresholds: Thresholds) -> Self {
+    pub(super) fn new(id: &BackendId, thresholds: Thresholds) -> Self {
         Self {
             addresses: Mutex::default(),
             peer: ArcSwapOption::empty(),
@@ -90,16 +92,17 @@ impl Live {
             suspect: AtomicBool::new(false),
             queue: Mutex::default(),
             comeback: Comeback::new(),
-            cancelled: Cancelled::default(),
+            cancelled: Cancelled::new(Voice::of(id)),
             unbegun: AtomicUsize::new(0),
             cold: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             closed_if_silent_since: watch::Sender::new(None),
-            events: Untold::default(),
+            events: Voice::of(id),
             honours: AtomicU8::new(0),
             trial: Mutex::default(),
             probed: Mutex::default(),
             cache: kv::Cache::default(),
+            left_warm: Mutex::default(),
         }
     }
 }

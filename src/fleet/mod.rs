@@ -36,8 +36,8 @@ mod state;
 mod survey;
 mod target;
 mod template;
+mod told;
 mod treatment;
-mod untold;
 mod warmth;
 mod watch;
 mod watchdog;
@@ -53,7 +53,9 @@ use tokio::sync::watch::Sender;
 pub use admission::{Admitted, Ask, Caller, Grant, Queue, Waiting};
 pub use backend::{Backend, BackendId, Closing, Failure, Probed, Unbegun};
 pub use candidates::{Candidate, Candidates, Standing};
-pub use decision::{Armed, Decision, Explained, Explanations, Profiled, Unserved, Waited, Weighed};
+pub use decision::{
+    Armed, Asking, Decision, Explained, Explanations, Profiled, Unserved, Waited, Weighed,
+};
 pub use discovery::{Discovery, DiscoveryResult, Found, News};
 pub use drafts::DraftCounts;
 pub use facts::{Facts, Modalities, TemplateCaps};
@@ -70,6 +72,7 @@ pub use speculates::assert_speculation;
 pub use state::{BackendState, Transition};
 pub use survey::{Asked, Survey, survey};
 pub use template::Template;
+pub use told::hear_health_events;
 pub use treatment::HealthEvent;
 pub use warmth::Prefix;
 pub use watchdog::{Finding, Heal};
@@ -138,7 +141,7 @@ impl Fleet {
         let registry = Registry::new(config, None)?;
         registry.pools.iter().for_each(Pool::open);
         Ok(Arc::new(Self {
-            watched: Sender::new(Watched::new(&registry.backends, config)),
+            watched: Sender::new(Watched::new(&registry.backends, &[], config)),
             registry: ArcSwap::from_pointee(registry),
             explanations: Explanations::new(config.fleet.selection.explain_last),
         }))
@@ -222,7 +225,11 @@ impl Fleet {
 impl Registry {
     /// What `before` knows and the configuration still names goes on as it is.
     fn new(config: &Config, before: Option<&Self>) -> Result<Self, FleetError> {
-        let known = before.map_or(&[][..], |before| &before.backends);
+        // One that left may come back while it finishes something.
+        let known: Vec<_> = before.map_or_else(Vec::new, |before| {
+            let leaving = before.leaving.iter().filter(|b| b.inflight() > 0);
+            before.backends.iter().chain(leaving).cloned().collect()
+        });
         let mut names = HashSet::new();
         let mut pools = Vec::new();
         for pool in &config.fleet.pools {
@@ -230,7 +237,7 @@ impl Registry {
                 Some(pool) => pool,
                 None => {
                     let queue = before.and_then(|before| before.queue(&pool.name));
-                    Arc::new(Pool::new(pool, config, known, queue)?)
+                    Arc::new(Pool::new(pool, config, &known, queue)?)
                 }
             };
             if !names.insert(("pool", pool.name().to_owned())) {

@@ -2,6 +2,7 @@
 
 mod arm;
 mod hedge;
+mod memory;
 mod pick;
 mod profile;
 mod room;
@@ -119,23 +120,6 @@ impl Pool {
             ),
             selection: config.fleet.selection.clone(),
         })
-    }
-
-    /// Takes over what `before`, which it replaces, knows of the caches of backends that both have.
-    pub(super) fn remembers(&self, before: &Self) {
-        if std::ptr::eq(self, before) {
-            return;
-        }
-        let known = before.state.lock();
-        let mut state = self.state.lock();
-        state.lengths.clone_from(&known.lengths);
-        state.hedges = known.hedges;
-        for (backend, warmth) in self.backends.iter().zip(&mut state.warmth) {
-            let at = before.backends.iter().position(|b| b.shares_state(backend));
-            if let Some(known) = at.and_then(|at| known.warmth.get(at)) {
-                warmth.clone_from(known);
-            }
-        }
     }
 
     /// Its name.
@@ -265,13 +249,6 @@ impl Pool {
     pub fn would_stay(&self, backend: &BackendId) -> bool {
         let found = self.backends.iter().find(|b| b.id() == backend);
         found.is_some_and(|b| b.is_free() && self.welcomes(b))
-    }
-
-    /// A turn of `conversation` was answered by `backend`, which has `tokens` of it in its cache now.
-    pub fn served(&self, backend: &BackendId, conversation: u64, tokens: u64) {
-        if let Some(at) = self.backends.iter().position(|b| b.id() == backend) {
-            self.state.lock().warmth[at].fill(conversation, tokens);
-        }
     }
 
     /// The most hopeful reason: tried ones may be tried again by the client, loading ones come soon.

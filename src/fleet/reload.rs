@@ -2,8 +2,9 @@
 //!
 //! A backend with the same name, address and upstream model is the same backend: it keeps its state,
 //! facts, leases and an operator's drain. A new one is checked before any request can see it. One that
-//! is gone gets no new requests and finishes those it has.
+//! is gone gets no new requests and finishes those it has; where it comes back before it has, it is the same again.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,12 +78,13 @@ pub struct Prepared {
     registry: Registry,
     summary: Reloaded,
     gone: Vec<Arc<Backend>>,
+    explain_last: NonZeroUsize,
 }
 
 /// What became of the backends, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
-    /// New ones.
+    /// New ones, and those that come back.
     pub added: Vec<String>,
     /// Those that only finish what they have.
     pub removed: Vec<String>,
@@ -113,13 +115,15 @@ impl Fleet {
             .filter(|b| !is_in(b, &registry.backends))
             .cloned()
             .collect();
-        registry.leaving.clone_from(&before.leaving);
-        registry.leaving.retain(|b| b.inflight() > 0);
-        registry.leaving.extend(gone.iter().cloned());
+        let earlier = before.leaving.iter().filter(|b| b.inflight() > 0);
+        let earlier = earlier.filter(|b| !is_in(b, &registry.backends)).cloned();
+        let earlier: Vec<_> = earlier.collect();
 
-        // Those that leave are watched until they do.
-        let watched = [registry.backends.as_slice(), &gone].concat();
-        self.watched.send_replace(Watched::new(&watched, config));
+        // Those that go serve until they do.
+        let serving = [registry.backends.as_slice(), &gone].concat();
+        self.watched
+            .send_replace(Watched::new(&serving, &earlier, config));
+        registry.leaving = [earlier, gone.clone()].concat();
         let checked = async {
             for backend in &added {
                 backend.first_check().await;
@@ -137,6 +141,7 @@ impl Fleet {
             registry,
             summary,
             gone,
+            explain_last: config.fleet.selection.explain_last,
         })
     }
 
@@ -146,16 +151,22 @@ impl Fleet {
             registry,
             summary,
             gone,
+            explain_last,
         } = prepared;
+        self.explanations.keep(explain_last);
         for backend in &registry.backends {
             backend.take_over();
         }
         let backends = registry.backends.clone();
+        let leaving = registry.leaving.clone();
         let pools = registry.pools.clone();
+        let before = self.pools();
+        let named = |name: &str, all: &[Arc<Pool>]| all.iter().find(|p| p.name() == name).cloned();
+        for pool in &before {
+            pool.leaves_behind(named(pool.name(), &pools).as_ref());
+        }
         for pool in &pools {
-            if let Some(before) = self.pool(pool.name()) {
-                pool.remembers(&before);
-            }
+            pool.remembers(named(pool.name(), &before).as_deref());
         }
         self.registry.store(Arc::new(registry));
         for backend in gone {
@@ -166,8 +177,10 @@ impl Fleet {
             }
         }
         pools.iter().for_each(Pool::open);
-        self.watched
-            .send_modify(|watched| watched.backends = backends);
+        self.watched.send_modify(|watched| {
+            watched.backends = backends;
+            watched.leaving = leaving;
+        });
         summary
     }
 }

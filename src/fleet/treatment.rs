@@ -25,6 +25,11 @@ pub enum HealthEvent {
         /// The first one of this overflow.
         is_new: bool,
     },
+    /// Its slots have come to rest after a request was closed.
+    Rested {
+        /// So long after.
+        after: Duration,
+    },
     /// It serves again.
     Recovered {
         /// Why it did not: a state, or `ejected`.
@@ -84,7 +89,8 @@ fn apply(backend: &Arc<Backend>, heal: Heal, finding: Option<Finding>, orders: &
             let why = finding.map_or("", Finding::in_words);
             backend.observe(Observation::Wedged, why);
         }
-        Heal::Hook if orders.hook.is_empty() => return,
+        // What no longer belongs to the fleet is not the gateway's to restart; its name may be another one's.
+        Heal::Hook if orders.hook.is_empty() || backend.leaving() => return,
         Heal::Hook => {
             let (backend, orders) = (Arc::clone(backend), orders.clone());
             // Its checks go on meanwhile.

@@ -41,8 +41,6 @@ pub struct Context {
     pub(super) generates: Option<(Operation, Arc<str>)>,
     /// The session, where the request has one.
     pub(super) session: Option<SessionId>,
-    /// Prompt tokens that its first attempt should have found in a cache.
-    pub(super) predicted_cached: Option<u64>,
     /// What kind of turn it is.
     pub(super) class: Option<RequestClass>,
     /// Its side of a rollout.
@@ -100,7 +98,6 @@ impl Context {
             pool: None,
             generates: None,
             session: None,
-            predicted_cached: None,
             class: None,
             rollout: None,
             visit: None,

@@ -22,7 +22,7 @@ use crate::exchange::{
     self, ChatConversion, Client, Conversion, CountConversion, End, Exchange, Guards, LeaseDesk,
     RelayConversion,
 };
-use crate::fleet::{Pool, Wish};
+use crate::fleet::{Asking, Pool, Wish};
 use crate::guard::preset;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::ClientText;
@@ -68,14 +68,18 @@ pub(super) async fn serve(
         request_id: &ctx.id,
         session_id: ctx.session,
     };
-    let asked = &*ctx;
+    let (asked, id) = (&*ctx, ctx.id.clone());
+    let asking = Asking {
+        id: &id,
+        number: shared.fleet.explanations().number(),
+    };
     let mut client = Client::new(down, stream, &config.timeouts);
     client.add_overhead(Stage::Decode, decoding.elapsed());
     let exchange = Exchange {
         connector: &shared.connector,
         pool: &pool,
         wish: &wish,
-        explain: &|decision| selection::decided(shared, asked, pool.name(), decision),
+        explain: &|decision| selection::decided(shared, asked, asking, pool.name(), decision),
         hedge,
         timeouts: &config.timeouts,
         limits: &config.turn,
@@ -96,7 +100,7 @@ pub(super) async fn serve(
     }
     policy::end(shared, &config, ctx, outcome.end == End::Complete).await;
     let lineage = loops::commit(shared, ctx, &outcome);
-    selection::answered(shared, ctx, &pool, &outcome, lineage);
+    selection::answered(shared, ctx, asking, &pool, &outcome, lineage);
     selection::learn(ctx, &pool, &outcome, size);
     let left = outcome.end == End::ClientGone;
     ctx.exchanged = Some(outcome);

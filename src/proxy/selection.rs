@@ -6,7 +6,7 @@ use super::Shared;
 use super::context::Context;
 use crate::config::Config;
 use crate::exchange::{Conversion, End, Outcome};
-use crate::fleet::{Decision, Known, Pool, Prefix, Size, SpecWish, Wish};
+use crate::fleet::{Asking, Decision, Known, Pool, Prefix, Size, SpecWish, Wish};
 use crate::session::{LineageId, Visit};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Configured;
@@ -72,7 +72,13 @@ pub(super) fn learn(ctx: &Context, pool: &Pool, outcome: &Outcome, size: Option<
 }
 
 /// A backend was selected.
-pub(super) fn decided(shared: &Shared, ctx: &Context, pool: &str, decision: Decision) {
+pub(super) fn decided(
+    shared: &Shared,
+    ctx: &Context,
+    asking: Asking<'_>,
+    pool: &str,
+    decision: Decision,
+) {
     Metrics::global().selection(Configured::name(pool), decision.reason);
     if let Some(wish) = &decision.spec {
         Metrics::global().spec_wish(Configured::name(pool), wish);
@@ -82,13 +88,14 @@ pub(super) fn decided(shared: &Shared, ctx: &Context, pool: &str, decision: Deci
     }
     let session = ctx.session.map(|id| id.to_string());
     let explanations = shared.fleet.explanations();
-    explanations.decided(&ctx.id, session, pool, decision);
+    explanations.decided(asking, session, pool, decision);
 }
 
 /// The turn came to its end; it was counted to `lineage` if its client has all of it.
 pub(super) fn answered(
     shared: &Shared,
-    ctx: &mut Context,
+    ctx: &Context,
+    asking: Asking<'_>,
     pool: &Pool,
     outcome: &Outcome,
     lineage: Option<LineageId>,
@@ -107,10 +114,17 @@ pub(super) fn answered(
         return;
     }
     let explanations = shared.fleet.explanations();
-    let predicted = explanations.answered(&ctx.id, usage.prompt, usage.cached);
-    ctx.predicted_cached = predicted;
-    if let Some(predicted) = predicted.filter(|_| ctx.visit.is_some()) {
+    explanations.answered(asking, usage.prompt, usage.cached);
+    if let (Some(expected), Some(_)) = (expected(ctx, outcome), &ctx.visit) {
         let pool = Configured::name(pool.name());
-        Metrics::global().cache_prediction(pool, predicted, usage.cached);
+        Metrics::global().cache_prediction(pool, expected, usage.cached);
     }
+}
+
+/// Prompt tokens that were expected in the cache of the backend that has counted the prompt: not of one that
+/// failed before, nor of one that was slower than the hedge.
+fn expected(ctx: &Context, outcome: &Outcome) -> Option<u64> {
+    let mut attempts = ctx.report.attempts.iter().zip(&outcome.ran);
+    let (_, ran) = attempts.find(|(usage, _)| usage.prompt > 0)?;
+    Some(ran.expected_cached)
 }

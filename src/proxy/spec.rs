@@ -201,7 +201,7 @@ fn observation(
         },
         ttft: record.ttft.filter(|_| is_only),
         stop,
-        expected_cached: ctx.predicted_cached.filter(|_| is_first),
+        expected_cached: is_first.then_some(ran.expected_cached),
         malformed,
         looping: is_only && ctx.report.loops.interfered(),
         answer: measured.answer,

@@ -90,6 +90,8 @@ async fn who_waits_hears_real_events_and_is_served_when_it_is_time(
         assert!(!event.data.contains("Hello"), "{}", event.data);
     }
     let id = answer.headers.get("x-request-id").unwrap().to_owned();
+    // Nobody was chosen yet when its headers had to be sent.
+    assert_eq!(answer.headers.get("x-drover-backend"), None);
     assert_eq!(depth(&gateway, "interactive").await, 1.0);
     assert_eq!(
         backend.requests().len(),
@@ -112,6 +114,7 @@ async fn who_waits_hears_real_events_and_is_served_when_it_is_time(
         .admin_get(&format!("/api/explain/{id}"))
         .await
         .json();
+    assert_eq!(told["decisions"][0]["chosen"], "b0", "{told}");
     let waited = &told["decisions"][0]["waited"];
     assert_eq!(
         (&waited["class"], &waited["ahead"]),
@@ -146,6 +149,72 @@ async fn too_much_is_refused_in_the_words_of_the_dialect(
     gate.open();
     first.await.unwrap().assert_complete_stream();
     assert_eq!(gateway.ask(&turn(path, "hi", false)).await.status, 200);
+}
+
+#[rstest]
+#[case(CHAT, "/error/code", "rate_limit_exceeded")]
+#[case(MESSAGES, "/error/type", "rate_limit_error")]
+#[case(RESPONSES, "/error/code", "rate_limit_exceeded")]
+#[tokio::test]
+async fn who_has_the_most_waiting_is_told_so_in_the_words_of_the_dialect(
+    #[case] path: &str,
+    #[case] field: &str,
+    #[case] kind: &str,
+) {
+    let (gate, backend) = (Gate::new(), Backend::start().await);
+    let keys = json!([
+        {"name": "a", "key": "secret-of-a-0123456"},
+        {"name": "b", "key": "secret-of-b-0123456"},
+    ]);
+    let gateway = narrow(&[&backend], json!({"max_waiting": 2}))
+        .set("timeouts.ping_first", json!("1m"))
+        .set("auth.keys", keys)
+        .start()
+        .await;
+    let of = |name: &str, said: &str, streams| {
+        let key = format!("Bearer secret-of-{name}-0123456");
+        turn(path, said, streams).header("Authorization", &key)
+    };
+    backend.then(Reply::held(&gate));
+    let mut clients = Vec::new();
+    for (n, said) in ["served", "waits", "gives-way"].into_iter().enumerate() {
+        let mut client = gateway.connect().await;
+        client.send(&of("a", said, said == "served")).await;
+        match n {
+            0 => _ = backend.request(0).await,
+            n => waiting(&gateway, "interactive", n as f64).await,
+        }
+        clients.push(client);
+    }
+    let refused = |response: &Response| {
+        assert_eq!(response.status, 429, "{}", response.text());
+        let told = response.json();
+        assert_eq!(told.pointer(field), Some(&json!(kind)), "{told}");
+        let after: u64 = response
+            .headers
+            .get("retry-after")
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!((1..=60).contains(&after), "{after}");
+    };
+    for streams in [false, true] {
+        refused(&gateway.ask(&of("a", "too-many", streams)).await);
+    }
+    // One who has none waiting gets a place of the one who has two.
+    let mut other = gateway.connect().await;
+    other.send(&of("b", "comes", false)).await;
+    refused(&clients.pop().unwrap().answer().await.rest().await);
+    let share = gateway.metric("drover_queue_rejections_total", r#"reason="share""#);
+    assert_eq!(share.await, 3.0);
+    gate.open();
+    for client in clients.iter_mut().chain([&mut other]) {
+        assert_eq!(client.answer().await.rest().await.status, 200);
+    }
+    let names = ["waits", "gives-way", "too-many", "comes"];
+    let mut served = asked(&backend, &names);
+    served.sort_unstable();
+    assert_eq!(served, ["comes", "waits"]);
 }
 
 #[tokio::test]

@@ -209,6 +209,47 @@ async fn addresses_of_a_name_are_backends_and_follow_it() {
     becomes(&gateway, &[&name(a)]).await;
 }
 
+/// While a stream runs on it, a backend leaves and comes back: its slot is still the one that is taken.
+#[tokio::test]
+async fn a_name_that_flaps_during_a_stream_does_not_double_its_backend() {
+    let (gate, all) = (Gate::new(), Backend::on_one_port(2).await);
+    let (a, b) = (&all[0], &all[1]);
+    let name = |backend: &Backend| backend.addr().to_string();
+    let server = Dns::start().await;
+    server.addresses(NAME, 1, &ips(&[a]));
+    let found = json!({
+        "dns": {"name": NAME, "port": a.addr().port(), "server": server.server(), "refresh": "1h"},
+        "backend": {"slots": 1},
+    });
+    let gateway = discovering(found).start().await;
+    becomes(&gateway, &[&name(a)]).await;
+    a.then(Reply::held(&gate));
+    let mut client = gateway.connect().await;
+    client.send(&stream()).await;
+    let mut answer = client.answer().await;
+    assert_eq!(answer.content().await, "a");
+    server.addresses(NAME, 1, &ips(&[b]));
+    becomes(&gateway, &[&name(b)]).await;
+    server.addresses(NAME, 1, &ips(&[a, b]));
+    becomes(&gateway, &[&name(a), &name(b)]).await;
+    let listed = gateway.admin_get("/api/backends").await.json();
+    let listed = listed["backends"].as_array().unwrap();
+    let of_a: Vec<&Value> = listed.iter().filter(|one| one["id"] == name(a)).collect();
+    assert_eq!(
+        (of_a.len(), &of_a[0]["inflight"]),
+        (1, &json!(1)),
+        "{of_a:?}"
+    );
+    for _ in 0..3 {
+        gateway.ask(&stream()).await.assert_complete_stream();
+    }
+    assert_eq!((a.requests().len(), b.requests().len()), (1, 3));
+    gate.open();
+    assert_eq!(answer.rest().await.said(), "ab");
+    gateway.idle().await;
+    gateway.backend_is(&name(a), "ready").await;
+}
+
 #[tokio::test]
 async fn a_name_is_asked_for_as_often_as_its_answer_and_the_configuration_say() {
     let all = Backend::on_one_port(2).await;

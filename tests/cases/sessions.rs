@@ -93,6 +93,34 @@ async fn thirty_five_turns_are_one_session_on_one_backend() {
     );
 }
 
+/// The backend that had the cache fails: the one that answers instead was expected to have nothing.
+#[tokio::test]
+async fn a_failover_is_no_wrong_prediction_of_a_cache() {
+    let (one, two) = (Backend::start().await, Backend::start().await);
+    let gateway = Setup::to(&[&one, &two]).start().await;
+    let home = served_by(&gateway, &claude("fix it", 0, 1)).await;
+    let (home, other) = match &*home {
+        "b0" => (&one, &two),
+        _ => (&two, &one),
+    };
+    home.then(Reply::error(500, "server_error", "Compute error."));
+    let response = gateway.ask(&claude("fix it", 1, 3)).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!((home.requests().len(), other.requests().len()), (2, 1));
+    gateway.idle().await;
+    let tokens = async |result: &str| {
+        let label = format!("result=\"{result}\"");
+        let metric = gateway.metric("drover_cache_prediction_tokens_total", &label);
+        metric.await
+    };
+    let (missing, surplus) = (tokens("missing").await, tokens("surplus").await);
+    assert_eq!(
+        (missing, surplus),
+        (0.0, 6.0),
+        "each answer tells 3 cached tokens"
+    );
+}
+
 #[tokio::test]
 async fn named_sessions_and_their_subagents_are_told_apart() {
     let server = Backend::start().await;

@@ -137,7 +137,7 @@ impl Core {
                     now,
                 )
             })?;
-            if let Some(evicted) = evicted {
+            for evicted in evicted {
                 self.left(&evicted);
                 // An error: nothing is lost if nobody takes it.
                 let _ = evicted.answer.send(Err(self.busy(Overload::Share, now)));

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::caller::Caller;
+use super::evict::Leaving;
 use super::ring::Ring;
 use crate::config::Priority;
 
@@ -116,25 +117,33 @@ impl<T> Line<T> {
     }
 
     /// Takes a new one in. Where the line is too long, the newest one of whoever has the most in it
-    /// has to go instead: batch before interactive, and never for one who would then have as many.
+    /// has to go instead: batch before interactive, and never for one who would then have as many. Where their bodies
+    /// are too many bytes, the newest ones of whoever has the most bytes in it have to go in the same way.
     ///
     /// # Errors
-    /// Why there is no room.
+    /// Why there is no room; then nobody has to go.
     pub(super) fn push(
         &mut self,
         caller: Caller,
         now: Duration,
         item: T,
         bounds: Bounds,
-    ) -> Result<(Ticket, Option<T>), NoRoom> {
-        let too_much = self.bytes.saturating_add(caller.bytes) > bounds.bytes;
-        if bounds.waiting == 0 || (too_much && !self.is_empty()) {
+    ) -> Result<(Ticket, Vec<T>), NoRoom> {
+        if bounds.waiting == 0 {
             return Err(NoRoom::Full);
         }
-        let evicted = match self.len >= bounds.waiting {
-            true => self.remove(self.victim(&caller)?),
-            false => None,
+        let bytes = self.bytes.saturating_add(caller.bytes);
+        let over = bytes.saturating_sub(bounds.bytes);
+        let leaving = if over > 0 && !self.is_empty() {
+            // Each of them leaves a place, too.
+            self.lighten(&caller, over)?
+        } else if self.len >= bounds.waiting {
+            vec![self.victim(&caller)?]
+        } else {
+            Vec::new()
         };
+        let evicted = leaving.into_iter().filter_map(|gone| self.remove(gone));
+        let evicted = evicted.collect();
         let entry = self.entry(caller, now, item);
         let ticket = entry.ticket;
         let aged = |earlier: &Entry<T>| earlier.caller.class == caller.class;
@@ -165,15 +174,36 @@ impl<T> Line<T> {
         {
             return Ok(ticket);
         }
-        let ring = match newcomer.class {
-            Priority::Interactive => &self.interactive,
-            Priority::Batch => &self.batch,
-        };
+        let ring = self.ring(newcomer.class);
         let own = ring.count(newcomer.principal);
         match ring.largest() {
             Some((most, ticket)) if most > own + 1 => Ok(ticket),
             Some((most, _)) if own > 0 && most <= own => Err(NoRoom::Share),
             _ => Err(NoRoom::Full),
+        }
+    }
+
+    /// Who has to go for `newcomer`, so that there are `over` bytes less.
+    fn lighten(&self, newcomer: &Caller, over: u64) -> Result<Vec<Ticket>, NoRoom> {
+        let mut leaving = Leaving::default();
+        if newcomer.class == Priority::Interactive {
+            leaving.add(&self.batch, over, 0);
+        }
+        let ring = self.ring(newcomer.class);
+        let own = ring.bytes(newcomer.principal);
+        leaving.add(ring, over, own.saturating_add(newcomer.bytes));
+        let most = ring.heaviest().next().map_or(0, |(_, bytes)| bytes);
+        match leaving.bytes >= over {
+            true => Ok(leaving.tickets),
+            false if own > 0 && most <= own => Err(NoRoom::Share),
+            false => Err(NoRoom::Full),
+        }
+    }
+
+    fn ring(&self, class: Priority) -> &Ring<T> {
+        match class {
+            Priority::Interactive => &self.interactive,
+            Priority::Batch => &self.batch,
         }
     }
 

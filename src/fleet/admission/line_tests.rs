@@ -109,14 +109,14 @@ fn a_full_line_is_shared() {
     assert_eq!(push(batch(3), 4), Err(NoRoom::Full));
     assert_eq!(
         push(caller(3, 1), 4),
-        Ok(Some(2)),
+        Ok(vec![2]),
         "the newest of the greedy one"
     );
-    assert_eq!(push(caller(4, 1), 5), Ok(Some(1)));
+    assert_eq!(push(caller(4, 1), 5), Ok(vec![1]));
     assert_eq!(push(caller(5, 1), 6), Err(NoRoom::Full), "all have one");
     let mut mixed = line(&[batch(1), batch(2), caller(3, 1), batch(2)]);
     let evicted = mixed.push(caller(3, 2), NOW, 4, bounds).unwrap().1;
-    assert_eq!(evicted, Some(3), "batch has to go first");
+    assert_eq!(evicted, [3], "batch has to go first");
     let none = Bounds { waiting: 0, ..WIDE };
     assert_eq!(
         Line::new().push(caller(1, 1), NOW, 0, none).unwrap_err(),
@@ -136,11 +136,62 @@ fn bytes_are_bounded_but_one_may_always_wait() {
     };
     let mut line = Line::new();
     line.push(of(150), NOW, 0, bounds).unwrap();
-    assert_eq!(line.push(of(1), NOW, 1, bounds).unwrap_err(), NoRoom::Full);
+    assert_eq!(line.push(of(1), NOW, 1, bounds).unwrap_err(), NoRoom::Share);
     line.take(|_| true).unwrap();
     line.push(of(60), NOW, 2, bounds).unwrap();
     line.push(of(40), NOW, 3, bounds).unwrap();
-    assert_eq!(line.push(of(1), NOW, 4, bounds).unwrap_err(), NoRoom::Full);
+    assert_eq!(line.push(of(1), NOW, 4, bounds).unwrap_err(), NoRoom::Share);
+}
+
+/// One principal's few large requests must not shut all others out.
+#[test]
+fn whoever_has_the_most_bytes_gives_way() {
+    let bounds = Bounds {
+        waiting: 10,
+        bytes: 100,
+    };
+    let of = |principal, bytes| Caller {
+        bytes,
+        ..caller(principal, bytes)
+    };
+    let slow = |principal, bytes| Caller {
+        class: Priority::Batch,
+        ..of(principal, bytes)
+    };
+    let mut line = Line::new();
+    let mut push = |caller, item| line.push(caller, NOW, item, bounds).map(|(_, out)| out);
+    for n in 0..3 {
+        assert_eq!(push(of(1, 30 + n), n), Ok(vec![]));
+    }
+    assert_eq!(push(of(1, 20), 3), Err(NoRoom::Share));
+    assert_eq!(
+        push(of(2, 101), 3),
+        Err(NoRoom::Full),
+        "too long at any rate"
+    );
+    assert_eq!(
+        push(of(2, 95), 3),
+        Err(NoRoom::Full),
+        "it would have the most"
+    );
+    assert_eq!(
+        push(slow(2, 20), 3),
+        Err(NoRoom::Full),
+        "batch takes from batch"
+    );
+    assert_eq!(push(of(2, 20), 3), Ok(vec![2]));
+    assert_eq!(push(of(2, 20), 4), Ok(vec![1]));
+    assert_eq!(
+        push(of(2, 31), 5),
+        Err(NoRoom::Share),
+        "it has more than the other"
+    );
+    assert_eq!(line.bytes, 70);
+    let mut push = |caller, item| line.push(caller, NOW, item, bounds).map(|(_, out)| out);
+    for n in 5..8 {
+        assert_eq!(push(slow(3, n), n), Ok(vec![]));
+    }
+    assert_eq!(push(of(4, 25), 8), Ok(vec![7, 6]), "as many as it takes");
 }
 
 /// A queue of a thousand is worked through as fast for each as one of a hundred thousand, within the depth of its
@@ -229,7 +280,7 @@ proptest! {
                     let was_empty = line.is_empty();
                     if let Ok((_, evicted)) = line.push(caller, now, (n, caller), bounds) {
                         here.insert(n);
-                        if let Some((gone, _)) = evicted {
+                        for (gone, _) in evicted {
                             prop_assert!(here.remove(&gone));
                         }
                     } else {
@@ -262,6 +313,36 @@ proptest! {
             let bytes: u64 = line.iter().map(|e| e.caller.bytes).sum();
             prop_assert_eq!(bytes, line.bytes);
             prop_assert!(bytes <= bounds.bytes);
+        }
+    }
+
+    /// Nobody has to go for one who would then have as many bytes, and who has no more than an equal share of them is
+    /// never refused.
+    #[test]
+    fn bytes_are_shared(callers in prop::collection::vec(callers(), 1..200)) {
+        let bounds = Bounds { waiting: usize::MAX, bytes: 8_000_000 };
+        let mut line = Line::new();
+        for (n, caller) in callers.into_iter().enumerate() {
+            let interactive = caller.class == Priority::Interactive;
+            let mut before: BTreeMap<u64, u64> = BTreeMap::new();
+            for entry in line.iter().filter(|e: &&Entry<_>| e.caller.class == caller.class) {
+                *before.entry(entry.caller.principal).or_default() += entry.caller.bytes;
+            }
+            let waiting: BTreeSet<u64> = line.iter().map(|e| e.ticket.0).collect();
+            let own = before.entry(caller.principal).or_default();
+            *own += caller.bytes;
+            let own = *own;
+            match line.push(caller, NOW, (n, caller), bounds) {
+                Ok((_, evicted)) => for (_, gone) in evicted {
+                    let outranked = interactive && gone.class == Priority::Batch;
+                    prop_assert!(outranked || before[&gone.principal] > own);
+                },
+                Err(_) => {
+                    prop_assert!(!interactive || own * before.len() as u64 > bounds.bytes);
+                    let left: BTreeSet<u64> = line.iter().map(|e| e.ticket.0).collect();
+                    prop_assert_eq!(waiting, left);
+                }
+            }
         }
     }
 

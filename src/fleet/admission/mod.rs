@@ -7,13 +7,14 @@
 mod caller;
 mod core;
 mod drain;
+mod evict;
 mod line;
 mod pace;
 mod ring;
 mod waiter;
 mod waiting;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -84,6 +85,8 @@ type Answer = Result<Grant, Unavailable>;
 #[derive(Debug)]
 pub struct Queue {
     core: Mutex<Core>,
+    /// The pool as it is configured now, for those of earlier configurations.
+    server: Mutex<Weak<Pool>>,
     born: Instant,
 }
 
@@ -91,6 +94,7 @@ impl Queue {
     pub(super) fn new(rules: config::Queue) -> Arc<Self> {
         Arc::new(Self {
             core: Mutex::new(Core::new(rules)),
+            server: Mutex::new(Weak::new()),
             born: Instant::now(),
         })
     }
@@ -108,9 +112,20 @@ impl Queue {
 
     /// Whoever waits is served by this pool, and by its rules, from now on.
     pub(super) fn belongs_to(&self, pool: &Arc<Pool>) {
+        self.is_served_by(pool);
         let mut core = self.core.lock();
         core.pool = Arc::downgrade(pool);
         core.rules = pool.rules().clone();
+    }
+
+    /// This is the pool as it is configured now.
+    pub(super) fn is_served_by(&self, pool: &Arc<Pool>) {
+        *self.server.lock() = Arc::downgrade(pool);
+    }
+
+    /// The pool as it is configured now, unless it is gone.
+    pub(super) fn server(&self) -> Option<Arc<Pool>> {
+        self.server.lock().upgrade()
     }
 
     /// A place became free.

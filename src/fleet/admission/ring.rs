@@ -20,6 +20,8 @@ pub(super) struct Ring<T> {
     next: BTreeSet<(u64, u64, u64)>,
     /// Principals by how many requests of theirs wait.
     sizes: BTreeSet<(usize, u64)>,
+    /// The same by how long those are, in bytes.
+    weights: BTreeSet<(u64, u64)>,
     /// Who waits, in the order they came, with principal and session.
     tickets: BTreeMap<u64, (u64, u64)>,
     /// Rounds so far, in each of which everybody earns one unit.
@@ -40,7 +42,9 @@ struct Lane<T> {
     /// Sessions by their place.
     order: BTreeMap<u64, u64>,
     sessions: HashMap<u64, Session<T>>,
-    tickets: BTreeSet<u64>,
+    /// Its requests by their tickets, with their bytes.
+    tickets: BTreeMap<u64, u64>,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -58,8 +62,19 @@ impl<T> Lane<T> {
             place,
             order: BTreeMap::new(),
             sessions: HashMap::new(),
-            tickets: BTreeSet::new(),
+            tickets: BTreeMap::new(),
+            bytes: 0,
         }
+    }
+
+    fn has(&mut self, entry: &Entry<T>) {
+        self.tickets.insert(entry.ticket.0, entry.caller.bytes);
+        self.bytes = self.bytes.saturating_add(entry.caller.bytes);
+    }
+
+    fn loses(&mut self, ticket: Ticket) {
+        let bytes = self.tickets.remove(&ticket.0).unwrap_or(0);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     fn credit(&self, round: u64) -> u64 {
@@ -110,6 +125,7 @@ impl<T> Ring<T> {
             lanes: HashMap::new(),
             next: BTreeSet::new(),
             sizes: BTreeSet::new(),
+            weights: BTreeSet::new(),
             tickets: BTreeMap::new(),
             round: 0,
             places: 0,
@@ -136,8 +152,26 @@ impl<T> Ring<T> {
     /// How many the principal with the most has, and its newest.
     pub(super) fn largest(&self) -> Option<(usize, Ticket)> {
         let (most, principal) = self.sizes.last()?;
-        let newest = self.lanes.get(principal)?.tickets.last()?;
+        let (newest, _) = self.lanes.get(principal)?.tickets.last_key_value()?;
         Some((*most, Ticket(*newest)))
+    }
+
+    /// Bytes that wait of a principal.
+    pub(super) fn bytes(&self, principal: u64) -> u64 {
+        self.lanes.get(&principal).map_or(0, |lane| lane.bytes)
+    }
+
+    /// Principals with their bytes, those with the most first.
+    pub(super) fn heaviest(&self) -> impl Iterator<Item = (u64, u64)> {
+        let weights = self.weights.iter().rev();
+        weights.map(|(bytes, principal)| (*principal, *bytes))
+    }
+
+    /// A principal's requests with their bytes, the newest first.
+    pub(super) fn newest(&self, principal: u64) -> impl Iterator<Item = (Ticket, u64)> {
+        let lane = self.lanes.get(&principal).into_iter();
+        let tickets = lane.flat_map(|lane| lane.tickets.iter().rev());
+        tickets.map(|(ticket, bytes)| (Ticket(*ticket), *bytes))
     }
 
     /// The one that came first.
@@ -154,7 +188,7 @@ impl<T> Ring<T> {
         } = entry.caller;
         self.tickets.insert(entry.ticket.0, (principal, session));
         let mut lane = self.take_lane(principal);
-        lane.tickets.insert(entry.ticket.0);
+        lane.has(&entry);
         self.places += 1;
         let place = self.places;
         let known = lane.sessions.entry(session).or_insert_with(|| {
@@ -195,7 +229,7 @@ impl<T> Ring<T> {
         let turns = left.map(|left| {
             lane.order.remove(&left.place);
             for entry in &left.waiting {
-                lane.tickets.remove(&entry.ticket.0);
+                lane.loses(entry.ticket);
                 self.tickets.remove(&entry.ticket.0);
             }
             left.waiting
@@ -238,7 +272,7 @@ impl<T> Ring<T> {
     /// Forgets what has left, and a session of which nothing waits any more.
     fn gone(&mut self, lane: &mut Lane<T>, session: u64, entry: &Option<Entry<T>>) {
         if let Some(entry) = entry {
-            lane.tickets.remove(&entry.ticket.0);
+            lane.loses(entry.ticket);
             self.tickets.remove(&entry.ticket.0);
         }
         let found = lane.sessions.get(&session);
@@ -256,6 +290,7 @@ impl<T> Ring<T> {
         };
         self.next.remove(&(lane.due, lane.place, principal));
         self.sizes.remove(&(lane.tickets.len(), principal));
+        self.weights.remove(&(lane.bytes, principal));
         lane
     }
 
@@ -267,6 +302,7 @@ impl<T> Ring<T> {
         lane.due = self.round + cost.saturating_sub(lane.credit(self.round));
         self.next.insert((lane.due, lane.place, principal));
         self.sizes.insert((lane.tickets.len(), principal));
+        self.weights.insert((lane.bytes, principal));
         self.lanes.insert(principal, lane);
     }
 }

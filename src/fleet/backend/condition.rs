@@ -16,8 +16,8 @@ use crate::fleet::comeback::{Comeback, LEAST};
 use crate::fleet::live::Live;
 use crate::fleet::router::Preset;
 use crate::fleet::state::{BackendState, Observation, Transition};
+use crate::fleet::told::Voice;
 use crate::fleet::treatment::HealthEvent;
-use crate::fleet::untold::Untold;
 
 impl Backend {
     /// Its state, draining apart.
@@ -146,11 +146,6 @@ impl Backend {
         self.live.cancelled.rests_at()
     }
 
-    /// How long it has taken to come to rest after requests were closed, since this was last asked.
-    pub fn take_idle_times(&self) -> Vec<Duration> {
-        self.live.cancelled.take()
-    }
-
     /// Takes an observation in; `why` is told to people if it changes the state.
     pub(in crate::fleet) fn observe(
         &self,
@@ -240,13 +235,8 @@ impl Backend {
         Closing(self.live.closed_if_silent_since.subscribe())
     }
 
-    pub(in crate::fleet) fn events(&self) -> &Untold<HealthEvent> {
+    pub(in crate::fleet) fn events(&self) -> &Voice {
         &self.live.events
-    }
-
-    /// What happened to its health since this was last asked.
-    pub fn take_health_events(&self) -> Vec<HealthEvent> {
-        self.live.events.take()
     }
 }
 

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::config::{self, Config, KvLayout, Secret, SlotCount};
 use crate::fleet::FleetError;
 use crate::fleet::admission::{Pace, Queue};
@@ -23,6 +25,7 @@ use crate::fleet::rendezvous;
 use crate::fleet::router::Preset;
 use crate::fleet::state::Thresholds;
 use crate::fleet::target::{self, Target};
+use crate::fleet::warmth::Warmth;
 pub use condition::{Closing, Unbegun};
 pub use id::BackendId;
 pub use speculation::Probed;
@@ -77,6 +80,7 @@ impl Backend {
         let thresholds = Thresholds::of(&config.fleet.health);
         let this = Self {
             key: rendezvous::key(id.as_str()),
+            live: Arc::new(Live::new(&id, thresholds)),
             id,
             pool,
             model: backend.model.clone(),
@@ -92,7 +96,6 @@ impl Backend {
             weight: backend.weight,
             timeouts: config.timeouts.clone(),
             patience: Patience::of(&config.fleet.health),
-            live: Arc::new(Live::new(thresholds)),
             thresholds,
             target,
         };
@@ -225,8 +228,11 @@ impl Backend {
         Arc::ptr_eq(&self.live, &other.live)
     }
 
-    /// Lets this configuration rule the state it shares with the handle it replaces.
+    /// Lets this configuration rule the state it shares with the handle it replaces, which may have left.
     pub(in crate::fleet) fn take_over(&self) {
+        if self.live.leaving.swap(false, Ordering::Relaxed) {
+            tracing::info!(backend = %self.id, inflight = self.inflight(), "back in the fleet");
+        }
         self.live.health.lock().set_thresholds(self.thresholds);
         let known = self.live.addresses.lock();
         self.connect_to_site(known.current());
@@ -240,6 +246,11 @@ impl Backend {
     pub(in crate::fleet) fn leave_fleet(&self) {
         self.live.leaving.store(true, Ordering::Relaxed);
         tracing::info!(backend = %self.id, inflight = self.inflight(), "removed from the fleet");
+    }
+
+    /// What its pool remembered of its caches, once it is in none.
+    pub(in crate::fleet) fn left_warm(&self) -> &Mutex<Warmth> {
+        &self.live.left_warm
     }
 
     pub(in crate::fleet) fn enter(&self, place: Place) {

@@ -41,12 +41,12 @@ impl Allowance {
 impl Pool {
     /// A turn begins of which this share may be hedged.
     pub fn earn_hedge(&self, share: f64) {
-        self.state.lock().hedges.earn(share);
+        self.now(|state| state.hedges.earn(share));
     }
 
     /// Whether one turn more may be.
     pub fn spend_hedge(&self) -> bool {
-        self.state.lock().hedges.spend()
+        self.now(|state| state.hedges.spend())
     }
 
     /// A place beside the one a turn has, where nobody waits for it.
@@ -76,14 +76,12 @@ impl Pool {
             return;
         };
         let now = Instant::now();
-        let mut state = self.state.lock();
-        for (backend, warmth) in self.backends.iter().zip(&mut state.warmth) {
-            if backend.id() == from {
-                warmth.leave(begun.conversation);
-            } else if backend.id() == to {
-                warmth.place(begun, backend.slots(), now);
-            }
-        }
+        let slots = self.backends.iter().find(|b| b.id() == to);
+        let slots = slots.and_then(|b| b.slots());
+        self.remember(from, |warmth| warmth.leave(begun.conversation));
+        self.remember(to, |warmth| {
+            warmth.place(begun, slots, now);
+        });
     }
 }
 

@@ -99,6 +99,10 @@ impl Pool {
         let now = Instant::now();
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        let successor = self.successor();
+        if let Some(next) = &successor {
+            self.catches_up(state, next);
+        }
         let mut candidates = self.candidates(state, asked, now);
         let rollout = self.by_arm(&mut candidates, asked);
         let spec = self.by_profile(&mut candidates, &state.warmth, asked);
@@ -139,9 +143,16 @@ impl Pool {
                 .filter(|id| *id != backend.id());
             for old in left.filter_map(|id| self.backends.iter().position(|b| b.id() == id)) {
                 state.warmth[old].leave(begun.conversation);
+                if let Some(next) = &successor {
+                    next.tell(&self.backends[old], |warmth| warmth.leave(begun.conversation));
+                }
             }
             let slots = views[chosen].slots;
-            state.warmth[at].place(begun, slots, now);
+            let place = |warmth: &mut Warmth| warmth.place(begun, slots, now);
+            place(&mut state.warmth[at]);
+            if let Some(next) = &successor {
+                next.tell(backend, place);
+            }
         }
         candidates.chosen = chosen;
         Ok(Picked {

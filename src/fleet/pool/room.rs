@@ -129,13 +129,12 @@ impl Pool {
 
     /// What a turn will take of a cache, judged by those of its kind.
     pub fn expect(&self, class: Option<RequestClass>, size: Size) -> Footprint {
-        self.state.lock().lengths.expect(class, size)
+        self.now(|state| state.lengths.expect(class, size))
     }
 
     /// A turn of this kind and size was answered in full: its prompt's tokens, and those of the answer.
     pub fn learn(&self, class: Option<RequestClass>, size: Size, prompt: u64, generated: u64) {
-        let lengths = &mut self.state.lock().lengths;
-        lengths.learn(class, size, prompt, generated);
+        self.now(|state| state.lengths.learn(class, size, prompt, generated));
     }
 
     /// Whether a turn that `failed` has lost may go to another backend than those.
@@ -146,9 +145,8 @@ impl Pool {
 
     /// `backend` no longer has anything of `conversation` in its cache.
     pub fn forgets(&self, backend: &BackendId, conversation: Option<u64>) {
-        let at = self.backends.iter().position(|b| b.id() == backend);
-        if let (Some(at), Some(conversation)) = (at, conversation) {
-            self.state.lock().warmth[at].leave(conversation);
+        if let Some(conversation) = conversation {
+            self.remember(backend, |warmth| warmth.leave(conversation));
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::fleet::tests::ready;
-use crate::fleet::{Admitted, Ask, Grant};
-use crate::fleet::{BackendState, Failure, HealthService};
+use crate::fleet::{Admitted, Ask, Decision, Grant, Known, Wish};
+use crate::fleet::{Asking, BackendState, Failure, HealthService};
 
 fn config(pools: &str) -> Config {
     config::parse(&format!("fleet: {{pools: [{pools}]}}"), std::iter::empty()).unwrap()
@@ -92,6 +92,103 @@ async fn a_removed_backend_finishes_and_is_the_last_to_be_chosen() {
     assert_eq!(last.id().as_str(), "a");
     drop((leases, again, last));
     assert!(fleet.leaving().is_empty());
+}
+
+fn wish(conversation: u64) -> Wish {
+    Wish {
+        conversation: Some(conversation),
+        common: 1.0,
+        ..Wish::default()
+    }
+}
+
+/// The selection of a further turn of `conversation`, which has its cache on `backend`.
+fn goes_on(pool: &Pool, backend: &str, conversation: u64) -> Decision {
+    let cache = Known {
+        backend: backend.into(),
+        conversation,
+    };
+    let ask = Ask {
+        prefer: Some(backend.into()),
+        wish: Wish {
+            cache: Some(cache),
+            ..wish(conversation)
+        },
+        ..Ask::default()
+    };
+    let Ok(Admitted::Now(Grant { decision, .. })) = pool.admit(ask, None) else {
+        panic!("there is a place");
+    };
+    assert_eq!(decision.chosen.as_str(), backend);
+    decision
+}
+
+fn expects(pool: &Pool, backend: &str, conversation: u64) -> u64 {
+    goes_on(pool, backend, conversation).predicted_cached_tokens
+}
+
+/// Its leases would count twice over the same slots, and its caches be forgotten.
+#[tokio::test]
+async fn one_that_comes_back_while_it_serves_is_the_same_again() {
+    let both = config(&pool(&format!("{A}, {B}")));
+    let fleet = Fleet::new(&both).unwrap();
+    ready(&fleet);
+    let before = fleet.pool("p").unwrap();
+    let lease = before.select_for(&["b".into()], &wish(7)).unwrap();
+    reload(&fleet, &config(&pool(B))).await;
+    assert!(lease.leaving());
+    // It says so while it is away.
+    before.served(lease.id(), 7, 5000);
+    let done = reload(&fleet, &both).await;
+    assert_eq!((done.added, done.kept), (list(&["a"]), list(&["b"])));
+    let a = fleet.backend("a").unwrap();
+    assert!(a.shares_state(&lease) && !a.leaving() && fleet.leaving().is_empty());
+    assert_eq!((a.state(), a.inflight()), (BackendState::Ready, 1));
+    assert_eq!(expects(&fleet.pool("p").unwrap(), "a", 7), 5000);
+    drop(lease);
+    assert_eq!(a.inflight(), 0);
+
+    reload(&fleet, &config(&pool(B))).await;
+    reload(&fleet, &both).await;
+    let later = fleet.backend("a").unwrap();
+    assert!(!later.shares_state(&a), "nobody knows what became of it");
+}
+
+#[tokio::test]
+async fn turns_that_go_on_over_a_reload_tell_the_pool_that_is_there_now() {
+    let fleet = Fleet::new(&config(&pool(&format!("{A}, {B}")))).unwrap();
+    ready(&fleet);
+    let before = fleet.pool("p").unwrap();
+    let lease = before.select_for(&["b".into()], &wish(7)).unwrap();
+    let heavier = "{name: a, url: 'http://127.0.0.1:1', weight: 3}";
+    reload(&fleet, &config(&pool(&format!("{heavier}, {B}")))).await;
+    let now = fleet.pool("p").unwrap();
+    before.served(lease.id(), 7, 5000);
+    assert_eq!(expects(&now, "a", 7), 5000);
+    // A further attempt of such a turn tells it as well, and knows what was learnt since.
+    let lease = before.select_for(&["a".into()], &wish(8)).unwrap();
+    before.served(lease.id(), 8, 900);
+    assert_eq!(expects(&now, "b", 8), 900);
+    assert_eq!(expects(&before, "b", 8), 900);
+    before.forgets(lease.id(), Some(8));
+    assert_eq!(expects(&now, "b", 8), 0);
+}
+
+#[tokio::test]
+async fn fewer_selections_are_remembered_at_once() {
+    let mut next = config(&pool(A));
+    let fleet = Fleet::new(&next).unwrap();
+    ready(&fleet);
+    let one = goes_on(&fleet.pool("p").unwrap(), "a", 1);
+    let asking = |id| Asking { id, number: 0 };
+    for id in ["first", "second"] {
+        let explanations = fleet.explanations();
+        explanations.decided(asking(id), None, "p", one.clone());
+    }
+    next.fleet.selection.explain_last = NonZeroUsize::MIN;
+    reload(&fleet, &next).await;
+    let known = ["first", "second"].map(|id| fleet.explanations().of(id).is_some());
+    assert_eq!(known, [false, true]);
 }
 
 #[tokio::test]

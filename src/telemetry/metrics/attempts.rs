@@ -96,7 +96,7 @@ impl Metrics {
     }
 
     /// `backend` has come to rest so long after a request to it was closed.
-    pub fn cancel_idle(&self, backend: Configured<'_>, took: Duration) {
+    pub(super) fn cancel_idle(&self, backend: Configured<'_>, took: Duration) {
         self.attempts
             .idle
             .with_label_values(&[backend.as_str()])

@@ -48,8 +48,8 @@ series! {
 
 impl Metrics {
     /// Counts something that happened to a backend's health.
-    pub fn health_event(&self, backend: Configured<'_>, event: HealthEvent) {
-        let backend = backend.as_str();
+    pub fn health_event(&self, configured: Configured<'_>, event: HealthEvent) {
+        let backend = configured.as_str();
         match event {
             HealthEvent::Found(finding) => {
                 let labels = [backend, finding.as_str()];
@@ -65,6 +65,7 @@ impl Metrics {
                     self.health.overflows.with_label_values(&[backend]).inc();
                 }
             }
+            HealthEvent::Rested { after } => self.cancel_idle(configured, after),
             HealthEvent::Recovered { from, after } => {
                 let recovery = self.health.recovery.with_label_values(&[backend, from]);
                 recovery.observe(after.as_secs_f64());

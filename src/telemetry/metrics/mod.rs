@@ -22,12 +22,9 @@ mod spec;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
-use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::fleet_gauges::{self, FleetGauges, FleetSample};
@@ -54,13 +51,10 @@ pub use rollouts::RolloutSample;
 /// Content type of the Prometheus text exposition format, version 0.0.4.
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
 
-type Before = Box<dyn Fn(&Metrics) + Send + Sync>;
-
 /// All series of the process, in a registry of their own.
 pub struct Metrics {
     registry: Registry,
     fleet: FleetGauges,
-    before: ArcSwapOption<Before>,
     requests: Requests,
     attempts: Attempts,
     health: Health,
@@ -132,7 +126,6 @@ impl Metrics {
         process::of_system(&registry)?;
         Ok(Self {
             fleet,
-            before: ArcSwapOption::empty(),
             requests,
             attempts,
             health,
@@ -160,12 +153,6 @@ impl Metrics {
         self.fleet.watch(Box::new(snapshot));
     }
 
-    /// Sets what is done before series are told: counting what has happened and nobody has counted yet. Gauges
-    /// are no place for that: they are read in any order, and by others than a scrape. The last call wins.
-    pub fn before_encoding(&self, count: impl Fn(&Self) + Send + Sync + 'static) {
-        self.before.store(Some(Arc::new(Box::new(count))));
-    }
-
     /// The fleet as the gauges show it now.
     pub fn fleet_sample(&self) -> FleetSample {
         self.fleet.sample()
@@ -177,20 +164,13 @@ impl Metrics {
     /// When a collected family is inconsistent.
     pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::with_capacity(32 * 1024);
-        TextEncoder::new().encode(&self.gather(), &mut text)?;
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
 
     /// All series in the text format of OpenMetrics ([`OPENMETRICS_FORMAT`]), with exemplars.
     pub fn encode_openmetrics(&self) -> String {
-        openmetrics::encode(&self.gather(), &self.exemplars)
-    }
-
-    fn gather(&self) -> Vec<MetricFamily> {
-        if let Some(count) = self.before.load().as_deref() {
-            count(self);
-        }
-        self.registry.gather()
+        openmetrics::encode(&self.registry.gather(), &self.exemplars)
     }
 
     /// One backend's load under the names that endpoint pickers read from a model server. `None` when
@@ -213,6 +193,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
