@@ -172,6 +172,15 @@ bench-fleet: build llama ## How well prompts find their caches, against other ro
 	python3 bench/fleet/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 bench/fleet/run.py --gateway $(GATEWAY) --llama
 
+.PHONY: bench-fleet-large
+bench-fleet-large: build ## The same on 64 simulated servers (about 20 minutes)
+	scripts/routers.sh
+	python3 bench/fleet/run.py --gateway $(GATEWAY) --servers 64 --only drover,smg,sglang-router,least-connections
+
+.PHONY: bench-selection
+bench-selection: setup ## What finding a backend costs among 64, with 100 and with 100,000 sessions
+	$(CARGO) test --locked --profile quick --lib cost_of_a_selection -- --ignored --nocapture
+
 .PHONY: bench-llama
 bench-llama: build llama ## The same on a real llama-server: first token, and time between tokens
 	@$(CARGO) build --locked --release -q --manifest-path $(BENCH) --target-dir $(TARGET)/bench

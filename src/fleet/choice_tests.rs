@@ -265,33 +265,62 @@ async fn one_that_was_away_starts_slowly() {
     assert_eq!(pace(), 1.0);
 }
 
-/// Run by hand: `cargo test --profile quick --lib fleet::choice_tests -- --ignored --nocapture`.
+/// Median time of one of many selections, each repeated.
+fn cost(pool: &Pool, wish: &Wish) -> Duration {
+    let mut rounds: Vec<Duration> = (0..21)
+        .map(|_| {
+            let began = std::time::Instant::now();
+            for _ in 0..1000 {
+                std::hint::black_box(choose(pool, &[], wish));
+            }
+            began.elapsed() / 1000
+        })
+        .collect();
+    rounds.sort();
+    rounds[rounds.len() / 2]
+}
+
+/// `make bench-selection`.
 #[test]
-#[ignore = "prints figures of this machine"]
+#[ignore = "judges the time that this machine takes"]
 fn cost_of_a_selection() {
+    let wishes = |home: &BackendId| {
+        let size = |wish: Wish| Wish {
+            caller: Caller {
+                bytes: 20_000,
+                ..Caller::default()
+            },
+            ..wish
+        };
+        [
+            ("prefix", size(wish(1, Some(3)))),
+            ("none", size(wish(1, None))),
+            ("sticky", size(on(home, 1))),
+        ]
+    };
     for backends in [8, 64] {
         let list =
             (0..backends).map(|n| format!("{{url: 'http://127.0.0.1:{}', slots: 4}}", n + 1));
         let fleet = fleet_of(&list.collect::<Vec<_>>().join(","));
         ready(&fleet);
         let pool = fleet.pool("p").unwrap();
-        for sessions in [100, 100_000] {
+        let wishes = wishes(fleet.backends()[3].id());
+        let costs = [100, 1000, 100_000].map(|sessions| {
             for n in 0..sessions {
                 served(&pool, &wish(n, Some(n % 7)), 5000);
             }
-            let sticky = on(fleet.backends()[3].id(), 1);
-            for (what, wish) in [
-                ("prefix", wish(1, Some(3))),
-                ("none", wish(1, None)),
-                ("sticky", sticky),
-            ] {
-                let began = tokio::time::Instant::now();
-                for _ in 0..10_000 {
-                    std::hint::black_box(choose(&pool, &[], &wish));
-                }
-                let each = began.elapsed() / 10_000;
-                println!("{backends} backends, {sessions} sessions, {what}: {each:?}");
-            }
+            wishes.each_ref().map(|(_, wish)| cost(&pool, wish))
+        });
+        for (n, (what, _)) in wishes.iter().enumerate() {
+            let [few, some, many] = costs.map(|of| of[n]);
+            println!(
+                "{backends} backends, {what}: {few:?}, {some:?}, {many:?} with 100, 1,000, 100,000 sessions"
+            );
+            assert!(many <= Duration::from_micros(5), "the goal of a selection");
+            assert!(
+                many.as_secs_f64() <= 1.3 * some.as_secs_f64(),
+                "it grows with the sessions"
+            );
         }
     }
 }

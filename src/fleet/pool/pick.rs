@@ -144,7 +144,9 @@ impl Pool {
             for old in left.filter_map(|id| self.backends.iter().position(|b| b.id() == id)) {
                 state.warmth[old].leave(begun.conversation);
                 if let Some(next) = &successor {
-                    next.tell(&self.backends[old], |warmth| warmth.leave(begun.conversation));
+                    next.tell(&self.backends[old], |warmth| {
+                        warmth.leave(begun.conversation)
+                    });
                 }
             }
             let slots = views[chosen].slots;
