@@ -269,7 +269,7 @@ async fn one_that_was_away_starts_slowly() {
 fn cost(pool: &Pool, wish: &Wish) -> Duration {
     let mut rounds: Vec<Duration> = (0..21)
         .map(|_| {
-            let began = std::time::Instant::now();
+            let began = tokio::time::Instant::now();
             for _ in 0..1000 {
                 std::hint::black_box(choose(pool, &[], wish));
             }
