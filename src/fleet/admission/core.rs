@@ -1,5 +1,4 @@
-//! The queue's state: who waits for what, and giving places away. Changed under the lock of
-//! [`Queue`](super::Queue) only.
+//! The queue's state: who waits for what. Changed under the lock of [`Queue`](super::Queue) only.
 
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -9,17 +8,13 @@ use tokio::sync::oneshot;
 
 use super::caller::Caller;
 use super::drain::DrainRate;
-use super::line::{Bounds, Entry, Line, NoRoom, Ticket};
-use super::waiter::{Hold, Kept, Offer, Round, Waiter};
+use super::line::{Bounds, Line, NoRoom, Ticket};
+use super::waiter::{Hold, Kept, Waiter};
 use super::{Answer, Ask, Grant};
 use crate::config;
 use crate::fleet::backend::{Backend, BackendId};
-use crate::fleet::decision::Waited;
 use crate::fleet::lease::{Overload, Unavailable};
-use crate::fleet::pool::{Free, NoPlace, Pool};
-
-/// Time in which smaller turns may go before one for which a cache has no room.
-const OVERTAKEN_FOR: Duration = Duration::from_secs(2);
+use crate::fleet::pool::{NoPlace, Pool};
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -29,7 +24,7 @@ pub(super) struct Core {
     /// As it is configured now.
     pub(super) pool: Weak<Pool>,
     /// For whom a cache is left to empty itself.
-    kept: Option<Kept>,
+    pub(super) kept: Option<Kept>,
     waiters: u64,
     /// How many wait for each backend only.
     holds: HashMap<BackendId, usize>,
@@ -38,7 +33,7 @@ pub(super) struct Core {
 /// Grants nobody took; dropping them gives their places to others, and must wait until the queue is
 /// no longer locked.
 #[must_use]
-pub(super) struct Undelivered(Vec<Answer>);
+pub(super) struct Undelivered(pub(super) Vec<Answer>);
 
 /// What a waiter does for the sake of caches: its own, and those of others.
 struct Holds {
@@ -161,7 +156,7 @@ impl Core {
         Some(waiter)
     }
 
-    fn left(&mut self, waiter: &Waiter) {
+    pub(super) fn left(&mut self, waiter: &Waiter) {
         let kept = self.kept.as_ref();
         if kept.is_some_and(|kept| kept.waiter == waiter.number) {
             self.kept = None;
@@ -207,113 +202,11 @@ impl Core {
             until: now + self.rules.affinity_wait,
         }
     }
-
-    /// Gives free places to those whose turn it is.
-    pub(super) fn pump(&mut self, now: Duration) -> Undelivered {
-        let mut undelivered = Undelivered::none();
-        if self.line.is_empty() {
-            self.kept = None;
-            self.drain.place_left(now);
-            return undelivered;
-        }
-        let Some(pool) = self.pool.upgrade() else {
-            return undelivered;
-        };
-        self.line.age(now, self.rules.batch_after);
-        loop {
-            let free = pool.free();
-            if free.is_empty() {
-                return undelivered;
-            }
-            self.keep(&pool, &free, now);
-            let kept = self.kept.clone();
-            let Some(entry) = self.next(&pool, &free, kept.as_ref(), now) else {
-                if free.iter().any(|one| !one.is_ejected()) {
-                    self.drain.place_left(now);
-                }
-                return undelivered;
-            };
-            let kept = entry.item.kept_from(kept.as_ref());
-            match pool.choose_free(entry.item.ask.asked(kept)) {
-                Ok((lease, mut decision)) => {
-                    self.left(&entry.item);
-                    decision.waited = Some(waited(&entry, now));
-                    let grant = Ok(Grant { lease, decision });
-                    undelivered.0.extend(entry.item.answer.send(grant).err());
-                }
-                // It has changed in the meantime.
-                Err(_) => {
-                    self.line.put_back(entry);
-                    return undelivered;
-                }
-            }
-        }
-    }
-
-    /// Takes out who gets one of the free places.
-    fn next(
-        &mut self,
-        pool: &Pool,
-        free: &[Free],
-        kept: Option<&Kept>,
-        now: Duration,
-    ) -> Option<Entry<Waiter>> {
-        Round::ALL.into_iter().find_map(|round| {
-            let offer = Offer {
-                pool,
-                free,
-                kept,
-                round,
-                now,
-            };
-            self.line.take(|waiter| waiter.accepts(offer))
-        })
-    }
-}
-
-impl Core {
-    /// Whoever has waited longest of those whose turn it may be, where only the room in a cache is wanting: after
-    /// a while no smaller one gets in before it on the backend that has the most.
-    fn keep(&mut self, pool: &Pool, free: &[Free], now: Duration) {
-        self.kept = None;
-        if !pool.reserves() {
-            return;
-        }
-        let Some(entry) = self.line.oldest() else {
-            return;
-        };
-        let waiter = &entry.item;
-        let offer = Offer {
-            pool,
-            free,
-            kept: None,
-            round: Round::Left,
-            now,
-        };
-        if now.saturating_sub(entry.since) < OVERTAKEN_FOR || waiter.accepts(offer) {
-            return;
-        }
-        let backend = pool.roomiest(waiter.ask.asked(None), waiter.only(pool, now));
-        self.kept = backend.map(|backend| Kept {
-            waiter: waiter.number,
-            backend,
-        });
-    }
 }
 
 fn caller(ask: &Ask) -> Caller {
     Caller {
         conversation: ask.wish.conversation,
         ..ask.wish.caller
-    }
-}
-
-fn waited(entry: &Entry<Waiter>, now: Duration) -> Waited {
-    let hold = entry.item.hold.as_ref();
-    Waited {
-        seconds: now.saturating_sub(entry.since).as_secs_f64(),
-        ahead: entry.item.ahead,
-        class: entry.caller.class,
-        for_cache: hold.map(|hold| (hold.until - hold.since).as_secs_f64()),
     }
 }

@@ -1,13 +1,14 @@
 //! Admission: a request that finds every slot taken waits here instead of inside a backend, in fair
 //! order, for a bounded time, and not more of them than the queue holds.
 //!
-//! [`line`](self::line) decides who is next, [`drain`](self::drain) how fast places become free; both are pure. Here they meet
+//! [`line`](self::line) decides who is next, `giving` gives places away, [`drain`](self::drain) how fast places become free; both are pure. Here they meet
 //! the backends: every freed place is given away under one lock, so that nobody can push in.
 
 mod caller;
 mod core;
 mod drain;
 mod evict;
+mod giving;
 mod line;
 mod pace;
 mod ring;
@@ -203,5 +204,7 @@ impl Pool {
     }
 }
 
+#[cfg(test)]
+mod cache_tests;
 #[cfg(test)]
 mod tests;
