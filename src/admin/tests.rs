@@ -69,6 +69,7 @@ fn backend(id: &str, state: &'static str) -> BackendView {
         kv_tokens: None,
         kv_held: 0,
         total_slots: None,
+        other_slots: 0,
         idle_slots: None,
         kv_used: None,
     }

@@ -78,6 +78,8 @@ pub struct BackendView {
     pub kv: KvLayout,
     /// Parallel sequences.
     pub total_slots: Option<u32>,
+    /// Slots that others than this gateway hold, as its last two looks agree.
+    pub other_slots: usize,
     /// Slots without work at the last look.
     pub idle_slots: Option<u32>,
     /// Tokens of the one KV cache that its slots share, where that is known.
@@ -179,6 +181,7 @@ fn view(backend: &Backend) -> BackendView {
         kv_tokens: backend.kv_tokens(),
         kv_held: backend.kv_held(),
         total_slots: backend.slots(),
+        other_slots: backend.others(),
         idle_slots: facts.idle_slots,
         kv_used: backend.kv_used(),
     }

@@ -287,6 +287,7 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
             inflight: inflight(backend),
             slots: backend.slots(),
             busy_slots: facts.busy_slots(),
+            other_slots: backend.others(),
             kv_used: backend.kv_used(),
             n_ctx: facts.n_ctx,
             build: text(facts.build.as_deref()),

@@ -29,6 +29,7 @@ pub struct Candidates {
 pub(super) struct Out {
     pub(super) standing: Standing,
     pub(super) inflight: usize,
+    pub(super) others: usize,
     pub(super) slots: Option<u32>,
 }
 
@@ -39,8 +40,10 @@ pub struct Candidate {
     pub backend: BackendId,
     /// What spoke against it, or for it.
     pub standing: Standing,
-    /// Requests it was working on.
+    /// Requests of this gateway it was working on.
     pub inflight: usize,
+    /// Slots that others held.
+    pub others: usize,
     /// Requests it works on at the same time.
     pub slots: Option<u32>,
     /// Tokens of the KV cache its slots share, where turns reserve some, and those that were held.
@@ -51,7 +54,7 @@ pub struct Candidate {
     pub warm: usize,
     /// Conversations whose next turn it should get: those that have come lately, and are worth a place of their own.
     pub expected: usize,
-    /// In-flight requests for its share of the load; the lower the better.
+    /// Slots taken for its share of the load; the lower the better.
     pub load: f64,
     /// Whether one request more is within 1.25 × the mean load.
     pub within_bound: bool,
@@ -109,7 +112,8 @@ impl Candidates {
             }
             let out = Out {
                 standing,
-                inflight: view.inflight,
+                inflight: view.inflight - view.others,
+                others: view.others,
                 slots: view.slots,
             };
             left.push((place, out));
@@ -127,7 +131,8 @@ impl Candidates {
                 () if view.has_slot() => Standing::NoRoom,
                 () => Standing::Full,
             },
-            inflight: view.inflight,
+            inflight: view.inflight - view.others,
+            others: view.others,
             slots: view.slots,
             kv_tokens: view.room.map(|room| room.total),
             kv_held: view.room.map(|room| room.held),
@@ -146,6 +151,7 @@ impl Out {
             backend: name.clone(),
             standing: self.standing,
             inflight: self.inflight,
+            others: self.others,
             slots: self.slots,
             kv_tokens: None,
             kv_held: None,

@@ -175,6 +175,13 @@ impl Slots {
         .collect()
     }
 
+    /// How many have begun to write an answer.
+    pub(super) fn generating(&self) -> usize {
+        let writes = |slot: &&Slot| slot.next_token.iter().any(|next| next.n_decoded > 0);
+        let busy = self.0.iter().filter(|slot| slot.is_processing);
+        busy.filter(writes).count()
+    }
+
     /// How many are idle.
     pub(super) fn idle(&self) -> usize {
         self.0.iter().filter(|slot| !slot.is_processing).count()

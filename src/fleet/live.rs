@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::admission::{Pace, Queue};
-use super::backend::{BackendId, Probed};
+use super::backend::{BackendId, Others, Probed};
 use super::breaker::Breaker;
 use super::cancelled::Cancelled;
 use super::comeback::Comeback;
@@ -51,6 +51,8 @@ pub(super) struct Live {
     pub(super) queue: Mutex<Option<Arc<Queue>>>,
     pub(super) comeback: Comeback,
     pub(super) cancelled: Cancelled,
+    /// Slots that are not this gateway's.
+    pub(super) others: Others,
     /// Requests that no slot has begun.
     pub(super) unbegun: AtomicUsize,
     /// A request would first have its model loaded: selections look here.
@@ -93,6 +95,7 @@ impl Live {
             queue: Mutex::default(),
             comeback: Comeback::new(),
             cancelled: Cancelled::new(Voice::of(id)),
+            others: Others::default(),
             unbegun: AtomicUsize::new(0),
             cold: AtomicBool::new(false),
             answered: AtomicU64::new(0),

@@ -75,18 +75,19 @@ pub(super) async fn read_slots(
     patience: Duration,
 ) -> Option<Slots> {
     let path = question(backend, "/slots");
-    let (asked, inflight) = (Instant::now(), backend.inflight());
-    let reply = timeout(patience, probe.get(backend, &path))
-        .await
-        .ok()?
-        .ok()?;
-    let slots = Slots::parse(&reply.body)
-        .ok()
-        .filter(|_| reply.status == 200)?;
+    let (asked, inflight, own) = (Instant::now(), backend.inflight(), backend.own());
+    let reply = timeout(patience, probe.get(backend, &path)).await;
+    let reply = reply.ok().and_then(Result::ok);
+    let told = reply.filter(|reply| reply.status == 200);
+    let Some(slots) = told.and_then(|reply| Slots::parse(&reply.body).ok()) else {
+        backend.saw_nothing();
+        return None;
+    };
     let facts = backend.facts().with_slots(&slots);
     let busy = facts.busy_slots().unwrap_or(0) as usize;
     backend.cancelled().looked(asked, busy, inflight);
     backend.set_facts(facts);
+    backend.saw_slots(&slots, own.most(backend.own()));
     Some(slots)
 }
 

@@ -23,8 +23,10 @@ pub(super) const LARGE: usize = 17;
 pub(super) struct View {
     /// Hash of its name.
     pub(super) key: u64,
-    /// Requests it works on for this gateway.
+    /// Slots taken: by requests of this gateway, and by others.
     pub(super) inflight: usize,
+    /// Those of them that others hold.
+    pub(super) others: usize,
     /// Configured share of the load.
     pub(super) weight: u32,
     /// Part of that share it gets now, above 0 and up to 1: less while it starts slowly.

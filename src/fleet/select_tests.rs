@@ -8,6 +8,7 @@ fn view(n: usize, inflight: usize, slots: Option<u32>) -> View {
     View {
         key: key(&format!("gpu{n}")),
         inflight,
+        others: 0,
         weight: 1,
         pace: 1.0,
         slots,

@@ -33,6 +33,8 @@ pub struct BackendSample {
     pub slots: Option<u32>,
     /// Those at work when they were last read.
     pub busy_slots: Option<u32>,
+    /// Slots that others than this gateway hold.
+    pub other_slots: usize,
     /// Share of its KV cache that was taken then, from 0 to 1.
     pub kv_used: Option<f64>,
     /// Context of a slot, in tokens.
@@ -144,6 +146,13 @@ const GAUGES: &[Source<FleetSample>] = &[
         help: "Slots at work when they were last read (fleet.health.slots_every), whoever uses them.",
         labels: &["backend"],
         read: |fleet, set| each(fleet, set, |b| b.busy_slots.map(f64::from)),
+    },
+    Source {
+        name: "drover_backend_other_slots",
+        help: "Slots that others than this gateway hold, as the last two looks at them agree: this gateway sends no more \
+               requests than the others leave it.",
+        labels: &["backend"],
+        read: |fleet, set| each(fleet, set, |b| Some(b.other_slots as f64)),
     },
     Source {
         name: "drover_backend_kv_cache_ratio",

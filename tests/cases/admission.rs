@@ -411,3 +411,65 @@ async fn a_failed_turn_waits_for_another_backend_before_all_others() {
     }
     assert_eq!(asked(busy, &["fails", "waits"]), ["fails", "waits"]);
 }
+
+/// Regression: only this gateway's own requests counted, and more were sent to a server whose slots others had taken.
+#[tokio::test]
+async fn slots_that_other_clients_hold_are_left_to_them() {
+    const SIM: &[&str] = &["--slots", "2", "--decode-tps", "20"];
+    let sims = [Sim::start(SIM).await, Sim::start(SIM).await];
+    let urls = sims.each_ref().map(|sim| sim.url.clone());
+    // Two other clients at the first one, for longer than this test takes.
+    let mut others = [sims[0].connect().await, sims[0].connect().await];
+    for other in &mut others {
+        other.send(&words(5000)).await;
+        other.head().await;
+    }
+    let gateway = Setup::urls(&urls).start().await;
+    let listed = async |key: &'static str, value: Value| {
+        eventually(&format!("{key} of the first is {value}"), || async {
+            let told = gateway.admin_get("/api/backends").await.json();
+            (told["backends"][0][key] == value).then_some(())
+        })
+        .await;
+    };
+    listed("other_slots", json!(2)).await;
+    listed("state", json!("busy")).await;
+    let told = gateway.metric("drover_backend_other_slots", "b0").await;
+    assert_eq!(told, 2.0);
+    let mut clients = Vec::new();
+    let mut id = None;
+    for _ in 0..2 {
+        let mut client = gateway.connect().await;
+        client.send(&words(400)).await;
+        let (_, headers) = client.head().await;
+        assert_eq!(headers.get("x-drover-backend"), Some("b1"));
+        id = headers.get("x-request-id").map(str::to_owned);
+        clients.push(client);
+    }
+    let path = format!("/api/explain/{}", id.unwrap());
+    let told = gateway.admin_get(&path).await.json();
+    let full = &told["decisions"][0]["candidates"][0];
+    let seen = (&full["standing"], &full["inflight"], &full["others"]);
+    assert_eq!(seen, (&json!("full"), &json!(0), &json!(2)), "{told}");
+    // Who comes now stands in the line inside the first one, after a look; the next one waits for a place.
+    let mut joins = gateway.connect().await;
+    joins.send(&words(2)).await;
+    listed("inflight", json!(1)).await;
+    let mut waits = gateway.connect().await;
+    waits.send(&words(2)).await;
+    waiting(&gateway, "interactive", 1.0).await;
+    drop(others);
+    for client in [&mut joins, &mut waits] {
+        let (_, headers) = client.head().await;
+        assert_eq!(headers.get("x-drover-backend"), Some("b0"));
+    }
+    listed("other_slots", json!(0)).await;
+}
+
+/// Asks a simulated server for an answer of so many words.
+fn words(count: usize) -> Request {
+    let step = json!([{ "text": "word ".repeat(count) }]);
+    let message = json!({"role": "user", "content": format!("[[sim {step}]]")});
+    let body = json!({"model": "m", "stream": true, "messages": [message]});
+    post(CHAT, body.to_string())
+}

@@ -282,3 +282,65 @@ async fn a_refusal_says_when_by_how_fast_places_became_free() {
     advance(Duration::from_secs(60)).await;
     assert!(after() > 2, "nothing has become free for a minute");
 }
+
+/// Another client takes the slots of both backends, as two looks in a row show.
+fn taken_by_others(fleet: &Fleet) {
+    for backend in fleet.backends() {
+        other_slots(&backend, true);
+    }
+}
+
+fn other_slots(backend: &crate::fleet::Backend, busy: bool) {
+    let told = format!(r#"[{{"is_processing":{busy}}}]"#);
+    let slots = crate::fleet::facts::Slots::parse(told.as_bytes()).unwrap();
+    backend.set_facts(backend.facts().with_slots(&slots));
+    backend.saw_slots(&slots, backend.own());
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_that_others_hold_are_taken_and_wake_who_waits_when_they_are_free() {
+    let (fleet, pool) = fleet("");
+    taken_by_others(&fleet);
+    taken_by_others(&fleet);
+    let mut waiting = later(&pool, of(1));
+    assert!(waits(&mut waiting).await);
+    let b = fleet.backend("b").unwrap();
+    other_slots(&b, false);
+    let Grant { lease, decision } = here(&mut waiting).await;
+    assert_eq!(lease.id().as_str(), "b");
+    let candidates = decision.candidates.told();
+    assert_eq!((candidates[0].inflight, candidates[0].others), (0, 1));
+    assert_eq!(candidates[1].others, 0);
+}
+
+/// Their line inside the backend is in the order of arrival: who never stands in it is never served.
+#[tokio::test(start_paused = true)]
+async fn where_others_hold_every_slot_one_request_joins_them_after_a_look() {
+    let (fleet, pool) = fleet("");
+    taken_by_others(&fleet);
+    taken_by_others(&fleet);
+    let mut all = [1, 2, 3].map(|n| later(&pool, of(n)));
+    assert!(waits(&mut all[0]).await);
+    taken_by_others(&fleet);
+    let [first, second, third] = &mut all;
+    let (one, two) = (here(first).await.lease, here(second).await.lease);
+    assert_ne!(one.id(), two.id(), "one on each");
+    assert!(waits(third).await);
+    drop(one);
+    here(third).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_hedged_on_a_backend_that_others_fill() {
+    let (fleet, pool) = fleet("");
+    let first = now(&pool, of(1));
+    let other = fleet.backends().into_iter().find(|b| b.id() != first.id());
+    let other = other.unwrap();
+    let ask = Ask {
+        except: [first.id().clone()].into_iter().collect(),
+        ..of(1)
+    };
+    assert!(pool.spare(&ask).is_some());
+    (0..3).for_each(|_| other_slots(&other, true));
+    assert!(other.may_be_joined() && pool.spare(&ask).is_none());
+}

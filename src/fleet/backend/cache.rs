@@ -32,6 +32,11 @@ impl Backend {
         self.live.cache.held()
     }
 
+    /// Whether turns reserve room where slots share a cache (`fleet.reserve`).
+    pub fn reserves(&self) -> bool {
+        self.reserves
+    }
+
     /// Whether turns reserve room in its cache, or will once that has overflowed.
     pub(in crate::fleet) fn may_reserve(&self) -> bool {
         self.reserves && self.kv() != KvLayout::Split && self.slots() != Some(1)

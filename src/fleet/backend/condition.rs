@@ -167,6 +167,9 @@ impl Backend {
                 let from = from.as_str();
                 self.events().add(HealthEvent::Recovered { from, after });
             }
+            if to != BackendState::Ready {
+                self.live.others.forget();
+            }
             match to {
                 BackendState::Down | BackendState::Wedged => {
                     tracing::warn!(backend = %self.id, %from, %to, why, "backend state");

@@ -3,6 +3,7 @@
 mod cache;
 mod condition;
 mod id;
+mod others;
 mod site;
 mod speculation;
 
@@ -28,6 +29,7 @@ use crate::fleet::target::{self, Target};
 use crate::fleet::warmth::Warmth;
 pub use condition::{Closing, Unbegun};
 pub use id::BackendId;
+pub(super) use others::Others;
 pub use speculation::Probed;
 
 /// How a request failed on a backend.
@@ -65,6 +67,8 @@ pub struct Backend {
     timeouts: config::Timeouts,
     thresholds: Thresholds,
     patience: Patience,
+    /// How long a look at its slots says anything: two of them must not be too far apart.
+    looks_last: Duration,
     live: Arc<Live>,
 }
 
@@ -96,6 +100,7 @@ impl Backend {
             weight: backend.weight,
             timeouts: config.timeouts.clone(),
             patience: Patience::of(&config.fleet.health),
+            looks_last: 2 * (config.fleet.health.interval + config.fleet.health.slots_every),
             thresholds,
             target,
         };
@@ -172,7 +177,7 @@ impl Backend {
     /// Whether a request would be worked on at once, as far as is known.
     pub(in crate::fleet) fn is_free(&self) -> bool {
         let slots = self.slots();
-        slots.is_none_or(|slots| self.taken() < slots as usize)
+        slots.is_none_or(|slots| self.taken() + self.others() < slots as usize)
     }
 
     /// Hash of its name.

@@ -1,5 +1,7 @@
 //! Asking a second backend while the first stays silent: when, where, and of how many turns.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::Pool;
@@ -51,10 +53,12 @@ impl Pool {
 
     /// A place beside the one a turn has, where nobody waits for it.
     pub fn spare(&self, ask: &Ask) -> Option<Grant> {
-        if self.queue.is_waited_in() {
+        let asked = ask.asked(None);
+        let idle = |b: &Arc<Backend>| b.is_free() && self.is_open_to(asked, b);
+        if self.queue.is_waited_in() || !self.backends.iter().any(idle) {
             return None;
         }
-        self.choose_free(ask.asked(None)).ok().map(Grant::from)
+        self.choose_free(asked).ok().map(Grant::from)
     }
 
     /// Seconds in which `backend` should have read so many tokens, those who are read there at the same time

@@ -199,21 +199,36 @@ impl Pool {
                         false => Standing::Unavailable,
                     },
                     inflight: backend.inflight(),
+                    others: backend.others(),
                     slots: backend.slots(),
                 };
                 all.out.push((at, out));
             }
         }
+        if !all.views.iter().any(View::is_free) {
+            self.join(&mut all);
+        }
         all
+    }
+
+    /// No candidate has a free slot: those that only others have been using for a while take one request more.
+    fn join(&self, all: &mut Candidates) {
+        for (view, at) in all.views.iter_mut().zip(&all.places) {
+            if self.backends[*at].may_be_joined() {
+                view.others = view.slots.map_or(0, |slots| slots as usize - 1);
+                view.inflight = view.others;
+            }
+        }
     }
 
     fn view(&self, backend: &Backend, asked: Asked<'_>, warmth: &mut Warmth, now: Instant) -> View {
         warmth.loaded(backend.comeback().loads());
-        let (slots, room) = (backend.slots(), backend.room());
+        let (slots, room, others) = (backend.slots(), backend.room(), backend.others());
         let fits = room.is_none_or(|room| room.fits(asked.wish.footprint));
         View {
             key: backend.key(),
-            inflight: backend.taken(),
+            inflight: backend.taken() + others,
+            others,
             weight: backend.weight().get(),
             pace: backend.pace_of_share(self.selection.slow_start, now),
             slots,

@@ -32,17 +32,23 @@ impl Free {
 }
 
 impl Pool {
-    /// Backends with an idle slot.
+    /// Backends with an idle slot; where there is none, those whose line may be joined.
     pub(in crate::fleet) fn free(&self) -> SmallVec<[Free; 4]> {
         let all_in = self.all_in();
-        let free = self.backends.iter();
-        let free = free.filter(|b| b.available() && b.is_free());
-        let free = free.map(|b| Free {
-            id: b.id().clone(),
-            room: b.room(),
-            ejected: b.ejected() && !all_in,
-        });
-        free.collect()
+        let list = |takes: fn(&Backend) -> bool| {
+            let free = self.backends.iter();
+            let free = free.filter(move |b| b.available() && takes(b));
+            free.map(move |b| Free {
+                id: b.id().clone(),
+                room: b.room(),
+                ejected: b.ejected() && !all_in,
+            })
+        };
+        let mut free: SmallVec<[Free; 4]> = list(Backend::is_free).collect();
+        if free.iter().all(Free::is_ejected) {
+            free.extend(list(Backend::may_be_joined));
+        }
+        free
     }
 
     /// Whether all that are left of its backends are ejected.
@@ -52,7 +58,7 @@ impl Pool {
     }
 
     /// Whether `backend` gets requests, and has not failed this one.
-    fn is_open_to(&self, asked: Asked<'_>, backend: &Backend) -> bool {
+    pub(super) fn is_open_to(&self, asked: Asked<'_>, backend: &Backend) -> bool {
         !asked.except.contains(backend.id()) && self.welcomes(backend)
     }
 
