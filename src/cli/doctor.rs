@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -10,11 +11,14 @@ use serde::Serialize;
 use super::{EXIT_INTERNAL, EXIT_USAGE, check, fail};
 use crate::config::{self, Config};
 use crate::doctor::{self, Finding, Severity};
-use crate::fleet::{self, Fleet, Survey};
+use crate::fleet::{self, Discovery, Fleet, Missing, Survey};
 
 /// Exit codes by the gravest finding.
 const EXIT_WARNINGS: u8 = 1;
 const EXIT_ERRORS: u8 = 2;
+
+/// Longest wait for the sources of backends: DNS servers are asked twice for up to 5 s.
+const DISCOVERY: Duration = Duration::from_secs(12);
 
 /// Ask every backend about itself and name what is wrong or unwise; changes nothing
 #[derive(Args, Clone, Debug)]
@@ -49,11 +53,11 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
             );
         }
     };
-    let surveys = match ask(&config) {
-        Ok(surveys) => surveys,
+    let (surveys, missing) = match ask(&config) {
+        Ok(answers) => answers,
         Err(error) => return fail("doctor", EXIT_INTERNAL, error),
     };
-    let findings = doctor::examine(&surveys);
+    let findings = doctor::examine(&surveys, &missing);
     let text = if args.json {
         json(surveys.len(), &findings)
     } else {
@@ -70,12 +74,23 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
     }
 }
 
-fn ask(config: &Config) -> Result<Vec<Survey>, Box<dyn std::error::Error>> {
-    let fleet = Fleet::new(config)?;
+/// What the backends say, those of the list and those that are found, and where none were found.
+fn ask(config: &Config) -> Result<(Vec<Survey>, Vec<Missing>), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    Ok(runtime.block_on(fleet::survey(&fleet, config.fleet.health.timeout)))
+    let accept = |mut merged: Config| {
+        let checked = config::check(&mut merged, check::environment());
+        checked
+            .map(|()| merged)
+            .map_err(|errors| errors.to_string())
+    };
+    runtime.block_on(async {
+        let (config, missing) = Discovery::once(config, DISCOVERY, accept).await;
+        let fleet = Fleet::new(&config)?;
+        let surveys = fleet::survey(&fleet, config.fleet.health.timeout).await;
+        Ok((surveys, missing))
+    })
 }
 
 fn count(findings: &[Finding], severity: Severity) -> usize {

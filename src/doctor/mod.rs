@@ -3,6 +3,8 @@
 //! Asking is done by [`crate::fleet::survey`]; everything here decides only.
 
 mod build;
+mod discovery;
+mod kv;
 mod one;
 mod pool;
 mod router;
@@ -11,7 +13,7 @@ mod speculation;
 
 use serde::Serialize;
 
-use crate::fleet::Survey;
+use crate::fleet::{Missing, Survey};
 
 pub use said::Said;
 
@@ -58,11 +60,11 @@ pub struct Finding {
     pub remedy: &'static str,
 }
 
-/// Everything found, pool by pool in the order of the configuration.
+/// Everything found: pools whose backends could not be found, then pool by pool in the order of the configuration.
 #[must_use]
-pub fn examine(surveys: &[Survey]) -> Vec<Finding> {
+pub fn examine(surveys: &[Survey], missing: &[Missing]) -> Vec<Finding> {
     let said: Vec<Said<'_>> = surveys.iter().map(Said::of).collect();
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = missing.iter().map(discovery::examine).collect();
     for pool in said.chunk_by(|a, b| a.pool() == b.pool()) {
         for backend in pool {
             one::examine(backend, &mut findings);

@@ -2,7 +2,7 @@
 
 use super::Severity::{Error, Info, Warning};
 use super::said::Said;
-use super::{Finding, build, router, speculation};
+use super::{Finding, build, kv, router, speculation};
 use crate::fleet::Asked;
 
 /// Agents' system prompt and tools take 15 to 25 thousand tokens before the first file is read.
@@ -25,6 +25,10 @@ pub(super) fn examine(said: &Said<'_>, findings: &mut Vec<Finding>) {
         alias,
         tools,
         exposed,
+        writable,
+        prompts,
+        checkpoints,
+        kv::examine,
     ];
     findings.extend(checks.iter().filter_map(|check| check(said)));
     findings.extend(build::examine(said));
@@ -254,6 +258,49 @@ fn exposed(said: &Said<'_>) -> Option<Finding> {
              server's state; the gateway's keys do not protect it",
             "start it with --api-key and name the variable in `api_key_env`, or let a firewall admit \
              the gateway only",
+        )
+    })
+}
+
+/// `POST /props` (`--props`).
+fn writable(said: &Said<'_>) -> Option<Finding> {
+    let on = said.props.as_ref()?.endpoint_props;
+    on.then(|| {
+        said.find(
+            Info,
+            "props_writable",
+            "POST /props is switched on",
+            "whoever reaches the server may change its global settings; b11434 takes such requests and changes nothing",
+            "start it without --props",
+        )
+    })
+}
+
+/// Builds of old, and those with `LLAMA_SERVER_SLOTS_DEBUG` in their environment.
+fn prompts(said: &Said<'_>) -> Option<Finding> {
+    said.shows_prompts.then(|| {
+        said.find(
+            Warning,
+            "slots_show_prompts",
+            "/slots shows the text of its slots",
+            "whoever reaches the server reads what its users write and are told",
+            "start it without LLAMA_SERVER_SLOTS_DEBUG in its environment, or update it",
+        )
+    })
+}
+
+/// Seen with Gemma 3 on b11434: of a prompt that went on from its middle 456 of 973 tokens were found with checkpoints,
+/// and none without.
+fn checkpoints(said: &Said<'_>) -> Option<Finding> {
+    let count = said.argument(&["--ctx-checkpoints", "--swa-checkpoints", "-ctxcp"])?;
+    (count == "0").then(|| {
+        said.find(
+            Warning,
+            "no_checkpoints",
+            "it keeps no checkpoints of its context",
+            "a model with a sliding window or a recurrent state reads the whole prompt anew when a conversation goes on \
+             from anywhere but its end",
+            "start it without --ctx-checkpoints 0",
         )
     })
 }

@@ -14,6 +14,8 @@ pub struct Said<'a> {
     pub(super) models: Vec<Model>,
     /// The speculation types that tasks ran with; known once a slot has had one.
     pub(super) spec_types: Option<String>,
+    /// `/slots` shows what is said.
+    pub(super) shows_prompts: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +23,7 @@ pub struct Said<'a> {
 pub(super) struct Props {
     pub(super) role: Option<String>,
     pub(super) cors_proxy_enabled: bool,
+    pub(super) endpoint_props: bool,
     pub(super) chat_template: Option<String>,
 }
 
@@ -66,6 +69,7 @@ struct Models {
 
 #[derive(Deserialize)]
 struct Slot {
+    prompt: Option<String>,
     #[serde(default)]
     params: Params,
 }
@@ -80,15 +84,16 @@ impl<'a> Said<'a> {
     pub(super) fn of(survey: &'a Survey) -> Self {
         let models: Option<Models> = body(&survey.models);
         let slots: Option<Vec<Slot>> = survey.slots.as_ref().and_then(body);
-        let types = slots
-            .into_iter()
-            .flatten()
-            .find_map(|slot| slot.params.types);
+        let slots = slots.unwrap_or_default();
+        let has_text = |slot: &Slot| slot.prompt.as_ref().is_some_and(|text| !text.is_empty());
+        let shows_prompts = slots.iter().any(has_text);
+        let types = slots.into_iter().find_map(|slot| slot.params.types);
         Self {
             survey,
             props: body(&survey.props),
             models: models.map(|models| models.data).unwrap_or_default(),
             spec_types: types,
+            shows_prompts,
         }
     }
 
@@ -131,6 +136,19 @@ impl<'a> Said<'a> {
             }
             _ => self.models.first(),
         }
+    }
+
+    /// What its router starts it with; none where there is no router.
+    pub(super) fn args(&self) -> Option<&[String]> {
+        let status = self.model()?.status.as_ref()?;
+        Some(&status.args)
+    }
+
+    /// What is given there for the option of one of these names.
+    pub(super) fn argument(&self, names: &[&str]) -> Option<&str> {
+        let args = self.args()?;
+        let at = args.iter().position(|arg| names.contains(&arg.as_str()))?;
+        args.get(at + 1).map(String::as_str)
     }
 
     pub(super) fn find(

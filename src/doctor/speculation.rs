@@ -28,6 +28,7 @@ pub(super) fn examine(said: &Said<'_>) -> Vec<Finding> {
         _ => {}
     }
     findings.extend(shift_with_map(said));
+    findings.extend(synthetic(said));
     let types = said.spec_types.as_deref().or(profile.as_deref());
     if types.is_some_and(|types| types.contains("ngram-mod")) {
         findings.push(said.find(
@@ -42,12 +43,21 @@ pub(super) fn examine(said: &Said<'_>) -> Vec<Finding> {
     findings
 }
 
+/// Acceptance that is made up, for benchmarks: the answers are not the model's.
+fn synthetic(said: &Said<'_>) -> Option<Finding> {
+    said.argument(&["--spec-synth-len", "--spec-synth-rates"])?;
+    Some(said.find(
+        Error,
+        "synthetic_acceptance",
+        "it accepts drafts by chance (--spec-synth-len, --spec-synth-rates)",
+        "drafts are taken for what the model says: its answers are invalid",
+        "start it without; these options are for benchmarks",
+    ))
+}
+
 /// `--context-shift` with `ngram-map-*` aborts the server at the first shift (reproduced on b11434).
 fn shift_with_map(said: &Said<'_>) -> Option<Finding> {
-    let model = said.model();
-    let args = model
-        .and_then(|model| model.status.as_ref())
-        .map(|status| status.args.as_slice());
+    let args = said.args();
     let has = |flag: &str| args.is_some_and(|args| args.iter().any(|arg| arg.contains(flag)));
     let profile = said.survey.backend.profile();
     let types = said.spec_types.as_deref().or(profile.as_deref());

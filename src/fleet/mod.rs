@@ -56,7 +56,7 @@ pub use candidates::{Candidate, Candidates, Standing};
 pub use decision::{
     Armed, Asking, Decision, Explained, Explanations, Profiled, Unserved, Waited, Weighed,
 };
-pub use discovery::{Discovery, DiscoveryResult, Found, News};
+pub use discovery::{Discovery, DiscoveryResult, Found, Missing, News};
 pub use drafts::DraftCounts;
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use flags::Flags;

@@ -103,6 +103,15 @@ async fn serve(answers: Answers) -> Server {
 
 /// A pool of these backends: each with its address, and what more is configured of it.
 async fn doctor(backends: &[(String, Value)], arguments: &[&str]) -> Output {
+    let pool = json!({"name": "p", "models": ["*"], "backends": listed(backends)});
+    examine(
+        json!({"pools": [pool], "health": {"timeout": "1s"}}),
+        arguments,
+    )
+    .await
+}
+
+fn listed(backends: &[(String, Value)]) -> Vec<Value> {
     let listed = backends.iter().enumerate().map(|(n, (url, more))| {
         let mut backend = json!({"name": format!("b{n}"), "url": url});
         backend
@@ -111,8 +120,12 @@ async fn doctor(backends: &[(String, Value)], arguments: &[&str]) -> Output {
             .extend(more.as_object().unwrap().clone());
         backend
     });
-    let pool = json!({"name": "p", "models": ["*"], "backends": listed.collect::<Vec<_>>()});
-    let config = json!({"fleet": {"pools": [pool], "health": {"timeout": "1s"}}});
+    listed.collect()
+}
+
+/// With these settings of the fleet.
+async fn examine(fleet: Value, arguments: &[&str]) -> Output {
+    let config = json!({ "fleet": fleet });
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("drover.yaml");
     std::fs::write(&file, config.to_string()).unwrap();
@@ -169,8 +182,24 @@ fn router_model() -> Answers {
     with(
         "/v1/models",
         "/data/0/status",
-        json!({"args": ["--context-shift", "--spec-type", "ngram-map-k"]}),
+        json!({"args": ["-np", "2", "--context-shift", "--spec-type", "ngram-map-k"]}),
     )
+}
+
+/// Router mode tells that the model was started so.
+fn started(args: &[&str]) -> Answers {
+    with(
+        "/v1/models",
+        "/data/0/status",
+        json!({"value": "loaded", "args": args}),
+    )
+}
+
+fn four_slots() -> Answers {
+    let mut answers = with("/props", "/total_slots", json!(4));
+    let slot = answers["/slots"].1[0].clone();
+    answers.get_mut("/slots").unwrap().1 = json!(vec![slot; 4]);
+    answers
 }
 
 fn small() -> Answers {
@@ -197,6 +226,15 @@ fn small() -> Answers {
 #[case::alias(with("/props", "/model_alias", json!("/m/x.gguf")), json!({}), &[("info", "no_alias")], 0)]
 #[case::tools(with("/props", CAPS, json!(false)), json!({}), &[("error", "no_tool_support")], 2)]
 #[case::cors(with("/props", "/cors_proxy_enabled", json!(true)), json!({}), &[("warning", "cors_proxy")], 1)]
+#[case::writable(with("/props", "/endpoint_props", json!(true)), json!({}), &[("info", "props_writable")], 0)]
+#[case::prompts(with("/slots", "/0/prompt", json!("a secret")), json!({}), &[("warning", "slots_show_prompts")], 1)]
+#[case::checkpoints(started(&["-np", "2", "--ctx-checkpoints", "0"]), json!({}), &[("warning", "no_checkpoints")], 1)]
+#[case::synthetic(started(&["-np", "2", "--spec-synth-len", "3"]), json!({}), &[("error", "synthetic_acceptance")], 2)]
+#[case::unified(started(&["-np", "2", "--kv-unified"]), json!({}), &[("warning", "kv_auto_unified")], 1)]
+#[case::unified_by_default(started(&["--metrics"]), json!({}), &[("warning", "kv_auto_unified")], 1)]
+#[case::not_split(started(&["--metrics"]), json!({"kv": "split"}), &[("warning", "kv_layout")], 1)]
+#[case::not_unified(started(&["-np", "2"]), json!({"kv": "unified"}), &[("warning", "kv_layout")], 1)]
+#[case::kv_unknown(four_slots(), json!({}), &[("info", "kv_unknown")], 0)]
 #[case::bad_build(with("/props", "/build_info", json!("b8329-abc")), json!({}), &[("warning", "known_bad_build")], 1)]
 #[case::older_build(with("/props", "/build_info", json!("b8330-abc")), json!({}), &[("info", "older_build")], 0)]
 #[case::unknown_build(with("/props", "/build_info", json!("b0-unknown")), json!({}), &[("info", "unknown_build")], 0)]
@@ -264,7 +302,7 @@ fn unloaded(more: Value) -> Answers {
 #[case::unknown(json!({}), "nope", &[("error", "unknown_preset")])]
 #[case::loaded_by(json!({"args": ["--parallel", "2", "--ctx-size", "8192", "--no-slots"]}), "coder",
     &[("info", "model_unloaded"), ("warning", "no_slots"), ("warning", "no_metrics"), ("warning", "small_context")])]
-#[case::shift(json!({"args": ["--metrics", "--context-shift", "--spec-type", "ngram-map-k"]}), "coder",
+#[case::shift(json!({"args": ["--metrics", "-np", "2", "--context-shift", "--spec-type", "ngram-map-k"]}), "coder",
     &[("info", "model_unloaded"), ("error", "context_shift_with_ngram_map")])]
 #[tokio::test]
 async fn what_is_wrong_with_a_model_of_a_router(
@@ -309,6 +347,87 @@ async fn a_router_that_is_too_small_and_one_that_loads_nothing() {
         found,
         [for_good.clone(), for_good, warning("router_too_small")],
         "{report}"
+    );
+}
+
+/// Whoever says what the cache is like is believed, where nothing says otherwise.
+#[rstest]
+#[case(json!({"kv": "unified"}), true, &[])]
+#[case(json!({"kv": "split"}), true, &[])]
+#[case(json!({"kv": "unified"}), false, &[("warning", "kv_unreserved")])]
+#[case(json!({"kv": "split"}), false, &[])]
+#[tokio::test]
+async fn one_cache_for_all_slots_and_nothing_reserved(
+    #[case] configured: Value,
+    #[case] reserve: bool,
+    #[case] expected: &[(&str, &str)],
+) {
+    let server = serve(four_slots()).await;
+    let backends = listed(&[(format!("http://{}", server.addr), configured)]);
+    let pool = json!({"name": "p", "models": ["*"], "backends": backends});
+    let output = examine(json!({"pools": [pool], "reserve": reserve}), &["--json"]).await;
+    let report = report(&output);
+    let found = found(&report);
+    let found: Vec<(&str, &str)> = found.iter().map(|(s, id)| (&**s, &**id)).collect();
+    assert_eq!(found, expected, "{report}");
+}
+
+/// Regression: only the backends of the list were looked at.
+#[tokio::test]
+async fn backends_that_are_found_are_examined_too() {
+    let (wrong, sound) = (serve(refusing("/metrics", 501)).await, serve(sound()).await);
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("gpus.json");
+    let url = |server: &Server| format!("http://{}", server.addr);
+    let backends =
+        json!([{"name": "found", "url": url(&wrong)}, {"name": "other", "url": url(&sound)}]);
+    std::fs::write(&file, backends.to_string()).unwrap();
+    let dns = Dns::start().await;
+    let name = "gpus.test.";
+    let port = sound.addr.port();
+    dns.addresses(name, 60, &[sound.addr.ip()]);
+    let file = json!({"name": "file", "models": ["a"], "discovery": {"file": {"path": file}}});
+    let dns = json!({"name": "dns", "models": ["b"],
+        "discovery": {"dns": {"name": name, "port": port, "server": dns.server()}}});
+    let output = examine(json!({"pools": [file, dns]}), &["--json"]).await;
+    let report = report(&output);
+    let expected =
+        ["no_metrics", "one_server_twice"].map(|id| ("warning".to_owned(), id.to_owned()));
+    assert_eq!(found(&report), expected, "{report}");
+    assert_eq!(report["findings"][0]["backend"], "found");
+    assert_eq!(report["backends"], 3, "{report}");
+}
+
+#[tokio::test]
+async fn sources_that_give_no_backends_are_told() {
+    let server = serve(sound()).await;
+    let taken = listed(&[(format!("http://{}", server.addr), json!({}))]);
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("gpus.json");
+    std::fs::write(&file, json!(taken).to_string()).unwrap();
+    let pools = json!([
+        {"name": "none", "models": ["a"], "discovery": {"file": {"path": dir.path().join("none")}}},
+        // The name is in the list already.
+        {"name": "taken", "models": ["b"], "backends": taken, "discovery": {"file": {"path": file}}},
+    ]);
+    let output = examine(json!({"pools": pools}), &["--json"]).await;
+    let report = report(&output);
+    let told = |severity: &str| (severity.to_owned(), "not_discovered".to_owned());
+    assert_eq!(found(&report), [told("error"), told("warning")], "{report}");
+    let findings = &report["findings"];
+    assert!(
+        findings[0]["what"]
+            .as_str()
+            .unwrap()
+            .contains("cannot be read")
+    );
+    assert!(
+        findings[1]["what"].as_str().unwrap().contains("b0"),
+        "{report}"
+    );
+    assert_eq!(
+        (&report["backends"], output.status.code()),
+        (&json!(1), Some(2))
     );
 }
 
@@ -429,9 +548,21 @@ fn every_finding_is_documented() {
         .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
         .collect();
     let mut told = Vec::new();
-    for file in ["build", "one", "pool", "router", "speculation"] {
+    for file in [
+        "build",
+        "discovery",
+        "kv",
+        "one",
+        "pool",
+        "router",
+        "speculation",
+    ] {
         let text = read(&format!("src/doctor/{file}.rs"));
-        // An id is the line after its severity.
+        // An id is the line after its severity, where that is not worked out.
+        let worked_out = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("id: \""));
+        told.extend(worked_out.filter_map(|line| Some(line.split_once('"')?.0.to_owned())));
         let mut lines = text.lines().map(str::trim).peekable();
         while let Some(line) = lines.next() {
             let severity = line

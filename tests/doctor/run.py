@@ -40,6 +40,11 @@ SERVERS: dict[str, tuple[list[str], dict, set[str]]] = {
         {"profile": "draft-simple", "slots": 4},
         {"spec_silently_off", "slot_count"},
     ),
+    "default-slots": (
+        ["--alias", "a", "--metrics", "--props", "--chat-template-file", "TOOLS"],
+        {},
+        {"kv_unknown", "props_writable"},
+    ),
 }
 # Two backends in a pool: their servers, and what is to be found about the pool.
 PAIRS = [(("ngram-mod", "draft-without-model"), set()), (("ngram-mod", "gemma"), {"mixed_models", "mixed_templates", "mixed_aliases"})]
@@ -55,6 +60,12 @@ model = {smollm2}
 ctx-size = 65536
 spec-type = ngram-map-k
 context-shift = 1
+
+[shared]
+model = {smollm2}
+ctx-size = 65536
+kv-unified = 1
+ctx-checkpoints = 0
 
 [broken]
 model = /nowhere/model.gguf
@@ -142,6 +153,8 @@ def main() -> int:
             check.expect("models of a router", twice, both)
             ask(started["router"].url, "broken")
             check.expect("and one that failed to load", twice, both | {"model_failed"})
+            shared = [router | {"name": "shared", "model": "shared"}]
+            check.expect("one that shares its cache", shared, {"model_unloaded", "kv_auto_unified", "no_checkpoints"})
             unknown = {"unknown_preset"}
             check.expect("a model it does not have", [router | {"name": "b", "model": "nope"}], unknown)
             check.expect("a router by itself", [router | {"name": "b"}], {"router_without_model"})

@@ -7,6 +7,7 @@
 mod dns;
 mod file;
 mod kubernetes;
+mod once;
 mod router;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{self, Backend, Config};
+pub use once::Missing;
 
 /// What came of something that a source told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

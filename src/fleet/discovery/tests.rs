@@ -110,3 +110,45 @@ async fn a_set_that_was_refused_is_told_again_after_a_reload() {
         discovery.follow(&config);
     }
 }
+
+/// For who asks once: the configuration with what was found, and why nothing was.
+#[tokio::test(start_paused = true)]
+async fn sources_are_asked_once_and_not_waited_for_longer_than_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gpus.yaml");
+    std::fs::write(&file, "[{name: found, url: 'http://h:2'}]").unwrap();
+    let patience = Duration::from_secs(3);
+    let once = async |config: &Config| Discovery::once(config, patience, Ok).await;
+    let (complete, missing) = once(&config(&file)).await;
+    assert_eq!(
+        (names(&complete), missing),
+        (vec!["listed", "found"], vec![])
+    );
+
+    let refusing = |_| Err("the name is taken".to_owned());
+    let (complete, missing) = Discovery::once(&config(&file), patience, refusing).await;
+    assert_eq!(names(&complete), ["listed"]);
+    let told = Missing {
+        pool: "p".to_owned(),
+        listed: 1,
+        why: "the name is taken".to_owned(),
+    };
+    assert_eq!(missing, std::slice::from_ref(&told));
+
+    let (complete, missing) = once(&config(&dir.path().join("none"))).await;
+    assert_eq!(names(&complete), ["listed"]);
+    assert!(missing[0].why.contains("cannot be read"), "{missing:?}");
+
+    // It takes questions, and answers none.
+    let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "fleet: {{pools: [{{name: p, models: [m], backends: [{{url: 'http://h:1', name: listed}}], \
+         discovery: {{dns: {{name: gpus.test., port: 1, server: '{}'}}}}}}]}}",
+        server.local_addr().unwrap()
+    );
+    let silent = config::parse(&text, std::iter::empty()).unwrap();
+    let (complete, missing) = once(&silent).await;
+    assert_eq!(names(&complete), ["listed"]);
+    let why = "no answer within 3s".to_owned();
+    assert_eq!(missing, [Missing { why, ..told }]);
+}
