@@ -212,6 +212,18 @@ impl Gateway {
         .await;
     }
 
+    /// Wait until backend `id` gets requests, busy or not.
+    pub(crate) async fn backend_serves(&self, id: &str) {
+        eventually(&format!("backend {id} serves"), || async {
+            let backends = self.admin_get("/api/backends").await.json();
+            let mut listed = backends["backends"].as_array()?.iter();
+            listed
+                .any(|b| b["id"] == id && b["available"] == true)
+                .then_some(())
+        })
+        .await;
+    }
+
     /// What the process has logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().clone()

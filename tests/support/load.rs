@@ -14,7 +14,7 @@ use super::client::Client;
 use super::gateway::Gateway;
 use super::request::{Request, post};
 use super::response::Response;
-use super::script::Reply;
+use super::script::{Reply, role, text};
 use super::wait::eventually;
 
 /// How many requests a load makes at least.
@@ -39,6 +39,8 @@ pub(crate) struct Asked {
     /// The only right answer.
     pub(crate) expected: String,
     pub(crate) streams: bool,
+    /// Its conversation.
+    pub(crate) session: String,
 }
 
 impl Load {
@@ -56,11 +58,13 @@ impl Load {
                 let mut agent = Agent::new(format!("client-{n}"));
                 while done.load(Ordering::Relaxed) < REQUESTS || !enough.load(Ordering::Relaxed) {
                     let (request, expected) = agent.next(n % 2 == 0);
+                    let session = agent.session();
                     let response = client.ask(&request).await;
                     all.push(Asked {
                         response,
                         expected,
                         streams: n % 2 == 0,
+                        session,
                     });
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -161,19 +165,23 @@ impl Agent {
         }
         let (conversation, turn) = (self.asked / TURNS, self.asked % TURNS);
         let answer = format!("This is turn {turn} of {} no {conversation}.", self.name);
-        let step = json!([{ "text": answer }]);
-        let question = json!({"role": "user", "content": format!("[[sim {step}]]")});
-        let mut messages = self.messages.clone();
-        messages.push(question);
-        let body = json!({"model": "m", "stream": streams, "messages": messages});
-        self.messages.extend([
-            json!({"role": "user", "content": format!("question {turn}")}),
-            json!({"role": "assistant", "content": answer}),
-        ]);
+        // An answer that is gone on with is the same.
+        let script = json!({"steps": [{ "text": answer }], "repeat": true});
+        let question = format!("[[sim {script}]]");
+        self.messages
+            .push(json!({"role": "user", "content": question}));
+        let body = json!({"model": "m", "stream": streams, "messages": self.messages});
+        // Word for word what was asked and answered: else it would be another conversation.
+        self.messages
+            .push(json!({"role": "assistant", "content": answer}));
         self.asked += 1;
-        let session = format!("{}-{conversation}", self.name);
         let request = post("/v1/chat/completions", body.to_string());
-        (request.header("x-session-id", &session), answer)
+        (request.header("x-session-id", &self.session()), answer)
+    }
+
+    /// The conversation of the last question.
+    fn session(&self) -> String {
+        format!("{}-{}", self.name, (self.asked - 1) / TURNS)
     }
 }
 
@@ -213,25 +221,46 @@ impl Answers {
         *self.fault.lock() = Some(Arc::new(fault));
     }
 
+    /// From now on each answer takes so long.
+    pub(crate) fn takes(&self, time: Duration) {
+        self.fails(move |right| {
+            let begun = Reply::stream().event(&role()).pause(time);
+            begun.event(&text(right)).ends("stop")
+        });
+    }
+
     /// From now on it answers rightly.
     pub(crate) fn works(&self) {
         *self.fault.lock() = None;
     }
 
-    /// Waits until it has been asked again, and prints how long that took.
-    pub(crate) async fn recovers(&self, fault: &str) {
+    /// Waits until it has been asked again, and prints how long that took: at most this long.
+    pub(crate) async fn recovers(&self, fault: &str, most: Duration) {
         let (began, before) = (Instant::now(), self.backend.requests().len());
         eventually("a request to the backend that works again", || async {
             (self.backend.requests().len() > before).then_some(())
         })
         .await;
-        recovered(fault, began.elapsed());
+        recovered(fault, began.elapsed(), most);
     }
 }
 
-/// Prints how long it took until the backend was used again.
-pub(crate) fn recovered(fault: &str, after: Duration) {
-    println!("{fault}: in use again after {:.2} s", after.as_secs_f64());
+/// Prints how long it took until the gateway knew of the fault: at most this long.
+pub(crate) fn known(fault: &str, after: Duration, most: Duration) {
+    took(fault, "known", after, most);
+}
+
+/// Prints how long it took until the backend was used again: at most this long.
+pub(crate) fn recovered(fault: &str, after: Duration, most: Duration) {
+    took(fault, "in use again", after, most);
+}
+
+fn took(fault: &str, what: &str, after: Duration, most: Duration) {
+    println!("{fault}: {what} after {:.2} s", after.as_secs_f64());
+    assert!(
+        after <= most,
+        "{fault}: {what} after {after:?}, not {most:?}"
+    );
 }
 
 /// What the last message asks to be answered.
@@ -240,6 +269,6 @@ fn right_answer(body: &[u8]) -> String {
     let messages = body["messages"].as_array().unwrap();
     let asked = messages.last().unwrap()["content"].as_str().unwrap();
     let directive = asked.strip_prefix("[[sim ").unwrap();
-    let steps: Value = serde_json::from_str(directive.strip_suffix("]]").unwrap()).unwrap();
-    steps[0]["text"].as_str().unwrap().to_owned()
+    let script: Value = serde_json::from_str(directive.strip_suffix("]]").unwrap()).unwrap();
+    script["steps"][0]["text"].as_str().unwrap().to_owned()
 }

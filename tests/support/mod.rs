@@ -13,6 +13,7 @@ pub(crate) mod http;
 pub(crate) mod kubernetes;
 pub(crate) mod load;
 pub(crate) mod measured;
+pub(crate) mod moves;
 pub(crate) mod recorded;
 pub(crate) mod request;
 pub(crate) mod response;
