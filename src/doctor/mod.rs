@@ -4,6 +4,7 @@
 
 mod build;
 mod discovery;
+mod exposed;
 mod kv;
 mod one;
 mod pool;

@@ -2,7 +2,7 @@
 
 use super::Severity::{Error, Info, Warning};
 use super::said::Said;
-use super::{Finding, build, kv, router, speculation};
+use super::{Finding, build, exposed, kv, router, speculation};
 use crate::fleet::Asked;
 
 /// Agents' system prompt and tools take 15 to 25 thousand tokens before the first file is read.
@@ -24,9 +24,9 @@ pub(super) fn examine(said: &Said<'_>, findings: &mut Vec<Finding>) {
         single_slot,
         alias,
         tools,
-        exposed,
-        writable,
-        prompts,
+        exposed::to_others,
+        exposed::writable,
+        exposed::prompts,
         checkpoints,
         kv::examine,
     ];
@@ -228,63 +228,6 @@ fn tools(said: &Said<'_>) -> Option<Finding> {
             "its chat template does not support tools",
             "tools and tool_choice are ignored without a word: agents get prose and never a call",
             "start it with --jinja and a --chat-template-file that knows tools, or use another model",
-        )
-    })
-}
-
-/// What the server opens to others besides the gateway.
-fn exposed(said: &Said<'_>) -> Option<Finding> {
-    if said
-        .props
-        .as_ref()
-        .is_some_and(|props| props.cors_proxy_enabled)
-    {
-        return Some(said.find(
-            Warning,
-            "cors_proxy",
-            "its CORS proxy is switched on",
-            "whoever reaches the server can make it fetch any address",
-            "start it without the proxy; clients of the gateway do not need it",
-        ));
-    }
-    let backend = &said.survey.backend;
-    let open = backend.api_key().is_none() && matches!(said.survey.models, Ok((200, _)));
-    (open && !backend.is_loopback()).then(|| {
-        said.find(
-            Warning,
-            "open_server",
-            "it is on another machine and asks for no key",
-            "whoever reaches it can read other conversations' cache through `id_slot` and change the \
-             server's state; the gateway's keys do not protect it",
-            "start it with --api-key and name the variable in `api_key_env`, or let a firewall admit \
-             the gateway only",
-        )
-    })
-}
-
-/// `POST /props` (`--props`).
-fn writable(said: &Said<'_>) -> Option<Finding> {
-    let on = said.props.as_ref()?.endpoint_props;
-    on.then(|| {
-        said.find(
-            Info,
-            "props_writable",
-            "POST /props is switched on",
-            "whoever reaches the server may change its global settings; b11434 takes such requests and changes nothing",
-            "start it without --props",
-        )
-    })
-}
-
-/// Builds of old, and those with `LLAMA_SERVER_SLOTS_DEBUG` in their environment.
-fn prompts(said: &Said<'_>) -> Option<Finding> {
-    said.shows_prompts.then(|| {
-        said.find(
-            Warning,
-            "slots_show_prompts",
-            "/slots shows the text of its slots",
-            "whoever reaches the server reads what its users write and are told",
-            "start it without LLAMA_SERVER_SLOTS_DEBUG in its environment, or update it",
         )
     })
 }

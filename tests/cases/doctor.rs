@@ -551,6 +551,7 @@ fn every_finding_is_documented() {
     for file in [
         "build",
         "discovery",
+        "exposed",
         "kv",
         "one",
         "pool",

@@ -168,18 +168,6 @@ impl Backend {
         self.live.inflight.load(Ordering::Relaxed)
     }
 
-    /// Those of them that take a slot.
-    pub(in crate::fleet) fn taken(&self) -> usize {
-        let beside = self.live.beside.load(Ordering::Relaxed);
-        self.inflight().saturating_sub(beside)
-    }
-
-    /// Whether a request would be worked on at once, as far as is known.
-    pub(in crate::fleet) fn is_free(&self) -> bool {
-        let slots = self.slots();
-        slots.is_none_or(|slots| self.taken() + self.others() < slots as usize)
-    }
-
     /// Hash of its name.
     pub(in crate::fleet) fn key(&self) -> u64 {
         self.key

@@ -105,6 +105,18 @@ impl Others {
 }
 
 impl Backend {
+    /// Those of them that take a slot.
+    pub(in crate::fleet) fn taken(&self) -> usize {
+        let beside = self.live.beside.load(Ordering::Relaxed);
+        self.inflight().saturating_sub(beside)
+    }
+
+    /// Whether a request would be worked on at once, as far as is known.
+    pub(in crate::fleet) fn is_free(&self) -> bool {
+        let slots = self.slots();
+        slots.is_none_or(|slots| self.taken() + self.others() < slots as usize)
+    }
+
     /// Slots that others hold, as far as the last two looks agree, and as far as they are slots that this gateway
     /// could have: those beyond the configured `slots` are left to others anyway.
     pub fn others(&self) -> usize {
