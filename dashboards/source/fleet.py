@@ -73,6 +73,15 @@ BACKENDS = Row("Backends", [
         "fleet.md", thresholds=[(300, "orange")],
     ),
     Panel(
+        "Ejected", "Backends that get no requests, or one on trial, because their requests failed although their checks are good.",
+        "short", [Query(f"sum by (backend) (drover_backend_ejected{{{BACKEND}}}) > 0", "{{backend}}")],
+        "fleet.md", top=1,
+    ),
+    Panel(
+        "Ejections", "How often each backend is ejected, failed trials included.", "cps",
+        [Query(rate("drover_backend_ejections_total", BACKEND, "backend"), "{{backend}}")], "fleet.md",
+    ),
+    Panel(
         "Watchdog", "Backends found getting nowhere, and what was done about it.", "cps",
         [
             Query(rate("drover_watchdog_findings_total", BACKEND, "backend, finding"), "{{backend}} {{finding}}"),

@@ -153,6 +153,19 @@ ALERTS = [
         state("1x5 0x60"), state("1x60"), dashboard="drover-fleet",
     ),
     Alert(
+        "DroverBackendEjected", "warning", "5m", "sum by (instance, backend) (drover_backend_ejected) == 1",
+        "Requests to backend {{ $labels.backend }} fail although its checks are good",
+        "It gets a single request from time to time, which fails as well: a broken GPU, or a network that cuts streams. "
+        "The others of its pool carry its load.",
+        [
+            "`GET /api/requests` with its errors: what does it answer, or where does it break off?",
+            "Look at the llama-server's own log (`Compute error`, out of memory) and at the GPU; restart the server.",
+            "When nothing has been asked of it since, nobody has tried it either: one answered request ends this alert.",
+        ],
+        one("drover_backend_ejected", 'backend="b"', "0x5 1x60"), one("drover_backend_ejected", 'backend="b"', "0x10 1x3 0x60"),
+        dashboard="drover-fleet",
+    ),
+    Alert(
         "DroverRequestsFail", "critical", "5m", "drover:requests_failed:ratio5m > 0.05",
         "{{ $value | humanizePercentage }} of the requests for pool {{ $labels.pool }} fail",
         "Answers break off, time out, or are refused for want of a backend. Agents retry, which makes it worse.",

@@ -284,6 +284,7 @@ fn samples(fleet: &Fleet) -> Vec<BackendSample> {
             state: backend.shown_state().as_str(),
             states: STATES,
             is_draining: backend.draining(),
+            is_ejected: backend.is_suspect(),
             inflight: inflight(backend),
             slots: backend.slots(),
             busy_slots: facts.busy_slots(),

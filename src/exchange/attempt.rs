@@ -1,5 +1,7 @@
 //! One upstream request: open, wait for the head, hand over to the reading of the [body](super::body).
 
+use std::pin::pin;
+
 use bytes::BytesMut;
 use tokio::time::Instant;
 
@@ -7,7 +9,7 @@ use super::body::{Body, Ended};
 use super::client::{Client, Downstream, Waited};
 use super::conversion::Conversion;
 use super::hedge::{Begun, Race};
-use super::patience::{Deadline, Stuck};
+use super::patience::{Deadline, Failed, Stuck, WayOn};
 use super::{
     Connection, Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamRequest,
 };
@@ -95,10 +97,13 @@ async fn serve<C: Connector, D: Downstream>(
     );
     let begun = match now.hedge {
         None => {
-            begin(
-                exchange, lease, client, conversion, &request, first, outcome,
-            )
-            .await?
+            let opening = Opening {
+                request: &request,
+                first,
+                stuck: Stuck::new(exchange.pool, lease, &now.backend),
+                may_resume: !now.is_reask(),
+            };
+            begin(exchange, lease, client, conversion, opening, outcome).await?
         }
         Some(plan) => {
             let race = Race {
@@ -120,7 +125,8 @@ async fn serve<C: Connector, D: Downstream>(
     } = begun;
     let lease = &*lease;
     let mut body = Body {
-        stuck: Stuck::new(lease),
+        stuck: Stuck::new(exchange.pool, lease, &now.backend),
+        may_resume: !now.is_reask(),
         read: read.into(),
         exchange,
         lease,
@@ -136,7 +142,7 @@ async fn serve<C: Connector, D: Downstream>(
         connection.release().await;
         return Err(match fault {
             Fault::Transient(TurnError::Loading { .. }) => failed(lease, Failure::Loading, fault),
-            fault => Stopped::Fault(fault),
+            fault => doubtful(lease, fault, false, body.outcome),
         });
     }
     let ended = body.read(&mut connection).await?;
@@ -146,28 +152,47 @@ async fn serve<C: Connector, D: Downstream>(
     Ok(ended)
 }
 
+/// A request that is about to be sent.
+struct Opening<'a> {
+    request: &'a UpstreamRequest,
+    first: Deadline,
+    stuck: Stuck<'a>,
+    /// Another backend may go on with what was told before.
+    may_resume: bool,
+}
+
 /// Until the head of the answer.
 async fn begin<C: Connector, D: Downstream>(
     exchange: &Exchange<'_, C>,
     lease: &Lease,
     client: &mut Client<D>,
     conversion: &mut dyn Conversion,
-    request: &UpstreamRequest,
-    first: Deadline,
+    opening: Opening<'_>,
     outcome: &mut Outcome,
 ) -> Result<Begun<C::Connection>, Stopped> {
+    let Opening {
+        request,
+        first,
+        mut stuck,
+        may_resume,
+    } = opening;
+    let way_on = way_on(conversion, may_resume);
     let mut ping = |out: &mut BytesMut| conversion.ping(out);
-    let opening = exchange.connector.open(lease, request);
+    let mut opening = pin!(async {
+        let opened = exchange.connector.open(lease, request).await;
+        opened.map_err(|fault| (Some(Failure::Connect), fault))
+    });
+    // A large request can be stuck halfway.
+    let opening = stuck.or_failed(None, way_on, opening.as_mut());
     let unbegun = lease.begins();
     let mut connection = match client.wait(first.at, opening, &mut ping).await {
-        Waited::Ready(opened) => opened.map_err(|fault| failed(lease, Failure::Connect, fault))?,
+        Waited::Ready(opened) => opened.map_err(|why| gone_wrong(lease, why, outcome))?,
         Waited::Gone => return Err(Stopped::Gone),
         Waited::Deadline => return Err(timed_out(lease, first, outcome)),
     };
-    let mut stuck = Stuck::new(lease);
-    let head = stuck.or(None, connection.head());
+    let head = stuck.or(None, way_on, connection.head());
     let head = match client.wait(first.at, head, &mut ping).await {
-        Waited::Ready(head) => head.map_err(|fault| failed(lease, Failure::Broken, fault))?,
+        Waited::Ready(head) => head.map_err(|why| gone_wrong(lease, why, outcome))?,
         Waited::Gone => return Err(Stopped::Gone),
         Waited::Deadline => return Err(timed_out(lease, first, outcome)),
     };
@@ -214,6 +239,39 @@ pub(super) fn failed(lease: &Lease, failure: Failure, fault: Fault) -> Stopped {
         lease.observe_failure(failure);
     }
     Stopped::Fault(fault)
+}
+
+/// The same for what the backend has answered itself: an error of its own, or of the request. `said`: after part of
+/// an answer.
+pub(super) fn doubtful(lease: &Lease, fault: Fault, said: bool, outcome: &mut Outcome) -> Stopped {
+    if let Fault::Transient(TurnError::Upstream(_)) = fault {
+        outcome.doubts.push(lease.observe_error(said));
+    }
+    Stopped::Fault(fault)
+}
+
+/// The same for either.
+pub(super) fn gone_wrong(
+    lease: &Lease,
+    (failure, fault): Failed,
+    outcome: &mut Outcome,
+) -> Stopped {
+    match failure {
+        Some(failure) => failed(lease, failure, fault),
+        None => doubtful(lease, fault, false, outcome),
+    }
+}
+
+/// How the turn could go on elsewhere; `may_resume`: as far as the attempt is concerned.
+pub(super) fn way_on(conversion: &dyn Conversion, may_resume: bool) -> WayOn {
+    match (
+        conversion.delivered(),
+        may_resume && conversion.can_resume(),
+    ) {
+        (false, _) => WayOn::Anew,
+        (true, true) => WayOn::Resumed,
+        (true, false) => WayOn::None,
+    }
 }
 
 pub(super) fn timed_out(lease: &Lease, deadline: Deadline, outcome: &mut Outcome) -> Stopped {

@@ -74,6 +74,9 @@ pub(super) async fn run<C: Connector, D: Downstream>(
             outcome,
         );
         let done = done.await;
+        if done.is_ok() {
+            outcome.settle_doubts(lease.id(), true);
+        }
         let next = match done {
             Ok(Done::Complete) => Next::Finished,
             Ok(Done::Again) => conversion.ask().map_or(Next::GiveUp, Next::Ask),

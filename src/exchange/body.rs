@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout};
 
-use super::attempt::{failed, timed_out};
+use super::attempt::{doubtful, gone_wrong, timed_out, way_on};
 use super::client::{Client, Downstream, Waited};
 use super::conversion::{Conversion, Progress};
 use super::patience::{Deadline, Stuck};
 use super::{Connection, Connector, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead};
 use crate::dialect::llama::{Fault, http_fault};
-use crate::fleet::{Failure, Lease};
+use crate::fleet::Lease;
 use crate::telemetry::labels::{AbortCause, Stage};
 use crate::turn::TurnError;
 
@@ -39,7 +39,9 @@ pub(super) struct Body<'a, 'e, C, D> {
     pub(super) outcome: &'a mut Outcome,
     pub(super) deadline: Deadline,
     pub(super) last_content: Option<Instant>,
-    pub(super) stuck: Stuck,
+    pub(super) stuck: Stuck<'a>,
+    /// Another backend may go on with what this one has said.
+    pub(super) may_resume: bool,
     /// Pieces of it that are already here.
     pub(super) read: VecDeque<Bytes>,
 }
@@ -49,12 +51,12 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
         if let Some(chunk) = self.read.pop_front() {
             return Ok(Some(chunk));
         }
+        let way_on = way_on(&*self.conversion, self.may_resume);
         let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
-        let chunk = self.stuck.or(self.outcome.signs.last, connection.chunk());
+        let last = self.outcome.signs.last;
+        let chunk = self.stuck.or(last, way_on, connection.chunk());
         match self.client.wait(self.deadline.at, chunk, &mut ping).await {
-            Waited::Ready(chunk) => {
-                chunk.map_err(|fault| failed(self.lease, Failure::Broken, fault))
-            }
+            Waited::Ready(chunk) => chunk.map_err(|why| gone_wrong(self.lease, why, self.outcome)),
             Waited::Gone => Err(Stopped::Gone),
             Waited::Deadline => Err(timed_out(self.lease, self.deadline, self.outcome)),
         }
@@ -162,14 +164,24 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
             .add_overhead(Stage::Events, converting.elapsed());
         progress.map_err(|fault| {
             self.outcome.aborts.push(AbortCause::Invalid);
-            Stopped::Fault(fault)
+            self.doubtful(fault)
         })
+    }
+
+    /// An error of the backend's own, or of the request.
+    fn doubtful(&mut self, fault: Fault) -> Stopped {
+        let said = self.last_content.is_some();
+        doubtful(self.lease, fault, said, self.outcome)
     }
 
     fn content(&mut self) {
         let now = Instant::now();
         match self.last_content.replace(now) {
-            None => _ = self.outcome.first_token.get_or_insert(now),
+            None => {
+                self.outcome.first_token.get_or_insert(now);
+                self.lease.observe_begun();
+                self.outcome.settle_doubts(self.lease.id(), false);
+            }
             Some(before) => {
                 let gap = now.duration_since(before);
                 self.exchange.gaps.observe(gap);
@@ -190,7 +202,8 @@ impl<C: Connector, D: Downstream> Body<'_, '_, C, D> {
     }
 
     async fn end(&mut self, out: &mut BytesMut) -> Result<(), Stopped> {
-        self.conversion.end(out).map_err(Stopped::Fault)?;
+        let ended = self.conversion.end(out);
+        ended.map_err(|fault| self.doubtful(fault))?;
         self.client.learn(self.conversion);
         self.client.send(out.split().freeze()).await?;
         Ok(())

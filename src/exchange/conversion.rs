@@ -202,6 +202,11 @@ pub trait Conversion: Send {
         None
     }
 
+    /// Whether [`Self::resume`] would tell how.
+    fn can_resume(&self) -> bool {
+        false
+    }
+
     /// After [`Progress::Again`] with no further attempt: append a proper end of the answer.
     fn give_up(&mut self, out: &mut BytesMut) {
         let _ = out;

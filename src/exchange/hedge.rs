@@ -13,10 +13,10 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::attempt::{self, failed, timed_out};
+use super::attempt::{self, gone_wrong, timed_out};
 use super::client::{Client, Downstream, Waited};
 use super::conversion::Conversion;
-use super::patience::{Deadline, Stuck};
+use super::patience::{Deadline, Failed, Stuck, WayOn};
 use super::{
     Connection, Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead,
     UpstreamRequest, place,
@@ -67,9 +67,6 @@ pub(super) struct Begun<N> {
     pub(super) read: Vec<Bytes>,
 }
 
-/// How a backend failed before it said anything, as far as its health is concerned, and what is told of it.
-type Silent = (Option<Failure>, Fault);
-
 /// When a backend last gave a sign of life.
 #[derive(Debug, Default)]
 struct Heard(Mutex<Option<Instant>>);
@@ -86,7 +83,7 @@ async fn listen<C: Connector>(
     backend: Arc<Backend>,
     request: UpstreamRequest,
     heard: &Heard,
-) -> Result<Begun<C::Connection>, Silent> {
+) -> Result<Begun<C::Connection>, Failed> {
     let unbegun = backend.begins();
     let opened = connector.open(&backend, &request).await;
     let mut connection = opened.map_err(|fault| (Some(Failure::Connect), fault))?;
@@ -131,8 +128,8 @@ impl Drop for Second {
 
 /// What came first.
 enum First<N> {
-    One(Result<Begun<N>, Silent>),
-    Two(Result<Begun<N>, Silent>),
+    One(Result<Begun<N>, Failed>),
+    Two(Result<Begun<N>, Failed>),
 }
 
 /// What a race needs of its turn.
@@ -157,17 +154,19 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
         let heard = Heard::default();
         let connector = self.exchange.connector;
         let mut one = pin!(listen(connector, Arc::clone(lease), request, &heard));
-        let mut stuck = Stuck::new(lease);
+        let mut stuck = Stuck::new(self.exchange.pool, lease, &self.now.backend);
         let mut second = Some(plan);
         loop {
             let silent = heard.last();
             let due = second.map(|plan| plan.at.max(silent.map_or(plan.at, |at| at + plan.after)));
             let deadline = self.deadline(silent);
             let until = due.map_or(deadline.at, |due| due.min(deadline.at));
-            let listening = stuck.or_silent(silent, one.as_mut());
+            let listening = stuck.or_failed(silent, WayOn::Anew, one.as_mut());
             let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
             match self.client.wait(until, listening, &mut ping).await {
-                Waited::Ready(told) => return told.map_err(|why| gone_wrong(lease, why)),
+                Waited::Ready(told) => {
+                    return told.map_err(|why| gone_wrong(lease, why, self.outcome));
+                }
                 Waited::Gone => return Err(Stopped::Gone),
                 Waited::Deadline => {}
             }
@@ -197,7 +196,7 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
     async fn between(
         &mut self,
         lease: &mut Lease,
-        one: &mut (impl Future<Output = Result<Begun<C::Connection>, Silent>> + Unpin),
+        one: &mut (impl Future<Output = Result<Begun<C::Connection>, Failed>> + Unpin),
         heard: &Heard,
         (other, cached): (Lease, u64),
         request: UpstreamRequest,
@@ -242,10 +241,8 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
                     self.lost(lease, Hedged::Lost);
                     return Ok(Some(begun));
                 }
-                First::One(Err((failure, _))) => {
-                    if let Some(failure) = failure {
-                        lease.observe_failure(failure);
-                    }
+                First::One(Err(why)) => {
+                    gone_wrong(lease, why, self.outcome);
                     first_failed = true;
                 }
                 First::Two(Ok(begun)) if begun.head.status == 200 => {
@@ -256,9 +253,10 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
                 }
                 First::Two(told) => {
                     let failed = other.lease.take();
+                    let says_something = told.as_ref().map_or(true, is_failing);
                     let why = told.err().unwrap_or_else(|| (None, refused()));
-                    if let (Some(other), (Some(failure), _)) = (&failed, &why) {
-                        other.observe_failure(*failure);
+                    if let (Some(other), true) = (&failed, says_something) {
+                        gone_wrong(other, why.clone(), self.outcome);
                     }
                     self.lost(lease, Hedged::Failed);
                     // Both have: the turn goes on without them.
@@ -368,11 +366,9 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
     }
 }
 
-fn gone_wrong(lease: &Lease, (failure, fault): Silent) -> Stopped {
-    match failure {
-        Some(failure) => failed(lease, failure, fault),
-        None => Stopped::Fault(fault),
-    }
+/// Whether an answer other than 200 may be the backend's own fault.
+fn is_failing<N>(begun: &Begun<N>) -> bool {
+    begun.head.status >= 500 && begun.head.status != 503
 }
 
 fn refused() -> Fault {

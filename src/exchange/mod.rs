@@ -42,7 +42,7 @@ use tokio::time::Instant;
 
 use crate::config::{Hedge, Timeouts, TurnLimits};
 use crate::dialect::llama::Fault;
-use crate::fleet::{Backend, Decision, Lease, Pool, Unavailable, Wish};
+use crate::fleet::{Backend, BackendId, Decision, Doubt, Lease, Pool, Unavailable, Wish};
 use crate::spec::Place;
 use crate::telemetry::labels::{AbortCause, Stage, Why};
 use crate::telemetry::metrics::Gaps;
@@ -144,9 +144,17 @@ pub struct Outcome {
     pub spans: Vec<trace::Attempt>,
     /// Signs of life of the last attempt.
     signs: Signs,
+    /// Errors of earlier attempts that may have been the request's fault.
+    doubts: Vec<Doubt>,
 }
 
 impl Outcome {
+    /// `backend` has begun to answer, or has answered in full: whoever failed before is to blame for it.
+    fn settle_doubts(&mut self, backend: &BackendId, is_whole: bool) {
+        let settled = |doubt: &mut Doubt| doubt.is_settled_by(backend, is_whole);
+        self.doubts.extract_if(.., settled).for_each(Doubt::confirm);
+    }
+
     fn begin(&mut self, why: Why, lease: &Lease, wish: &Wish, cached: u64) {
         self.attempts.push(why);
         self.backend = Some(Arc::clone(lease));
@@ -247,6 +255,7 @@ pub async fn run<C: Connector, D: Downstream>(
         Some(done) => done,
         None => attempts::run(exchange, client, conversion, budget, &mut outcome).await,
     };
+    outcome.doubts.clear();
     let end = match served {
         Ok(()) => deliver_whole(client, conversion).await,
         Err(Stopped::Gone) => {

@@ -1,12 +1,12 @@
-//! How long a backend is waited for: deadlines, and the watchdog's word.
+//! How long a backend is waited for: deadlines, and the word of the checks and the watchdog.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::TurnBudget;
+use super::{BackendChoice, TurnBudget};
 use crate::dialect::llama::Fault;
-use crate::fleet::{Closing, Failure, Lease};
+use crate::fleet::{BackendId, Closing, Failure, Lease, Pool, WhyClosed};
 use crate::turn::TurnError;
 
 /// A deadline and what it means when it passes.
@@ -56,17 +56,38 @@ impl Deadline {
     }
 }
 
-/// The watchdog's word against waiting any longer for a backend that gets nowhere.
-pub(super) struct Stuck {
-    closing: Closing,
-    began: Instant,
+/// How a backend failed, as far as its health is concerned, and what is told of it.
+pub(super) type Failed = (Option<Failure>, Fault);
+
+/// How a turn could go on elsewhere if its backend were left now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WayOn {
+    /// From the beginning.
+    Anew,
+    /// Another backend would have to go on with what was told.
+    Resumed,
+    /// Not at all.
+    None,
 }
 
-impl Stuck {
-    pub(super) fn new(lease: &Lease) -> Self {
+/// The word against waiting any longer for a backend that gets nowhere.
+pub(super) struct Stuck<'a> {
+    closing: Closing,
+    began: Instant,
+    pool: &'a Pool,
+    backend: BackendId,
+    /// Where the turn could not go.
+    except: BackendChoice,
+}
+
+impl<'a> Stuck<'a> {
+    pub(super) fn new(pool: &'a Pool, lease: &Lease, tried: &BackendChoice) -> Self {
         Self {
             closing: lease.closing(),
             began: Instant::now(),
+            pool,
+            backend: lease.id().clone(),
+            except: tried.clone(),
         }
     }
 
@@ -74,37 +95,47 @@ impl Stuck {
     pub(super) async fn or<T>(
         &mut self,
         last: Option<Instant>,
+        way_on: WayOn,
         told: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
-        self.unless(last, told, |fault| fault).await
+    ) -> Result<T, Failed> {
+        tokio::select! {
+            biased;
+            told = told => told.map_err(|fault| (Some(Failure::Broken), fault)),
+            left = self.left(last, way_on) => Err(left),
+        }
     }
 
-    /// The same for an answer that nobody has heard anything of.
-    pub(super) async fn or_silent<T>(
+    /// The same where it is known how it failed.
+    pub(super) async fn or_failed<T>(
         &mut self,
         last: Option<Instant>,
-        told: impl Future<Output = Result<T, (Option<Failure>, Fault)>>,
-    ) -> Result<T, (Option<Failure>, Fault)> {
-        self.unless(last, told, |fault| (Some(Failure::Broken), fault))
-            .await
-    }
-
-    async fn unless<T, E>(
-        &mut self,
-        last: Option<Instant>,
-        told: impl Future<Output = Result<T, E>>,
-        error: impl FnOnce(Fault) -> E,
-    ) -> Result<T, E> {
-        let silent_since = last.unwrap_or(self.began);
+        way_on: WayOn,
+        told: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
         tokio::select! {
             biased;
             told = told => told,
-            () = self.closing.of_silent_since(silent_since) => {
-                Err(error(Fault::Transient(TurnError::Timeout {
-                    stage: "fleet.watchdog.stuck_after",
-                    after: silent_since.elapsed(),
-                })))
-            }
+            left = self.left(last, way_on) => Err(left),
         }
+    }
+
+    /// Completes when it is to be left.
+    async fn left(&mut self, last: Option<Instant>, way_on: WayOn) -> Failed {
+        let silent_since = last.unwrap_or(self.began);
+        let (pool, except, backend) = (self.pool, &self.except.except, &self.backend);
+        let goes_on = || match way_on {
+            WayOn::Anew => pool.has_other(except, backend),
+            WayOn::Resumed => pool.has_other_that(except, backend, |b| b.continues_answers()),
+            WayOn::None => false,
+        };
+        let why = self.closing.of_silent_since(silent_since, goes_on).await;
+        // That it is down is known already.
+        let (failure, stage) = match why {
+            WhyClosed::Stuck => (Some(Failure::Broken), "fleet.watchdog.stuck_after"),
+            WhyClosed::Down => (None, "fleet.health.timeout"),
+        };
+        let after = silent_since.elapsed();
+        let error = TurnError::Timeout { stage, after };
+        (failure, Fault::Transient(error))
     }
 }

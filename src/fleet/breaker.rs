@@ -1,8 +1,9 @@
 //! Ejecting a backend whose requests fail although its checks are good. No clock, no socket: times are
 //! counted from any fixed moment.
 //!
-//! So many failures in a row eject it. Then it gets a single request on trial: its success brings the backend
-//! back, its failure ejects it for twice as long.
+//! So many failures in a row eject it. Then it gets a single request on trial: the first word of its answer brings
+//! the backend back, its failure ejects it for twice as long. Until one answer is complete a single failure does so,
+//! too: a backend that always breaks off in the middle is not let in again and again for the same short time.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -34,8 +35,15 @@ impl Patience {
 }
 
 /// See the module's documentation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Breaker {
+    state: State,
+    /// Trials so far: what was sent before the last one began says nothing about the backend since.
+    trials: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Breaker {
+enum State {
     /// It gets requests.
     Closed {
         /// In a row.
@@ -50,11 +58,29 @@ pub(super) enum Breaker {
     },
     /// A request is on trial.
     Trial { since: Duration, again: u32 },
+    /// The request on trial is being answered: it gets requests, and no failure is forgiven.
+    Proving { again: u32 },
 }
 
-impl Default for Breaker {
+impl Default for State {
     fn default() -> Self {
         Self::Closed { failures: 0 }
+    }
+}
+
+/// What a request that goes to a backend shows when it tells how that went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    /// The last trial that had begun by then.
+    trial: u64,
+    /// It is that one.
+    on_trial: bool,
+}
+
+impl Ticket {
+    /// Whether its request tries an ejected backend.
+    pub(super) fn is_on_trial(self) -> bool {
+        self.on_trial
     }
 }
 
@@ -68,158 +94,127 @@ pub(super) enum Changed {
 }
 
 impl Breaker {
-    /// Whether nothing speaks against it.
+    /// Whether it gets requests like any other.
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed { .. })
+        matches!(self.state, State::Closed { .. } | State::Proving { .. })
     }
 
     /// Whether a request may go there.
     pub(super) fn allows(&self, now: Duration) -> bool {
-        match self {
-            Self::Closed { .. } => true,
-            Self::Open { until, .. } => now >= *until,
-            Self::Trial { .. } => false,
+        match self.state {
+            State::Closed { .. } | State::Proving { .. } => true,
+            State::Open { until, .. } => now >= until,
+            State::Trial { .. } => false,
         }
     }
 
-    /// A request goes there; whether it is the one on trial.
-    pub(super) fn enter(&mut self, now: Duration) -> bool {
-        match *self {
-            Self::Open {
-                since,
-                until,
-                again,
-            } if now >= until => {
-                *self = Self::Trial { since, again };
-                true
-            }
-            _ => false,
+    /// A request goes there, perhaps as the one on trial.
+    pub(super) fn enter(&mut self, now: Duration) -> Ticket {
+        let mut on_trial = false;
+        if let State::Open {
+            since,
+            until,
+            again,
+        } = self.state
+            && now >= until
+        {
+            self.state = State::Trial { since, again };
+            self.trials += 1;
+            on_trial = true;
+        }
+        Ticket {
+            trial: self.trials,
+            on_trial,
         }
     }
 
     /// The request on trial ended without saying anything about the backend: another one may try.
-    pub(super) fn undecided(&mut self, now: Duration) {
-        if let Self::Trial { since, again } = *self {
-            *self = Self::Open {
+    pub(super) fn undecided(&mut self, ticket: Ticket, now: Duration) {
+        self.reopen(ticket, now);
+    }
+
+    /// The request on trial failed, and nobody can tell whose fault that was: another one may try, later.
+    pub(super) fn postponed(
+        &mut self,
+        ticket: Ticket,
+        now: Duration,
+        patience: Patience,
+        spread: f64,
+    ) {
+        if let State::Trial { again, .. } = self.state {
+            self.reopen(ticket, now + patience.length(again, spread));
+        }
+    }
+
+    fn reopen(&mut self, ticket: Ticket, until: Duration) {
+        if let State::Trial { since, again } = self.state
+            && self.is_decided_by(ticket)
+        {
+            self.state = State::Open {
                 since,
-                until: now,
+                until,
                 again,
             };
         }
     }
 
-    /// A request was answered. Of an ejected backend only the trial's word counts.
-    pub(super) fn succeeded(&mut self, on_trial: bool, now: Duration) -> Option<Changed> {
-        match *self {
-            Self::Closed { .. } => *self = Self::default(),
-            Self::Trial { since, .. } if on_trial => {
-                *self = Self::default();
-                return Some(Changed::Back(now.saturating_sub(since)));
+    /// The answer of a request has begun: that is enough for one on trial.
+    pub(super) fn begun(&mut self, ticket: Ticket, now: Duration) -> Option<Changed> {
+        match self.state {
+            State::Trial { since, again } if self.is_decided_by(ticket) => {
+                self.state = State::Proving { again };
+                Some(Changed::Back(now.saturating_sub(since)))
             }
-            Self::Open { .. } | Self::Trial { .. } => {}
+            _ => None,
         }
-        None
+    }
+
+    /// A request was answered in full.
+    pub(super) fn succeeded(&mut self, ticket: Ticket, now: Duration) -> Option<Changed> {
+        let back = self.begun(ticket, now);
+        if self.is_closed() && ticket.trial == self.trials {
+            self.state = State::default();
+        }
+        back
     }
 
     /// A request failed because of the backend.
     pub(super) fn failed(
         &mut self,
-        on_trial: bool,
+        ticket: Ticket,
         now: Duration,
         patience: Patience,
         spread: f64,
     ) -> Option<Changed> {
-        let (since, again) = match *self {
-            Self::Closed { failures } if failures + 1 < patience.after.get() => {
-                *self = Self::Closed {
+        if ticket.trial != self.trials {
+            return None;
+        }
+        let (since, again) = match self.state {
+            State::Closed { failures } if failures + 1 < patience.after.get() => {
+                self.state = State::Closed {
                     failures: failures + 1,
                 };
                 return None;
             }
-            Self::Closed { .. } => (now, 0),
-            Self::Trial { since, again } if on_trial => (since, again.saturating_add(1)),
-            Self::Open { .. } | Self::Trial { .. } => return None,
+            State::Closed { .. } => (now, 0),
+            State::Proving { again } => (now, again.saturating_add(1)),
+            State::Trial { since, again } if ticket.on_trial => (since, again.saturating_add(1)),
+            State::Open { .. } | State::Trial { .. } => return None,
         };
         let length = patience.length(again, spread);
-        *self = Self::Open {
+        self.state = State::Open {
             since,
             until: now + length,
             again,
         };
         Some(Changed::Ejected(length))
     }
+
+    /// Whether the request with this ticket is the one on trial now.
+    fn is_decided_by(&self, ticket: Ticket) -> bool {
+        ticket.on_trial && ticket.trial == self.trials
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PATIENCE: Patience = Patience {
-        after: NonZeroU32::MIN.saturating_add(2),
-        first: Duration::from_secs(1),
-        longest: Duration::from_secs(10),
-    };
-
-    fn at(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn fails(breaker: &mut Breaker, on_trial: bool, now: Duration) -> Option<Changed> {
-        breaker.failed(on_trial, now, PATIENCE, 1.0)
-    }
-
-    #[test]
-    fn failures_in_a_row_eject_and_others_do_not() {
-        let mut breaker = Breaker::default();
-        for _ in 0..5 {
-            assert_eq!(fails(&mut breaker, false, at(0)), None);
-            assert_eq!(fails(&mut breaker, false, at(0)), None);
-            assert_eq!(breaker.succeeded(false, at(0)), None);
-        }
-        assert_eq!(fails(&mut breaker, false, at(0)), None);
-        assert_eq!(fails(&mut breaker, false, at(0)), None);
-        assert_eq!(
-            fails(&mut breaker, false, at(0)),
-            Some(Changed::Ejected(at(1)))
-        );
-        // Those that were under way change nothing.
-        assert_eq!(fails(&mut breaker, false, at(0)), None);
-        assert_eq!(breaker.succeeded(false, at(0)), None);
-        assert!(!breaker.allows(at(0)) && breaker.allows(at(1)));
-    }
-
-    #[test]
-    fn exactly_one_request_is_on_trial_and_decides() {
-        let mut breaker = Breaker::Open {
-            since: at(0),
-            until: at(5),
-            again: 0,
-        };
-        assert!(!breaker.enter(at(4)));
-        assert!(breaker.enter(at(5)), "on trial");
-        assert!(!breaker.allows(at(9)) && !breaker.enter(at(9)), "one only");
-        assert_eq!(breaker.succeeded(false, at(9)), None, "an older one");
-        breaker.undecided(at(9));
-        assert!(breaker.enter(at(9)), "the client of the first has left");
-        assert_eq!(breaker.succeeded(true, at(12)), Some(Changed::Back(at(12))));
-        assert!(breaker.allows(at(12)) && !breaker.enter(at(12)));
-    }
-
-    #[test]
-    fn failed_trials_take_longer_and_longer_up_to_a_bound() {
-        let mut breaker = Breaker::default();
-        (0..2).for_each(|_| assert_eq!(fails(&mut breaker, false, at(0)), None));
-        let mut now = at(0);
-        let mut lengths = Vec::new();
-        for n in 0..6 {
-            let Some(Changed::Ejected(length)) = fails(&mut breaker, n > 0, now) else {
-                panic!("it was ejected");
-            };
-            lengths.push(length.as_secs());
-            now += length;
-            assert!(breaker.enter(now));
-        }
-        assert_eq!(lengths, [1, 2, 4, 8, 10, 10]);
-        assert_eq!(PATIENCE.length(1, 0.0), at(1), "spread over half of it");
-    }
-}
+mod tests;

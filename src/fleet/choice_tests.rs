@@ -386,6 +386,66 @@ async fn at_most_half_of_a_pool_is_ejected() {
     );
 }
 
+/// Regression: errors that a backend answers with were nobody's, and a broken one got requests for ever.
+#[tokio::test(start_paused = true)]
+async fn errors_that_another_backend_does_not_make_eject_and_others_do_not() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let only_a: Vec<BackendId> = vec!["b".into(), "c".into()];
+    let a = || choose(&pool, &only_a, &Wish::default()).0;
+    let is_ejected = || fleet.backend("a").unwrap().ejected();
+    (0..9).for_each(|_| drop(a().observe_error(false)));
+    assert!(!is_ejected(), "nobody else has answered it");
+    (0..3).for_each(|_| a().observe_error(false).confirm());
+    assert!(is_ejected());
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let trial = a();
+    let doubt = trial.observe_error(false);
+    drop(trial);
+    assert!(is_ejected(), "its trial is not over");
+    drop(doubt);
+    assert!(is_ejected(), "nor due again at once");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(!is_ejected());
+}
+
+/// Regression: answers that take no slot, such as counts of tokens, hid that all others failed.
+#[tokio::test(start_paused = true)]
+async fn what_takes_no_slot_says_nothing_about_those_that_do() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let only_a: Vec<BackendId> = vec!["b".into(), "c".into()];
+    let count = Wish {
+        beside: true,
+        ..Wish::default()
+    };
+    for _ in 0..3 {
+        broken(&choose(&pool, &only_a, &Wish::default()).0);
+        choose(&pool, &only_a, &count).0.observe_success();
+    }
+    assert!(fleet.backend("a").unwrap().ejected());
+}
+
+#[test]
+fn an_error_is_the_backends_fault_once_another_one_does_better() {
+    let fleet = fleet();
+    ready(&fleet);
+    let lease = fleet.pool("p").unwrap().select(&["b".into(), "c".into()]);
+    let lease = lease.unwrap();
+    for (said, other, is_whole, settles) in [
+        (false, "b", false, true),
+        (false, "b", true, true),
+        (true, "b", false, false),
+        (true, "b", true, true),
+        (false, "a", true, false),
+    ] {
+        let doubt = lease.observe_error(said);
+        assert_eq!(doubt.is_settled_by(&other.into(), is_whole), settles);
+    }
+}
+
 /// A turn that has failed everywhere else is not lost because of others.
 #[tokio::test(start_paused = true)]
 async fn an_ejected_backend_is_better_than_none() {

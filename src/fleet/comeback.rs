@@ -1,6 +1,6 @@
 //! How a backend that was away comes back: with empty caches perhaps, and slowly.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,6 +15,10 @@ pub(super) const LEAST: f64 = 0.1;
 #[derive(Debug)]
 pub(super) struct Comeback {
     loads: AtomicU64,
+    /// Times it has put its model out of memory without ending its process.
+    naps: AtomicU64,
+    /// It was seen to load, or nobody listened there: what comes back is another process.
+    is_gone: AtomicBool,
     born: Instant,
     /// Milliseconds from `born` until it was ready once more; 0: it has not been away.
     back_at: AtomicU64,
@@ -26,6 +30,8 @@ impl Comeback {
     pub(super) fn new() -> Self {
         Self {
             loads: AtomicU64::new(0),
+            naps: AtomicU64::new(0),
+            is_gone: AtomicBool::new(false),
             born: Instant::now(),
             back_at: AtomicU64::new(0),
             away: Mutex::default(),
@@ -50,9 +56,6 @@ impl Comeback {
         if to != BackendState::Ready {
             return None;
         }
-        if from == BackendState::Loading {
-            self.loads.fetch_add(1, Ordering::Relaxed);
-        }
         // Away is who was ready before.
         let (into, since) = away.take()?;
         let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -60,14 +63,36 @@ impl Comeback {
         Some((into, since.elapsed()))
     }
 
-    /// Its router has ended the process of its model.
+    /// The process of its model has ended, and another one may be there.
     pub(super) fn unloaded(&self) {
         self.loads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it was seen to load its model, or to have lost it; each time its caches are empty.
+    /// Its process is gone, or has just begun; what it had is lost once it serves again.
+    pub(super) fn gone(&self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// It serves.
+    pub(super) fn serves(&self) {
+        if self.is_gone.load(Ordering::Relaxed) && self.is_gone.swap(false, Ordering::Relaxed) {
+            self.unloaded();
+        }
+    }
+
+    /// Its model is out of memory until the next request (`--sleep-idle-seconds`).
+    pub(super) fn fell_asleep(&self) {
+        self.naps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was seen to be another process than before.
     pub(super) fn loads(&self) -> u64 {
         self.loads.load(Ordering::Relaxed)
+    }
+
+    /// How often its caches were lost, for whatever reason.
+    pub(super) fn losses(&self) -> u64 {
+        self.loads() + self.naps.load(Ordering::Relaxed)
     }
 
     /// Part of its share of the load it gets: from a tenth up to all of it within `slow_start` after it

@@ -182,6 +182,12 @@ impl Slots {
         busy.filter(writes).count()
     }
 
+    /// The last task of each that has had one (the first of all counts as none), where they say.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = (u32, i64)> {
+        let had = self.0.iter().filter(|slot| slot.id_task > 0);
+        had.map(|slot| (slot.id, slot.id_task))
+    }
+
     /// How many are idle.
     pub(super) fn idle(&self) -> usize {
         self.0.iter().filter(|slot| !slot.is_processing).count()

@@ -1,5 +1,6 @@
 //! The service that watches the fleet.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::ServiceReadyNotifier;
 use pingora_core::services::background::BackgroundService;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::sleep;
 
 use super::probe::{HttpProbe, Probe};
@@ -16,6 +17,9 @@ use super::resolve::{Lookup, SystemResolver, refresh, resolve};
 use super::watch::{Orders, watch};
 use super::{Backend, Fleet};
 use crate::config::{self, Config, Health};
+
+/// Time until a backend is watched again whose watcher has died: what kills it once may do so each time.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Whom to watch, and how.
 #[derive(Clone, Debug)]
@@ -73,13 +77,21 @@ impl HealthService {
         let mut watchers = Vec::new();
         let mut now = wanted.borrow_and_update().clone();
         self.follow(&now, &mut watchers, &mut tasks);
-        for backend in &now.backends {
-            backend.first_check().await;
-        }
-        first_done();
+        let mut first_done = Some(first_done);
+        let backends = now.backends.clone();
+        let mut first = pin!(async {
+            for backend in &backends {
+                backend.first_check().await;
+            }
+        });
         loop {
             tokio::select! {
-                changed = wanted.changed() => match changed {
+                () = &mut first, if first_done.is_some() => {
+                    if let Some(first_done) = first_done.take() {
+                        first_done();
+                    }
+                }
+                changed = wanted.changed(), if first_done.is_none() => match changed {
                     Ok(()) => {
                         now = wanted.borrow_and_update().clone();
                         self.follow(&now, &mut watchers, &mut tasks);
@@ -92,11 +104,28 @@ impl HealthService {
                 }
                 Some(ended) = tasks.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
-                        tracing::error!(%error, "a task that watches a backend has died");
+                        self.watch_again(error.id(), &mut watchers, &mut tasks);
                     }
                 }
             }
         }
+    }
+
+    /// A task that watches a backend has died: it is watched by new ones, which know nothing of what the others saw.
+    fn watch_again(&self, died: Id, watchers: &mut [Watcher], tasks: &mut JoinSet<()>) {
+        let is_its = |watcher: &&mut Watcher| watcher.tasks.iter().any(|task| task.id() == died);
+        // One that is no longer wanted has no watcher.
+        let Some(watcher) = watchers.iter_mut().find(is_its) else {
+            return;
+        };
+        let orders = watcher.orders.borrow().clone();
+        tracing::error!(
+            backend = %orders.backend.id(),
+            again_in_ms = AGAIN_AFTER.as_millis() as u64,
+            "a task that watches a backend has died"
+        );
+        watcher.tasks.iter().for_each(AbortHandle::abort);
+        *watcher = self.watch(orders, AGAIN_AFTER, tasks);
     }
 
     /// Starts and stops watching, so that it is done for those in `wanted` and nobody else; for those that leave
@@ -123,7 +152,7 @@ impl HealthService {
                     watcher.update(orders);
                     watcher
                 }
-                None => self.watch(orders, tasks),
+                None => self.watch(orders, Duration::ZERO, tasks),
             });
         }
         for gone in before.into_iter().flatten() {
@@ -131,12 +160,20 @@ impl HealthService {
         }
     }
 
-    fn watch(&self, orders: Orders, tasks: &mut JoinSet<()>) -> Watcher {
+    /// Begins to watch, after a pause.
+    fn watch(&self, orders: Orders, pause: Duration, tasks: &mut JoinSet<()>) -> Watcher {
         let backend = Arc::clone(&orders.backend);
         let (orders, received) = watch::channel(orders);
         let (probe, resolver) = (Arc::clone(&self.probe), Arc::clone(&self.resolver));
-        let addresses = refresh(received.clone(), Arc::clone(&resolver));
+        let addresses = {
+            let (received, resolver) = (received.clone(), Arc::clone(&resolver));
+            async move {
+                sleep(pause).await;
+                refresh(received, resolver).await;
+            }
+        };
         let checks = async move {
+            sleep(pause).await;
             // An unresolved name is a failed check with its own words; `refresh` goes on.
             let _ = resolve(&backend, &*resolver).await;
             drop(backend);
@@ -182,7 +219,9 @@ impl BackgroundService for HealthService {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use bytes::Bytes;
     use parking_lot::Mutex;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -191,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::fleet::BackendState;
-    use crate::fleet::probe::Reply;
+    use crate::fleet::probe::{Reply, Unanswered};
 
     /// Answers every check, and remembers who was asked.
     #[derive(Default)]
@@ -207,7 +246,7 @@ mod tests {
 
     #[async_trait]
     impl Probe for Asked {
-        async fn get(&self, backend: &Backend, _: &str) -> Result<Reply, String> {
+        async fn get(&self, backend: &Backend, _: &str) -> Result<Reply, Unanswered> {
             self.0.lock().insert(backend.id().to_string());
             let body = bytes::Bytes::from_static(b"{}");
             Ok(Reply { status: 200, body })
@@ -218,7 +257,7 @@ mod tests {
             backend: &Backend,
             path_and_query: &str,
             _: bytes::Bytes,
-        ) -> Result<Reply, String> {
+        ) -> Result<Reply, Unanswered> {
             self.get(backend, path_and_query).await
         }
     }
@@ -301,6 +340,45 @@ mod tests {
         assert_eq!(fleet.backend("down").unwrap().state(), BackendState::Down);
         let lease = fleet.pool("p").unwrap().select(&[]).unwrap();
         assert_eq!(lease.id().as_str(), "up");
+        running.abort();
+    }
+
+    /// Dies of its second question, and again of the first one after that.
+    #[derive(Default)]
+    struct Fragile(AtomicUsize);
+
+    #[async_trait]
+    impl Probe for Fragile {
+        async fn get(&self, _: &Backend, path: &str) -> Result<Reply, Unanswered> {
+            let asked = self.0.fetch_add(1, Ordering::Relaxed);
+            assert!(!matches!(asked, 1 | 2), "as was to be shown");
+            Ok(Reply {
+                status: if path == "/health" { 200 } else { 404 },
+                body: "{}".into(),
+            })
+        }
+
+        async fn post(&self, _: &Backend, _: &str, _: Bytes) -> Result<Reply, Unanswered> {
+            unreachable!("nothing is sent")
+        }
+    }
+
+    /// Regression: it was logged, and nobody looked at the backend any more, nor was the gateway ever ready.
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_whose_watcher_has_died_is_watched_again() {
+        let text = "fleet: {pools: [{name: p, models: [m], backends: [{name: a, url: 'http://127.0.0.1:1'}]}]}";
+        let config = config::parse(text, std::iter::empty()).unwrap();
+        let fleet = Fleet::new(&config).unwrap();
+        let service = HealthService {
+            probe: Arc::new(Fragile::default()),
+            ..HealthService::new(fleet.clone())
+        };
+        let (tell, told) = oneshot::channel();
+        let running = tokio::spawn(async move {
+            service.run(|| tell.send(()).unwrap()).await;
+        });
+        timeout(3 * AGAIN_AFTER, told).await.unwrap().unwrap();
+        assert_eq!(fleet.backend("a").unwrap().state(), BackendState::Ready);
         running.abort();
     }
 }

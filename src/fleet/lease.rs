@@ -2,11 +2,14 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::backend::{Backend, Failure};
+use super::breaker::Ticket;
+use super::doubt::Doubt;
 use super::kv::{Footprint, Reservation};
 use super::state::Transition;
 pub use crate::turn::Overload;
@@ -29,8 +32,10 @@ pub struct Lease {
     since: Instant,
     /// It was given back already.
     returned: bool,
-    /// It tries whether an ejected backend works.
-    on_trial: bool,
+    /// With which it tells how the request went; what takes no slot says nothing about the work of one.
+    ticket: Option<Ticket>,
+    /// How the request failed is told, or with a [`Doubt`].
+    judged: AtomicBool,
     /// Of a cache that the backend's slots share.
     reserved: Option<Reservation>,
 }
@@ -42,28 +47,52 @@ impl Lease {
         let reserved = room.zip(footprint).map(|(room, footprint)| {
             Reservation::new(backend.cache(), footprint, room.total, room.drafts)
         });
-        let on_trial = place == Place::Slot && backend.breaker_enters();
+        let ticket = (place == Place::Slot).then(|| backend.breaker_enters());
         Self {
             backend,
             place,
             since: Instant::now(),
             returned: false,
-            on_trial,
+            ticket,
+            judged: AtomicBool::new(false),
             reserved,
         }
     }
 
     /// Tells that the request failed because of the backend (never call it for errors of the client).
     pub fn observe_failure(&self, failure: Failure) -> Option<Transition> {
-        if failure != Failure::Loading {
-            self.backend.breaker_failed(self.on_trial);
+        if failure != Failure::Loading
+            && let Some(ticket) = self.unjudged()
+        {
+            self.backend.breaker_failed(ticket);
         }
         self.backend.observe_failure(failure)
     }
 
+    /// Tells that the backend answered with an error that may be the request's own fault. `said`: part of an answer
+    /// came before.
+    pub fn observe_error(&self, said: bool) -> Doubt {
+        Doubt::new(Arc::clone(&self.backend), self.unjudged(), said)
+    }
+
+    /// One failure is told once, whatever else comes of it.
+    fn unjudged(&self) -> Option<Ticket> {
+        self.ticket
+            .filter(|_| !self.judged.swap(true, Ordering::Relaxed))
+    }
+
+    /// Tells that the answer has begun. Who tries an ejected backend need not wait for its end.
+    pub fn observe_begun(&self) {
+        if let Some(ticket) = self.ticket.filter(|ticket| ticket.is_on_trial()) {
+            self.backend.breaker_begun(ticket);
+        }
+    }
+
     /// Tells that the request was answered.
     pub fn observe_success(&self) {
-        self.backend.breaker_succeeded(self.on_trial);
+        if let Some(ticket) = self.ticket {
+            self.backend.breaker_succeeded(ticket);
+        }
         self.backend.observe_success();
     }
 
@@ -103,8 +132,8 @@ impl Lease {
     fn leave(&mut self) -> bool {
         let left = !std::mem::replace(&mut self.returned, true);
         if left {
-            if self.on_trial {
-                self.backend.trial_ends();
+            if let Some(ticket) = self.unjudged() {
+                self.backend.trial_ends(ticket);
             }
             if let Some(reserved) = &self.reserved {
                 reserved.end(self.backend.cache());

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
 
 use super::admission::{Pace, Queue};
-use super::backend::{BackendId, Others, Probed};
+use super::backend::{BackendId, Others, Probed, Silent};
 use super::breaker::Breaker;
 use super::cancelled::Cancelled;
 use super::comeback::Comeback;
@@ -47,6 +46,8 @@ pub(super) struct Live {
     pub(super) breaker: Mutex<Breaker>,
     /// Whether the breaker is anything but closed: selections look here first.
     pub(super) suspect: AtomicBool,
+    /// A request has failed there since the last check.
+    pub(super) doubted: Notify,
     /// Who waits for its places.
     pub(super) queue: Mutex<Option<Arc<Queue>>>,
     pub(super) comeback: Comeback,
@@ -60,7 +61,7 @@ pub(super) struct Live {
     /// Requests that were answered.
     pub(super) answered: AtomicU64,
     /// Requests that were silent since then are to be closed.
-    pub(super) closed_if_silent_since: watch::Sender<Option<Instant>>,
+    pub(super) closed_if_silent: watch::Sender<Option<Silent>>,
     pub(super) events: Voice,
     /// Whether it does without drafts when a request asks for that; codes of `backend::speculation`.
     pub(super) honours: AtomicU8,
@@ -92,6 +93,7 @@ impl Live {
             pace: Mutex::default(),
             breaker: Mutex::default(),
             suspect: AtomicBool::new(false),
+            doubted: Notify::new(),
             queue: Mutex::default(),
             comeback: Comeback::new(),
             cancelled: Cancelled::new(Voice::of(id)),
@@ -99,7 +101,7 @@ impl Live {
             unbegun: AtomicUsize::new(0),
             cold: AtomicBool::new(false),
             answered: AtomicU64::new(0),
-            closed_if_silent_since: watch::Sender::new(None),
+            closed_if_silent: watch::Sender::new(None),
             events: Voice::of(id),
             honours: AtomicU8::new(0),
             trial: Mutex::default(),

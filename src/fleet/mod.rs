@@ -12,6 +12,7 @@ mod candidates;
 mod comeback;
 mod decision;
 mod discovery;
+mod doubt;
 mod drafts;
 mod facts;
 mod flags;
@@ -30,11 +31,13 @@ mod resolve;
 mod router;
 mod scrape;
 mod select;
+mod silence;
 mod spec_probe;
 mod speculates;
 mod state;
 mod survey;
 mod target;
+mod tasks;
 mod template;
 mod told;
 mod treatment;
@@ -51,12 +54,13 @@ use globset::{GlobBuilder, GlobMatcher};
 use tokio::sync::watch::Sender;
 
 pub use admission::{Admitted, Ask, Caller, Grant, Queue, Waiting};
-pub use backend::{Backend, BackendId, Closing, Failure, Probed, Unbegun};
+pub use backend::{Backend, BackendId, Closing, Failure, Probed, Unbegun, WhyClosed};
 pub use candidates::{Candidate, Candidates, Standing};
 pub use decision::{
     Armed, Asking, Decision, Explained, Explanations, Profiled, Unserved, Waited, Weighed,
 };
 pub use discovery::{Discovery, DiscoveryResult, Found, Missing, News};
+pub use doubt::Doubt;
 pub use drafts::DraftCounts;
 pub use facts::{Facts, Modalities, TemplateCaps};
 pub use flags::Flags;

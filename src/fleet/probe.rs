@@ -1,5 +1,7 @@
 //! Asking a backend a question on its own connection, apart from the traffic.
 
+use std::io;
+
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use pingora_core::connectors::http::Connector;
@@ -18,25 +20,34 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
 }
 
+/// There is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unanswered {
+    /// Why, in words for people.
+    pub(super) why: String,
+    /// Nobody listens there: its process is gone.
+    pub(super) is_refused: bool,
+}
+
 /// Something that asks backends; HTTP, except in tests.
 #[async_trait]
 pub(super) trait Probe: Send + Sync {
     /// `GET path_and_query`, below the backend's base path.
     ///
     /// # Errors
-    /// Why there is no answer, in words for people.
-    async fn get(&self, backend: &Backend, path_and_query: &str) -> Result<Reply, String>;
+    /// Why there is no answer.
+    async fn get(&self, backend: &Backend, path_and_query: &str) -> Result<Reply, Unanswered>;
 
     /// `POST` of a JSON body.
     ///
     /// # Errors
-    /// Why there is no answer, in words for people.
+    /// Why there is no answer.
     async fn post(
         &self,
         backend: &Backend,
         path_and_query: &str,
         body: Bytes,
-    ) -> Result<Reply, String>;
+    ) -> Result<Reply, Unanswered>;
 }
 
 /// Asks over HTTP. Every question opens its own connection: that also shows whether the backend still
@@ -109,10 +120,10 @@ impl HttpProbe {
 
 #[async_trait]
 impl Probe for HttpProbe {
-    async fn get(&self, backend: &Backend, path_and_query: &str) -> Result<Reply, String> {
+    async fn get(&self, backend: &Backend, path_and_query: &str) -> Result<Reply, Unanswered> {
         self.ask(backend, path_and_query, None)
             .await
-            .map_err(|error| in_words(&error))
+            .map_err(|error| Unanswered::from(&*error))
     }
 
     async fn post(
@@ -120,10 +131,27 @@ impl Probe for HttpProbe {
         backend: &Backend,
         path_and_query: &str,
         body: Bytes,
-    ) -> Result<Reply, String> {
+    ) -> Result<Reply, Unanswered> {
         self.ask(backend, path_and_query, Some(body))
             .await
-            .map_err(|error| in_words(&error))
+            .map_err(|error| Unanswered::from(&*error))
+    }
+}
+
+impl From<&Error> for Unanswered {
+    fn from(error: &Error) -> Self {
+        let cause = error.root_cause().downcast_ref::<io::Error>();
+        let no_socket = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound);
+        Self {
+            why: in_words(error),
+            is_refused: *error.root_etype() == ErrorType::ConnectRefused || no_socket,
+        }
+    }
+}
+
+impl From<Unanswered> for String {
+    fn from(unanswered: Unanswered) -> Self {
+        unanswered.why
     }
 }
 
@@ -232,7 +260,8 @@ mod tests {
                 .get(&backend(port), "/props")
                 .await
                 .unwrap_err();
-            assert!(error.contains(part), "{error}");
+            assert!(error.why.contains(part), "{error:?}");
+            assert!(!error.is_refused);
         }
 
         let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -242,6 +271,10 @@ mod tests {
             .get(&backend(port), "/health")
             .await
             .unwrap_err();
-        assert_eq!(error, "ConnectRefused: Connection refused (os error 111)");
+        assert_eq!(
+            error.why,
+            "ConnectRefused: Connection refused (os error 111)"
+        );
+        assert!(error.is_refused);
     }
 }

@@ -73,7 +73,7 @@ pub(super) enum Observation {
     Well,
     /// It said that it is loading.
     Loading,
-    /// A check failed, or a request died in its hands.
+    /// A check failed.
     Failed,
     /// A request could not connect to it.
     Unreachable,

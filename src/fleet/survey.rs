@@ -58,7 +58,7 @@ async fn ask_all(probe: &HttpProbe, backend: Arc<Backend>, patience: Duration) -
     let ask = async |path: &str| -> Asked {
         found.clone()?;
         match timeout(patience, probe.get(&backend, path)).await {
-            Ok(reply) => reply.map(|reply| (reply.status, reply.body)),
+            Ok(reply) => Ok(reply.map(|reply| (reply.status, reply.body))?),
             Err(_) => Err(format!("no answer within {patience:?}")),
         }
     };

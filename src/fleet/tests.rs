@@ -156,16 +156,30 @@ fn requests_speak_about_health_too() {
     let fleet = fleet();
     ready(&fleet);
     let a = fleet.backend("a").unwrap();
-    a.observe_failure(Failure::Broken);
-    a.observe_success();
-    a.observe_failure(Failure::Broken);
+    a.observe_failure(Failure::Connect);
+    assert_eq!(a.state(), BackendState::Down);
+    let b = fleet.backend("b").unwrap();
+    b.observe(Observation::Failed, "");
+    b.observe_success();
+    b.observe(Observation::Failed, "");
     assert_eq!(
-        a.state(),
+        b.state(),
         BackendState::Ready,
         "a success between clears it"
     );
-    a.observe_failure(Failure::Broken);
-    assert_eq!(a.state(), BackendState::Down);
+}
+
+/// Regression: two requests that broke off took a backend down, however many of its pool that left.
+#[test]
+fn requests_that_break_off_take_no_backend_down() {
+    let fleet = fleet();
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    for _ in 0..9 {
+        pool.select(&[]).unwrap().observe_failure(Failure::Broken);
+    }
+    assert!(fleet.backends().iter().all(|b| b.available()));
+    assert!(pool.select(&[]).is_ok());
 }
 
 #[test]

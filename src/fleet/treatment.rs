@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use super::backend::Backend;
+use super::backend::{Backend, WhyClosed};
 use super::facts::Slots;
 use super::state::Observation;
 use super::watchdog::{Finding, Heal, Look, Watchdog};
@@ -20,6 +20,8 @@ pub enum HealthEvent {
     Found(Finding),
     /// Something was done about it.
     Healed(Heal),
+    /// Its requests fail: it gets none for a while.
+    Ejected,
     /// An answer was lost because the KV cache that its slots share is full.
     Overflowed {
         /// The first one of this overflow.
@@ -72,8 +74,10 @@ pub(super) fn treat(
         apply(backend, heal, look_at.finding(), orders);
     }
     // Whoever came after the first closing is stuck as well, once it has been silent for as long.
-    if look_at.is_healing() {
-        backend.close_if_silent_since(now.checked_sub(orders.stuck_after));
+    if look_at.is_healing()
+        && let Some(since) = now.checked_sub(orders.stuck_after)
+    {
+        backend.close_if_silent_since(since, WhyClosed::Stuck);
     }
     if let Some(after) = verdict.over {
         tracing::info!(backend = %backend.id(), after_ms = after.as_millis() as u64, "watchdog: it gets on again");

@@ -68,8 +68,8 @@ impl Held {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Warmth {
     held: Vec<Held>,
-    /// How often the backend had loaded its model.
-    loads: u64,
+    /// How often the backend had lost its caches.
+    losses: u64,
     /// Conversations were lost with one of them.
     lost: bool,
     /// Seconds from one turn of a conversation to its next.
@@ -191,10 +191,10 @@ impl Warmth {
         self.held.iter().any(same).then_some(prefix.tokens)
     }
 
-    /// The backend has loaded its model so often; each time it begins with nothing.
-    pub(super) fn loaded(&mut self, loads: u64) {
-        if self.loads != loads {
-            self.loads = loads;
+    /// The backend has lost its caches so often; each time it begins with nothing.
+    pub(super) fn loaded(&mut self, losses: u64) {
+        if self.losses != losses {
+            self.losses = losses;
             self.lost |= !self.held.is_empty();
             self.held.clear();
             self.counted = None;

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::backend::Backend;
+use super::backend::{Backend, WhyClosed};
 use super::facts::Facts;
-use super::probe::Probe;
+use super::probe::{Probe, Unanswered};
 use super::router::{self, Preset, Retry, Told};
 use super::scrape::{DraftsClock, PropsOutcome, SlotsClock, read_drafts, read_props, read_slots};
+use super::silence::Silence;
 use super::spec_probe;
 use super::state::{BackendState, Observation};
+use super::tasks::Tasks;
 use super::template::Learner;
 use super::treatment::treat;
 use super::watchdog::Watchdog;
@@ -25,7 +27,9 @@ enum Verdict {
         facts_are_fresh: bool,
     },
     Loading,
+    /// It answers otherwise than it should.
     Failed(String),
+    Unanswered(Unanswered),
     /// It answers, and takes no requests: there is nothing to be doubted.
     Away(String),
 }
@@ -41,6 +45,9 @@ pub(super) struct Orders {
     pub(super) spec_probe: bool,
 }
 
+/// Shortest time between a check and the next one where requests fail.
+const SOON: Duration = Duration::from_millis(250);
+
 /// Watches a backend until dropped, or until nobody gives orders any more.
 pub(super) async fn watch(mut orders: Receiver<Orders>, probe: Arc<dyn Probe>) {
     let mut memory = Memory {
@@ -49,6 +56,8 @@ pub(super) async fn watch(mut orders: Receiver<Orders>, probe: Arc<dyn Probe>) {
         watchdog: Watchdog::default(),
         drafts: DraftsClock::default(),
         router: Router::default(),
+        silence: Silence::default(),
+        tasks: Tasks::default(),
     };
     loop {
         let now = orders.borrow_and_update().clone();
@@ -56,10 +65,21 @@ pub(super) async fn watch(mut orders: Receiver<Orders>, probe: Arc<dyn Probe>) {
         round(&now, &probe, &mut memory).await;
         now.backend.set_checked();
         // Counted from the end of a round, so that a slow server is not asked more often.
-        if !pause(&mut orders, now.health.interval).await {
+        let interval = now.health.interval;
+        let goes_on = tokio::select! {
+            goes_on = pause(&mut orders, interval) => goes_on,
+            () = doubted(&now.backend, interval.min(SOON)) => true,
+        };
+        if !goes_on {
             return;
         }
     }
+}
+
+/// Completes after `soonest`, once a request has failed.
+async fn doubted(backend: &Backend, soonest: Duration) {
+    sleep(soonest).await;
+    backend.doubted().await;
 }
 
 /// Waits for `time`, or for new orders. `false`: there will be no more.
@@ -75,6 +95,8 @@ struct Memory {
     watchdog: Watchdog,
     drafts: DraftsClock,
     router: Router,
+    silence: Silence,
+    tasks: Tasks,
 }
 
 /// What is kept about the router a backend is behind.
@@ -88,7 +110,12 @@ struct Router {
 async fn round(orders: &Orders, shared: &Arc<dyn Probe>, memory: &mut Memory) {
     let probe = &**shared;
     let (backend, patience) = (&orders.backend, orders.health.timeout);
-    match check(orders, probe, &mut memory.router).await {
+    let began = Instant::now();
+    let verdict = check(orders, probe, &mut memory.router).await;
+    if !matches!(verdict, Verdict::Unanswered(_)) {
+        memory.silence.ends();
+    }
+    match verdict {
         Verdict::Well { facts_are_fresh } => {
             // Before it gets requests: their prompts must not change when it is known.
             if facts_are_fresh {
@@ -103,6 +130,13 @@ async fn round(orders: &Orders, shared: &Arc<dyn Probe>, memory: &mut Memory) {
                 && memory.slots.due(Instant::now(), &facts, is_used)
                 && let Some(slots) = read_slots(probe, backend, patience).await
             {
+                if memory
+                    .tasks
+                    .look(slots.tasks(), backend.comeback().losses())
+                {
+                    tracing::info!(backend = %backend.id(), "its caches are lost: its slots begin anew");
+                    backend.comeback().unloaded();
+                }
                 treat(backend, &slots, &mut memory.watchdog, &orders.watchdog);
                 memory.drafts.used();
             }
@@ -121,14 +155,32 @@ async fn round(orders: &Orders, shared: &Arc<dyn Probe>, memory: &mut Memory) {
             memory.watchdog.forget();
             backend.observe(Observation::Unreachable, &why);
         }
-        Verdict::Failed(why) => {
-            memory.router.is_one = None;
-            backend.observe(Observation::Failed, &why);
-            if backend.state() == BackendState::Down {
-                memory.watchdog.forget();
-                backend.try_next_address();
+        Verdict::Failed(why) => failed(backend, memory, &why),
+        Verdict::Unanswered(Unanswered { why, is_refused }) => {
+            if is_refused {
+                backend.comeback().gone();
+            }
+            failed(backend, memory, &why);
+            let silent = memory
+                .silence
+                .unanswered(began, orders.health.unhealthy_after);
+            // A check can fail at once; so soon no request is given up.
+            let long_ago = Instant::now().checked_sub(patience);
+            if let Some((silent, long_ago)) = silent.zip(long_ago)
+                && backend.state() == BackendState::Down
+            {
+                backend.close_if_silent_since(silent.min(long_ago), WhyClosed::Down);
             }
         }
+    }
+}
+
+fn failed(backend: &Backend, memory: &mut Memory, why: &str) {
+    memory.router.is_one = None;
+    backend.observe(Observation::Failed, why);
+    if backend.state() == BackendState::Down {
+        memory.watchdog.forget();
+        backend.try_next_address();
     }
 }
 
@@ -136,8 +188,13 @@ async fn round(orders: &Orders, shared: &Arc<dyn Probe>, memory: &mut Memory) {
 async fn check(orders: &Orders, probe: &dyn Probe, router: &mut Router) -> Verdict {
     let (backend, patience) = (&*orders.backend, orders.health.timeout);
     match timeout(patience, probe.get(backend, "/health")).await {
-        Err(_) => return Verdict::Failed(format!("no answer to /health within {patience:?}")),
-        Ok(Err(why)) => return Verdict::Failed(why),
+        Err(_) => {
+            return Verdict::Unanswered(Unanswered {
+                why: format!("no answer to /health within {patience:?}"),
+                is_refused: false,
+            });
+        }
+        Ok(Err(unanswered)) => return Verdict::Unanswered(unanswered),
         Ok(Ok(reply)) => match reply.status {
             200 => {}
             503 => return Verdict::Loading,

@@ -27,6 +27,8 @@ pub struct BackendSample {
     pub states: &'static [&'static str],
     /// Whether an operator has taken it out.
     pub is_draining: bool,
+    /// Whether it gets no requests, or one on trial, because its requests failed.
+    pub is_ejected: bool,
     /// Leases held on it now.
     pub inflight: u64,
     /// Its slots, where that is known.
@@ -118,6 +120,13 @@ const GAUGES: &[Source<FleetSample>] = &[
         help: "1 while an operator has taken the backend out.",
         labels: &["backend"],
         read: |fleet, set| each(fleet, set, |b| Some(number(b.is_draining))),
+    },
+    Source {
+        name: "drover_backend_ejected",
+        help: "1 while the backend gets no requests because its requests failed, whatever its state, and \
+               until one on trial is answered.",
+        labels: &["backend"],
+        read: |fleet, set| each(fleet, set, |b| Some(number(b.is_ejected))),
     },
     Source {
         name: "drover_inflight",

@@ -225,6 +225,10 @@ impl Conversion for ChatConversion {
         self.resumption()
     }
 
+    fn can_resume(&self) -> bool {
+        self.said.is_some() && !self.is_half_sent()
+    }
+
     fn give_up(&mut self, out: &mut BytesMut) {
         if let Some(trouble) = self.trouble.take() {
             self.give_up_choice(0, &trouble, out);

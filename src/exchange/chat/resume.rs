@@ -60,10 +60,7 @@ impl ChatConversion {
 
     /// How another backend is asked to go on.
     pub(super) fn resumption(&mut self) -> Option<Ask> {
-        if self.is_half_sent() {
-            return None;
-        }
-        let said = self.said.as_ref()?;
+        let said = self.said.as_ref().filter(|_| !self.is_half_sent())?;
         let left = |max: u64| max.saturating_sub(said.tokens).max(1);
         let ask = Ask {
             append: vec![said.message()],

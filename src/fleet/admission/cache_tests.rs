@@ -151,8 +151,8 @@ async fn a_turn_takes_a_place_of_an_ejected_backend_where_no_other_is_left() {
     let (a, b) = (now(&pool, of(1)), now(&pool, of(1)));
     let ejected = fleet.backend(a.id().as_str()).unwrap();
     for _ in 0..3 {
-        a.observe_failure(Failure::Broken);
-        ejected.observe(crate::fleet::state::Observation::Well, "");
+        let failed = pool.select(&[b.id().clone()]).unwrap();
+        failed.observe_failure(Failure::Broken);
     }
     assert!(ejected.ejected());
     let failed_on_b = Ask {

@@ -1,16 +1,13 @@
 //! How a backend is: what checks, requests and operators say, and what follows for it.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Backend, Failure};
 use crate::config::KvLayout;
-use crate::fleet::breaker::{Breaker, Changed};
 use crate::fleet::cancelled::Cancelled;
 use crate::fleet::comeback::{Comeback, LEAST};
 use crate::fleet::live::Live;
@@ -56,59 +53,25 @@ impl Backend {
         ready && !self.draining() && self.live.peer.load().is_some()
     }
 
-    /// Whether it gets nothing because its requests failed, whatever its checks say.
-    pub fn ejected(&self) -> bool {
-        self.live.suspect.load(Ordering::Relaxed) && !self.breaker(|b, now| b.allows(now))
-    }
-
-    fn breaker<T>(&self, tell: impl FnOnce(&mut Breaker, Duration) -> T) -> T {
-        let mut breaker = self.live.breaker.lock();
-        let told = tell(&mut breaker, self.live.comeback.age());
-        let suspect = !breaker.is_closed();
-        self.live.suspect.store(suspect, Ordering::Relaxed);
-        told
-    }
-
-    /// A request goes there; whether it is the one on trial.
-    pub(in crate::fleet) fn breaker_enters(&self) -> bool {
-        self.live.suspect.load(Ordering::Relaxed) && self.breaker(Breaker::enter)
-    }
-
-    /// The request on trial is over, with or without a verdict.
-    pub(in crate::fleet) fn trial_ends(&self) {
-        self.breaker(Breaker::undecided);
-    }
-
-    pub(in crate::fleet) fn breaker_succeeded(&self, on_trial: bool) {
-        let changed = self.breaker(|breaker, now| breaker.succeeded(on_trial, now));
-        if let Some(Changed::Back(after)) = changed {
-            tracing::info!(backend = %self.id, after_ms = after.as_millis() as u64, "no longer ejected");
-            let from = "ejected";
-            self.events().add(HealthEvent::Recovered { from, after });
-            self.offer_place();
-        }
-    }
-
-    pub(in crate::fleet) fn breaker_failed(&self, on_trial: bool) {
-        // Random keys are all the randomness that is needed.
-        let random = RandomState::new().build_hasher().finish();
-        let spread = random as f64 / u64::MAX as f64;
-        let patience = self.patience;
-        let changed = self.breaker(|breaker, now| breaker.failed(on_trial, now, patience, spread));
-        if let Some(Changed::Ejected(length)) = changed {
-            tracing::warn!(backend = %self.id, for_ms = length.as_millis() as u64, "ejected: its requests fail");
-        }
-    }
-
     /// Tells that a request failed because of the backend (never call it for errors of the client).
     pub fn observe_failure(&self, failure: Failure) -> Option<Transition> {
         match failure {
             Failure::Connect => {
+                self.live.doubted.notify_one();
                 self.observe(Observation::Unreachable, "a request could not connect")
             }
             Failure::Loading => self.observe(Observation::Loading, "loading its model"),
-            Failure::Broken => self.observe(Observation::Failed, "a request broke off"),
+            // One request's word is not enough: what takes a backend out for it is capped, and a check tells more.
+            Failure::Broken => {
+                self.live.doubted.notify_one();
+                None
+            }
         }
+    }
+
+    /// Completes when a request has failed since this was last asked: a check should see why.
+    pub(in crate::fleet) async fn doubted(&self) {
+        self.live.doubted.notified().await;
     }
 
     /// Tells that a request was answered.
@@ -152,6 +115,11 @@ impl Backend {
         observation: Observation,
         why: &str,
     ) -> Option<Transition> {
+        match observation {
+            Observation::Loading => self.live.comeback.gone(),
+            Observation::Well => self.live.comeback.serves(),
+            _ => {}
+        }
         let mut health = self.live.health.lock();
         let transition = health.observe(observation);
         let ready = health.state() == BackendState::Ready;
@@ -228,16 +196,6 @@ impl Backend {
         Unbegun(Arc::clone(&self.live))
     }
 
-    /// Has requests closed that were silent since then.
-    pub(in crate::fleet) fn close_if_silent_since(&self, then: Option<Instant>) {
-        self.live.closed_if_silent_since.send_replace(then);
-    }
-
-    /// For a request to it: when it is to be closed.
-    pub fn closing(&self) -> Closing {
-        Closing(self.live.closed_if_silent_since.subscribe())
-    }
-
     pub(in crate::fleet) fn events(&self) -> &Voice {
         &self.live.events
     }
@@ -250,22 +208,5 @@ pub struct Unbegun(Arc<Live>);
 impl Drop for Unbegun {
     fn drop(&mut self) {
         self.0.unbegun.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Tells a request that it is to be closed because its backend is stuck.
-#[derive(Debug)]
-pub struct Closing(watch::Receiver<Option<Instant>>);
-
-impl Closing {
-    /// Completes when requests that were silent since `then` are to be closed.
-    pub async fn of_silent_since(&mut self, then: Instant) {
-        let told = self
-            .0
-            .wait_for(|since| since.is_some_and(|since| then <= since));
-        if told.await.is_err() {
-            // The backend is gone, and with it who would say so.
-            std::future::pending().await
-        }
     }
 }

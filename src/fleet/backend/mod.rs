@@ -1,7 +1,9 @@
 //! One backend: where it is, how it is, and how much it is doing.
 
 mod cache;
+mod closing;
 mod condition;
+mod ejection;
 mod id;
 mod others;
 mod site;
@@ -27,7 +29,9 @@ use crate::fleet::router::Preset;
 use crate::fleet::state::Thresholds;
 use crate::fleet::target::{self, Target};
 use crate::fleet::warmth::Warmth;
-pub use condition::{Closing, Unbegun};
+pub(in crate::fleet) use closing::Silent;
+pub use closing::{Closing, WhyClosed};
+pub use condition::Unbegun;
 pub use id::BackendId;
 pub(super) use others::Others;
 pub use speculation::Probed;
@@ -39,7 +43,8 @@ pub enum Failure {
     Connect,
     /// It answered 503 because it is loading its model.
     Loading,
-    /// The connection broke, the answer was none, or it never came: counts like a failed check.
+    /// The connection broke, the answer was none, or it never came. Several in a row eject it, and a check tells
+    /// whether it is down.
     Broken,
 }
 
@@ -177,6 +182,9 @@ impl Backend {
         let before = self.live.facts.load();
         let more = facts.total_slots > before.total_slots;
         self.forget_trials(&before, &facts);
+        if facts.is_sleeping && !before.is_sleeping {
+            self.live.comeback.fell_asleep();
+        }
         drop(before);
         let cold = facts.preset.is_some_and(Preset::is_cold);
         self.live.cold.store(cold, Ordering::Relaxed);

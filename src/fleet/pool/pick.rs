@@ -222,7 +222,7 @@ impl Pool {
     }
 
     fn view(&self, backend: &Backend, asked: Asked<'_>, warmth: &mut Warmth, now: Instant) -> View {
-        warmth.loaded(backend.comeback().loads());
+        warmth.loaded(backend.comeback().losses());
         let (slots, room, others) = (backend.slots(), backend.room(), backend.others());
         let fits = room.is_none_or(|room| room.fits(asked.wish.footprint));
         View {

@@ -71,7 +71,7 @@ impl Pool {
             return None;
         }
         let warmth = &mut self.state.lock().warmth[at];
-        warmth.loaded(home.comeback().loads());
+        warmth.loaded(home.comeback().losses());
         asked.wish.may_be_held(warmth).then_some(home)
     }
 
@@ -89,7 +89,7 @@ impl Pool {
         };
         let mut state = self.state.lock();
         for (backend, warmth) in self.backends.iter().zip(&mut state.warmth) {
-            warmth.loaded(backend.comeback().loads());
+            warmth.loaded(backend.comeback().losses());
         }
         let at = self.backends.iter().position(|b| b.id() == home);
         let saved = at.map_or(0, |at| asked.wish.saved(&state.warmth[at]));
@@ -145,7 +145,17 @@ impl Pool {
 
     /// Whether a turn that `failed` has lost may go to another backend than those.
     pub fn has_other(&self, except: &[BackendId], failed: &BackendId) -> bool {
-        let other = |b: &Arc<Backend>| b.id() != failed && !except.contains(b.id());
+        self.has_other_that(except, failed, |_| true)
+    }
+
+    /// The same to one that can `serve` it.
+    pub fn has_other_that(
+        &self,
+        except: &[BackendId],
+        failed: &BackendId,
+        serve: impl Fn(&Backend) -> bool,
+    ) -> bool {
+        let other = |b: &Arc<Backend>| b.id() != failed && !except.contains(b.id()) && serve(b);
         self.backends.iter().any(|b| other(b) && self.welcomes(b))
     }
 

@@ -1,7 +1,8 @@
 use super::*;
+use crate::fleet::state::Observation;
 use crate::fleet::tests::ready;
 use crate::fleet::{Admitted, Ask, Decision, Grant, Known, Wish};
-use crate::fleet::{Asking, BackendState, Failure, HealthService};
+use crate::fleet::{Asking, BackendState, HealthService};
 
 fn config(pools: &str) -> Config {
     config::parse(&format!("fleet: {{pools: [{pools}]}}"), std::iter::empty()).unwrap()
@@ -221,7 +222,7 @@ async fn new_thresholds_rule_a_known_backend() {
     reload(&fleet, &next).await;
     let a = fleet.backend("a").unwrap();
     for state in [BackendState::Ready, BackendState::Ready, BackendState::Down] {
-        a.observe_failure(Failure::Broken);
+        a.observe(Observation::Failed, "");
         assert_eq!(a.state(), state);
     }
 }

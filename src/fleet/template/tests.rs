@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::config;
-use crate::fleet::probe::{HttpProbe, Reply};
+use crate::fleet::probe::{HttpProbe, Reply, Unanswered};
 use crate::fleet::scrape::read_props;
 use crate::fleet::{Facts, Fleet};
 use crate::sim::{SimConfig, bind};
@@ -41,11 +41,11 @@ impl<F> Probe for Renders<F>
 where
     F: Fn(&[(&str, &str)], bool) -> Result<String, u16> + Send + Sync,
 {
-    async fn get(&self, _: &Backend, path: &str) -> Result<Reply, String> {
-        Err(format!("{path} is not asked for here"))
+    async fn get(&self, _: &Backend, path: &str) -> Result<Reply, Unanswered> {
+        Err(unanswered(&format!("{path} is not asked for here")))
     }
 
-    async fn post(&self, _: &Backend, path: &str, body: Bytes) -> Result<Reply, String> {
+    async fn post(&self, _: &Backend, path: &str, body: Bytes) -> Result<Reply, Unanswered> {
         assert_eq!(path, "/apply-template");
         self.asked.fetch_add(1, Ordering::Relaxed);
         let body: Value = serde_json::from_slice(&body).unwrap();
@@ -58,7 +58,7 @@ where
         let rendered = (self.template)(&messages, body["add_generation_prompt"] == true);
         let (status, body) = match rendered {
             Ok(prompt) => (200, json!({"prompt": prompt}).to_string()),
-            Err(0) => return Err("connection refused".to_owned()),
+            Err(0) => return Err(unanswered("connection refused")),
             Err(status) => (status, json!({"error": {"code": status}}).to_string()),
         };
         let body = body.into();
@@ -131,16 +131,23 @@ async fn what_is_refused_is_not_accepted() {
     assert_eq!(learnt(|_, _| Err(404)).await, Some(NONE));
 }
 
+fn unanswered(why: &str) -> Unanswered {
+    Unanswered {
+        why: why.to_owned(),
+        is_refused: false,
+    }
+}
+
 /// Mistral-Nemo and later: "Tool call IDs should be alphanumeric strings with length 9!"
 struct ShortIds;
 
 #[async_trait]
 impl Probe for ShortIds {
-    async fn get(&self, _: &Backend, path: &str) -> Result<Reply, String> {
-        Err(format!("{path} is not asked for here"))
+    async fn get(&self, _: &Backend, path: &str) -> Result<Reply, Unanswered> {
+        Err(unanswered(&format!("{path} is not asked for here")))
     }
 
-    async fn post(&self, backend: &Backend, path: &str, body: Bytes) -> Result<Reply, String> {
+    async fn post(&self, backend: &Backend, path: &str, body: Bytes) -> Result<Reply, Unanswered> {
         let request: Value = serde_json::from_slice(&body).unwrap();
         let ids = request["messages"].as_array().unwrap().iter();
         let mut ids = ids.filter_map(|message| message["tool_call_id"].as_str());

@@ -1,3 +1,5 @@
+mod failing;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +10,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::config::{self, Config};
-use crate::fleet::probe::Reply;
+use crate::fleet::probe::{Reply, Unanswered};
 use crate::fleet::resolve::{Lookup, refresh};
 use crate::fleet::{Backend, Fleet};
 
@@ -52,7 +54,7 @@ impl Script {
 
 #[async_trait]
 impl Probe for Script {
-    async fn get(&self, _: &Backend, path_and_query: &str) -> Result<Reply, String> {
+    async fn get(&self, _: &Backend, path_and_query: &str) -> Result<Reply, Unanswered> {
         self.asked
             .lock()
             .push((Instant::now(), path_and_query.to_owned()));
@@ -68,7 +70,7 @@ impl Probe for Script {
         _: &Backend,
         path_and_query: &str,
         body: bytes::Bytes,
-    ) -> Result<Reply, String> {
+    ) -> Result<Reply, Unanswered> {
         let text = String::from_utf8_lossy(&body);
         self.asked
             .lock()
@@ -79,7 +81,7 @@ impl Probe for Script {
 }
 
 impl Script {
-    async fn answer(&self, path: &str) -> Result<Reply, String> {
+    async fn answer(&self, path: &str) -> Result<Reply, Unanswered> {
         let answer = self.answers.lock().get(path).cloned();
         match answer {
             Some(Answer::Reply(status, body)) => Ok(Reply {
@@ -87,7 +89,10 @@ impl Script {
                 body: body.into(),
             }),
             Some(Answer::Silent) => std::future::pending().await,
-            Some(Answer::Refused) | None => Err("connection refused".to_owned()),
+            Some(Answer::Refused) | None => Err(Unanswered {
+                why: "connection refused".to_owned(),
+                is_refused: true,
+            }),
         }
     }
 }

@@ -20,6 +20,12 @@ series! {
             &["backend", "from"],
             AWAY_SECONDS,
         );
+        ejections: counters(
+            "drover_backend_ejections_total",
+            "Times the backend was taken out because its requests failed although its checks were good; \
+             each failed trial is one more.",
+            &["backend"],
+        );
         findings: counters(
             "drover_watchdog_findings_total",
             "Backends found getting nowhere: a busy slot without progress (stuck), requests that wait \
@@ -51,6 +57,9 @@ impl Metrics {
     pub fn health_event(&self, configured: Configured<'_>, event: HealthEvent) {
         let backend = configured.as_str();
         match event {
+            HealthEvent::Ejected => {
+                self.health.ejections.with_label_values(&[backend]).inc();
+            }
             HealthEvent::Found(finding) => {
                 let labels = [backend, finding.as_str()];
                 self.health.findings.with_label_values(&labels).inc();
