@@ -50,8 +50,11 @@ BACKENDS = Row("Backends", [
         "fleet.md", top=1, width=12,
     ),
     Panel(
-        "Slots at work", "Share of each backend's slots that worked when they were last read, whoever uses them.", "percentunit",
-        [Query(f"drover_backend_busy_slots{{{BACKEND}}} / drover_backend_slots{{{BACKEND}}}", "{{backend}}")],
+        "Slots at work", "Share of each backend's slots that worked when they were last read, whoever uses them, and of those that other clients held.", "percentunit",
+        [
+            Query(f"drover_backend_busy_slots{{{BACKEND}}} / drover_backend_slots{{{BACKEND}}}", "{{backend}}"),
+            Query(f"drover_backend_other_slots{{{BACKEND}}} / drover_backend_slots{{{BACKEND}}}", "{{backend}}: others"),
+        ],
         "fleet.md", thresholds=[(0.95, "orange")], top=1,
     ),
     Panel(
