@@ -171,6 +171,7 @@ bench-fleet: build llama ## How well prompts find their caches, against other ro
 	scripts/routers.sh
 	python3 bench/fleet/run.py --gateway $(GATEWAY)
 	@set -a; eval "$$(scripts/llama.sh)"; python3 bench/fleet/run.py --gateway $(GATEWAY) --llama
+	@set -a; eval "$$(scripts/llama.sh)"; python3 bench/fleet/run.py --gateway $(GATEWAY) --llama --cases 4 --cache-ram 28 --rounds 2
 
 .PHONY: bench-fleet-large
 bench-fleet-large: build ## The same on 64 simulated servers (about 20 minutes)

@@ -27,6 +27,7 @@ class Plan:
     think_s: float = 0.05
     shared_words: int = 0  # of a system prompt that `hot` of the sessions share
     hot: float = 0.0
+    opening_words: int = 0  # of the first turn, beyond those that each adds: a system prompt, tools, a task
 
 
 @dataclass
@@ -212,7 +213,8 @@ class Load:
         said = 0
         for turn in range(plan.turns):
             opener = f"{self.salt} conversation {number}: " if turn == 0 else ""
-            messages.append({"role": "user", "content": opener + text(plan.words)})
+            words = plan.words + (plan.opening_words if turn == 0 else 0)
+            messages.append({"role": "user", "content": opener + text(words)})
             began = time.monotonic()
             answer = self.one(messages)
             total = time.monotonic() - began

@@ -5,12 +5,13 @@
 //! Both are listened to without touching the conversion until one of them is chosen, so that nothing has to be
 //! taken back.
 
+mod listen;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
+use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::attempt::{self, gone_wrong, timed_out};
@@ -18,13 +19,14 @@ use super::client::{Client, Downstream, Waited};
 use super::conversion::Conversion;
 use super::patience::{Deadline, Failed, Stuck, WayOn};
 use super::{
-    Connection, Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamHead,
-    UpstreamRequest, place,
+    Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamRequest, place,
 };
-use crate::dialect::llama::{Fault, FirstWord, Word};
-use crate::fleet::{Ask, Backend, Decision, Failure, Grant, Lease, Wish};
+use crate::dialect::llama::Fault;
+use crate::fleet::{Ask, Decision, Grant, Lease, Wish};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Configured, Hedged, Why};
+pub(super) use listen::Begun;
+use listen::{Heard, listen};
 
 /// When a second backend is asked.
 #[derive(Clone, Copy, Debug)]
@@ -58,57 +60,6 @@ pub(super) fn plan<C>(
         at: Instant::now() + patience.max(rules.after),
         after: rules.after,
     })
-}
-
-/// An answer that has begun: what was read of it so far.
-pub(super) struct Begun<N> {
-    pub(super) connection: N,
-    pub(super) head: UpstreamHead,
-    pub(super) read: Vec<Bytes>,
-}
-
-/// When a backend last gave a sign of life.
-#[derive(Debug, Default)]
-struct Heard(Mutex<Option<Instant>>);
-
-impl Heard {
-    fn last(&self) -> Option<Instant> {
-        *self.0.lock()
-    }
-}
-
-/// Sends the request and reads until the first word of the answer.
-async fn listen<C: Connector>(
-    connector: &C,
-    backend: Arc<Backend>,
-    request: UpstreamRequest,
-    heard: &Heard,
-) -> Result<Begun<C::Connection>, Failed> {
-    let unbegun = backend.begins();
-    let opened = connector.open(&backend, &request).await;
-    let mut connection = opened.map_err(|fault| (Some(Failure::Connect), fault))?;
-    let broken = |fault| (Some(Failure::Broken), fault);
-    let head = connection.head().await.map_err(broken)?;
-    drop(unbegun);
-    let mut begun = Begun {
-        connection,
-        head,
-        read: Vec::new(),
-    };
-    if begun.head.status != 200 {
-        return Ok(begun);
-    }
-    let mut words = FirstWord::default();
-    while let Some(chunk) = begun.connection.chunk().await.map_err(broken)? {
-        let word = words.push(&chunk).map_err(|fault| (None, fault))?;
-        begun.read.push(chunk);
-        match word {
-            Word::None => {}
-            Word::Alive => *heard.0.lock() = Some(Instant::now()),
-            Word::Said => break,
-        }
-    }
-    Ok(begun)
 }
 
 /// The second place; whoever drops it has closed its request before its end.

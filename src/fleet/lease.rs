@@ -36,6 +36,8 @@ pub struct Lease {
     ticket: Option<Ticket>,
     /// How the request failed is told, or with a [`Doubt`].
     judged: AtomicBool,
+    /// It has failed: how long it was here says nothing about how long slots are taken.
+    failed: AtomicBool,
     /// Of a cache that the backend's slots share.
     reserved: Option<Reservation>,
 }
@@ -55,12 +57,14 @@ impl Lease {
             returned: false,
             ticket,
             judged: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             reserved,
         }
     }
 
     /// Tells that the request failed because of the backend (never call it for errors of the client).
     pub fn observe_failure(&self, failure: Failure) -> Option<Transition> {
+        self.failed.store(true, Ordering::Relaxed);
         if failure != Failure::Loading
             && let Some(ticket) = self.unjudged()
         {
@@ -72,6 +76,7 @@ impl Lease {
     /// Tells that the backend answered with an error that may be the request's own fault. `said`: part of an answer
     /// came before.
     pub fn observe_error(&self, said: bool) -> Doubt {
+        self.failed.store(true, Ordering::Relaxed);
         Doubt::new(Arc::clone(&self.backend), self.unjudged(), said)
     }
 
@@ -138,7 +143,9 @@ impl Lease {
             if let Some(reserved) = &self.reserved {
                 reserved.end(self.backend.cache());
             }
-            self.backend.leave(self.place, self.since.elapsed());
+            let failed = self.failed.load(Ordering::Relaxed);
+            let worked = (!failed).then(|| self.since.elapsed());
+            self.backend.leave(self.place, worked);
         }
         left
     }

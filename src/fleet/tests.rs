@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lease::Place;
 use super::state::Observation;
 use super::*;
 use crate::config;
@@ -180,6 +181,30 @@ fn requests_that_break_off_take_no_backend_down() {
     }
     assert!(fleet.backends().iter().all(|b| b.available()));
     assert!(pool.select(&[]).is_ok());
+}
+
+/// Regression: refused connections of a moment taught that slots become free at once, and everybody waited for their cache
+/// there.
+#[tokio::test(start_paused = true)]
+async fn requests_that_fail_teach_nothing_about_the_time_that_slots_are_taken() {
+    let fleet = fleet();
+    ready(&fleet);
+    let a = fleet.backend("a").unwrap();
+    let worth = || (a.pace()).worth_waiting(8_000, 0, 1, Duration::from_secs(60));
+    let lease = || Lease::new(Arc::clone(&a), Place::Slot, None);
+    let answered = lease();
+    tokio::time::advance(Duration::from_secs(12)).await;
+    drop(answered);
+    assert_eq!(worth(), Duration::ZERO, "a slot in 12 s, read in 8 s");
+    for failure in [Failure::Connect, Failure::Loading] {
+        for _ in 0..30 {
+            lease().observe_failure(failure);
+        }
+    }
+    for _ in 0..30 {
+        drop(lease().observe_error(false));
+    }
+    assert_eq!(worth(), Duration::ZERO);
 }
 
 #[test]

@@ -7,18 +7,21 @@
 //! without ids of calls (random), reasoning (clients drop it from old turns), system messages
 //! (clients put the time in them) and what agents inject around a human's text.
 
+mod hash;
+mod trail;
+
 use std::cmp::Reverse;
 use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::turn::{Content, Image, Message, Part, Role, Turn, human_text, is_summary};
+use crate::turn::{Message, Part, Role, Turn, human_text, is_summary};
+pub use hash::hash;
+use hash::{SEED, join};
+pub use trail::Trail;
 
 /// Characters of the first human text that count.
 const OPENER_CHARS: usize = 512;
-
-/// Hashes may be stored, so that their seed is ours and never changes.
-const SEED: u64 = 0x6472_6f76_6572_0001;
 
 /// What the human said first, at most 512 characters: the first user message with text of its own.
 /// Falls back to injected text where there is no other.
@@ -183,82 +186,6 @@ impl Transcript {
     }
 }
 
-/// What is remembered of a lineage's last transcript, enough to know the next one by.
-#[derive(Clone, Copy, Debug)]
-pub struct Trail {
-    /// Identity of the lineage.
-    pub id: LineageId,
-    kind: Kind,
-    /// The base of the last transcript; another than the id's after a compaction.
-    base: u64,
-    length: u32,
-    key: u64,
-    last: [u64; 2],
-}
-
-impl Trail {
-    /// The trail of a lineage that has come to `transcript`.
-    pub fn new(id: LineageId, transcript: &Transcript) -> Self {
-        let last = match transcript.messages.as_slice() {
-            [.., one, two] => [*one, *two],
-            _ => [0, 0],
-        };
-        Self {
-            id,
-            kind: transcript.kind,
-            base: transcript.base,
-            length: transcript.messages.len() as u32,
-            key: transcript.key(),
-            last,
-        }
-    }
-
-    /// What the conversation is for.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// Messages of the last transcript.
-    pub fn length(&self) -> usize {
-        self.length as usize
-    }
-
-    /// How many messages of the request were there at the last transcript; none when `transcript`
-    /// does not begin with it.
-    pub fn covered(&self, transcript: &Transcript) -> Option<usize> {
-        self.is_extended_by(transcript)
-            .then(|| transcript.span(self.length()))
-    }
-
-    /// Whether `transcript` is the last one again.
-    pub fn is_retried_by(&self, transcript: &Transcript) -> bool {
-        self.length() == transcript.messages.len() && self.key == transcript.key()
-    }
-
-    fn begins_like(&self, transcript: &Transcript) -> bool {
-        self.kind == transcript.kind && self.base == transcript.base
-    }
-
-    fn is_extended_by(&self, transcript: &Transcript) -> bool {
-        self.length() <= transcript.messages.len() && self.key == transcript.prefix(self.length())
-    }
-
-    /// Messages were cut out or replaced in the middle: the end of what is known is still there.
-    fn is_pruned_to(&self, transcript: &Transcript) -> bool {
-        self.length > 2 && transcript.has_in_a_row(self.last)
-    }
-
-    /// Messages were cut off at the front: it begins in the middle of what is known. A common end
-    /// alone says little, since agents with different tasks begin with the same calls.
-    fn has_slid_to(&self, transcript: &Transcript, known: &[u64]) -> bool {
-        let begins_inside = transcript
-            .messages
-            .first()
-            .is_some_and(|first| known.iter().skip(1).any(|m| m == first));
-        begins_inside && self.is_pruned_to(transcript)
-    }
-}
-
 /// Where a transcript belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -321,71 +248,6 @@ pub fn place<'a, M: AsRef<[u64]>>(
             Place::New(LineageId { base, sibling })
         }
     }
-}
-
-/// Hash of what a message says; none when it says nothing that counts.
-pub fn hash(message: &Message) -> Option<u64> {
-    let by_model = match message.role() {
-        Role::System => return None,
-        Role::Assistant => true,
-        // Dialects differ in whose message carries a result.
-        Role::User | Role::Tool => false,
-    };
-    let begin = SEED ^ u64::from(by_model);
-    let hash = message.parts().iter().fold(begin, |hash, part| match part {
-        Part::Text(text) => match if by_model {
-            text.trim()
-        } else {
-            human_text(text)
-        } {
-            "" => hash,
-            text => add(hash, Said::Text, text.as_bytes()),
-        },
-        Part::Thinking(_) => hash,
-        Part::Image(image) => add_image(hash, image),
-        Part::ToolCall(call) => {
-            let hash = add(hash, Said::Call, call.name.as_bytes());
-            add(hash, Said::Arguments, call.arguments.as_bytes())
-        }
-        Part::ToolResult(result) => {
-            let begin = add(hash, Said::Result, &[u8::from(result.is_error)]);
-            result
-                .content
-                .iter()
-                .fold(begin, |hash, content| match content {
-                    Content::Text(text) => add(hash, Said::Text, text.as_bytes()),
-                    Content::Image(image) => add_image(hash, image),
-                })
-        }
-        Part::Other(json) => add(hash, Said::Other, json.as_bytes()),
-    });
-    (hash != begin).then_some(hash)
-}
-
-/// What kind of thing is said, so that a text never equals a call.
-#[derive(Clone, Copy)]
-enum Said {
-    Text,
-    Image,
-    Call,
-    Arguments,
-    Result,
-    Other,
-}
-
-fn add(hash: u64, said: Said, bytes: &[u8]) -> u64 {
-    xxh3_64_with_seed(bytes, hash.wrapping_add(said as u64))
-}
-
-/// Pictures are large and told apart by their length and end.
-fn add_image(hash: u64, image: &Image) -> u64 {
-    let bytes = image.data_url.as_bytes();
-    let end = &bytes[bytes.len().saturating_sub(4096)..];
-    add(join(hash, bytes.len() as u64), Said::Image, end)
-}
-
-fn join(hash: u64, next: u64) -> u64 {
-    xxh3_64_with_seed(&next.to_le_bytes(), hash)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub(super) struct Backend {
     pub(super) leaving: bool,
     pub(super) ejected: bool,
     pub(super) inflight: u64,
+    pub(super) other_slots: u64,
     pub(super) profile: Option<String>,
     pub(super) speculative: Option<bool>,
     pub(super) build: Option<String>,
@@ -39,7 +40,7 @@ impl Backend {
     pub(super) fn busy(&self) -> u64 {
         let seen = self.total_slots.zip(self.idle_slots);
         let seen = seen.map_or(0, |(total, idle)| total.saturating_sub(idle));
-        seen.max(self.inflight)
+        seen.max(self.inflight + self.other_slots)
     }
 }
 

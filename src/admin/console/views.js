@@ -36,15 +36,17 @@ function waiting(now, pool) {
 
 function backend(b, act) {
   const slots = b.total_slots ?? 0;
-  const busy = Math.max(b.inflight, b.idle_slots === null ? 0 : slots - b.idle_slots);
-  const squares = Array.from({ length: Math.min(slots, 64) }, (_, n) => h("span", { class: n < busy ? "slot busy" : "slot" }));
+  const busy = Math.max(b.inflight + b.other_slots, b.idle_slots === null ? 0 : slots - b.idle_slots);
+  const others = Math.min(b.other_slots, busy);
+  const held = (n) => (n < busy - others ? "slot busy" : n < busy ? "slot other" : "slot");
+  const squares = Array.from({ length: Math.min(slots, 64) }, (_, n) => h("span", { class: held(n) }));
   const marks = [b.draining && "draining", b.leaving && "leaving", b.ejected && "ejected"].filter(Boolean).join(", ");
   const action = b.draining ? "undrain" : "drain";
   return h("section", { key: b.id, class: "card", "data-backend": b.id },
     h("h3", {}, b.id, h("span", { class: STATES[b.state] ?? "" }, marks ? `${b.state}, ${marks}` : b.state)),
-    h("div", { class: "slots", role: "img", "aria-label": `${busy} of ${slots} slots busy` }, squares),
+    h("div", { class: "slots", role: "img", "aria-label": `${busy} of ${slots} slots busy${others ? `, ${others} with requests of others` : ""}` }, squares),
     b.kv_used === null ? null : h("label", { class: "soft" }, `cache warm: ${percent(b.kv_used)}`, h("meter", { min: 0, max: 1, value: b.kv_used })),
-    facts({ "in flight": `${b.inflight}`, address: b.address, build: b.build, model: b.model, profile: b.profile, context: b.n_ctx && number(b.n_ctx), trouble: b.trouble }),
+    facts({ "in flight": `${b.inflight}`, "slots of others": b.other_slots ? number(b.other_slots) : null, address: b.address, build: b.build, model: b.model, profile: b.profile, context: b.n_ctx && number(b.n_ctx), trouble: b.trouble }),
     h("button", { type: "button", "data-action": action, onClick: () => act(b.id, action) }, b.draining ? "Take back" : "Drain"));
 }
 
@@ -183,7 +185,7 @@ export const session = {
 
 const CANDIDATES = [
   ["backend", (c) => c.backend], ["", (c) => h("span", { class: c.standing === "chosen" ? "good" : "" }, c.standing)],
-  ["in flight", (c) => number(c.inflight), "number"], ["slots", (c) => number(c.slots), "number"], ["warm conversations", (c) => number(c.warm), "number"],
+  ["in flight", (c) => number(c.inflight), "number"], ["of others", (c) => number(c.others), "number"], ["slots", (c) => number(c.slots), "number"], ["warm conversations", (c) => number(c.warm), "number"],
   ["load", (c) => figure(c.load, 2), "number"], ["within bound", (c) => (c.within_bound ? "yes" : "no")], ["affinity", (c) => figure(c.affinity, 2), "number"],
 ];
 

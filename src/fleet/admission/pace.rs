@@ -43,7 +43,7 @@ impl Pace {
 
     /// Longest sensible wait for one of its `slots` where it saves the reading of `tokens`, `before` others
     /// being first: as long as that reading takes, at most `longest`, and none where no slot is expected to be free by then.
-    pub(super) fn worth_waiting(
+    pub(in crate::fleet) fn worth_waiting(
         &self,
         tokens: u64,
         before: usize,

@@ -261,11 +261,12 @@ impl Backend {
         }
     }
 
-    /// A request has left after so long.
-    pub(in crate::fleet) fn leave(&self, place: Place, after: Duration) {
-        match place {
-            Place::Slot => self.live.pace.lock().served(after),
-            Place::Beside => _ = self.live.beside.fetch_sub(1, Ordering::Relaxed),
+    /// A request has left; `worked`: so long was it at work, unless it failed.
+    pub(in crate::fleet) fn leave(&self, place: Place, worked: Option<Duration>) {
+        match (place, worked) {
+            (Place::Slot, Some(time)) => self.live.pace.lock().served(time),
+            (Place::Slot, None) => {}
+            (Place::Beside, _) => _ = self.live.beside.fetch_sub(1, Ordering::Relaxed),
         }
         self.live.inflight.fetch_sub(1, Ordering::Relaxed);
     }

@@ -113,19 +113,22 @@ fn backend<'a>(b: &'a Backend, look: &Look) -> Row<'a> {
     ])
 }
 
-/// Busy slots as a bar, and in numbers.
+/// Busy slots as a bar, lighter where others than this gateway hold them, and in numbers.
 fn bar(b: &Backend) -> String {
     let busy = b.busy();
     let Some(total) = b.total_slots.filter(|total| *total > 0) else {
         return format!("{busy} busy");
     };
     let width = total.min(BAR);
-    let full = (busy.min(total) * width).div_ceil(total);
-    let (full, rest) = (
-        "█".repeat(full as usize),
-        "·".repeat((width - full) as usize),
+    let part = |slots: u64| (slots.min(total) * width).div_ceil(total);
+    let (own, all) = (part(busy.saturating_sub(b.other_slots)), part(busy));
+    let cells = |cell: &str, count: u64| cell.repeat(count as usize);
+    let (own, others, rest) = (
+        cells("█", own),
+        cells("▒", all - own),
+        cells("·", width - all),
     );
-    format!("{full}{rest} {busy}/{total}")
+    format!("{own}{others}{rest} {busy}/{total}")
 }
 
 const TURNS: [Column; 7] = [

@@ -8,7 +8,7 @@ fn known() -> Known {
     let mut known = Known::new(now);
     known.link = Link::Up;
     let fleet = r#"{"version":"9.9","sessions":12,"queues":[{"pool":"p","class":"batch","waiting":3}],"backends":[
-        {"id":"gpu0","pool":"p","state":"ready","inflight":1,"total_slots":4,"idle_slots":1,"kv_used":0.42,
+        {"id":"gpu0","pool":"p","state":"ready","inflight":1,"other_slots":1,"total_slots":4,"idle_slots":1,"kv_used":0.42,
          "profile":"ngram-mod","speculative":false,"build":"b11434","model":"qwen"},
         {"id":"gpu1","pool":"p","state":"down","trouble":"connection refused"},
         {"id":"gpu2","pool":"p","state":"ready","draining":true,"total_slots":64,"inflight":64}]}"#;
@@ -56,7 +56,7 @@ fn the_fleet_at_a_glance() {
             "12 sessions",
             "3 batch wait for p",
             "gpu0",
-            "███· 3/4",
+            "██▒· 3/4",
             "42%",
             "ngram-mod off!",
         ],
