@@ -1,10 +1,10 @@
 # The gateway as an image: `docker build -t drover .`, then
 #
-#   docker run --network host -v ./drover.yaml:/etc/drover/drover.yaml:ro --stop-timeout 120 drover
+#   docker run --network host -v ./drover.yaml:/etc/drover/drover.yaml:ro --stop-timeout 630 drover
 #
 # A configuration must be mounted; its `listen` decides what is reachable (without host networking that is
 # 0.0.0.0:8080 with API keys, and an admin address with a token). The stop timeout is the time that open
-# streams get to finish after SIGTERM; the engine's own default of 10 s cuts them.
+# streams get to finish after SIGTERM, longer than `timeouts.drain` (10 m by default); the engine's own default of 10 s cuts them.
 
 FROM rust:1.95-slim-bookworm AS build
 # cmake and a C++ compiler build zlib-ng, the C compiler builds ring.

@@ -248,7 +248,8 @@ fn explain(state: &State, request: &str) -> Reply {
         None => reply::error(
             StatusCode::NOT_FOUND,
             "request_not_found",
-            "no request of this id is remembered; the last `fleet.selection.explain_last` are",
+            "no selection for a request of this id is remembered; the last `fleet.selection.explain_last` are, and \
+             none for a request that got no backend: GET /api/requests/{id} tells what became of it",
         ),
     }
 }

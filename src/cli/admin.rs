@@ -11,7 +11,7 @@ use crate::top::Address;
 /// Where a running gateway is, and what it asks for.
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
-    /// Admin address of the gateway [default: that of --config, else 127.0.0.1:9090]
+    /// Admin address of the gateway; --config is not read then [default: that of --config, else 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR", env = "DROVER_ADMIN", global = true)]
     pub admin: Option<String>,
     /// Environment variable with the admin token [default: that of --config, else DROVER_ADMIN_TOKEN]
@@ -39,12 +39,17 @@ impl AdminArgs {
             }
             _ => None,
         };
-        let token = match &self.token_env {
-            Some(name) => Some(std::env::var(name).map_err(|error| format!("{name}: {error}"))?),
-            None => std::env::var("DROVER_ADMIN_TOKEN").ok(),
-        };
         let of_config = || configured.as_ref()?.token().cloned();
-        let token = token.map(Secret::new).or_else(of_config);
+        let token = match &self.token_env {
+            Some(name) => {
+                let token = std::env::var(name).map_err(|error| format!("{name}: {error}"))?;
+                Some(Secret::new(token))
+            }
+            // The variable may be meant for another gateway than the configuration's.
+            None => {
+                of_config().or_else(|| Some(Secret::new(std::env::var("DROVER_ADMIN_TOKEN").ok()?)))
+            }
+        };
         let admin = configured.as_ref().map(|admin| admin.addr.clone());
         let admin = self.admin.clone().or(admin);
         let admin = admin.unwrap_or_else(|| config::Admin::default().addr);

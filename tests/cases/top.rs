@@ -176,6 +176,32 @@ async fn once_prints_text_with_the_token_of_the_configuration() {
     assert!(!error.contains("s3cret"));
 }
 
+/// Regression: the variable, which may be meant for another gateway, came before the configuration's own token.
+#[tokio::test]
+async fn the_token_of_a_given_configuration_comes_first() {
+    let backend = Backend::start().await;
+    let gateway = Setup::to(&[&backend])
+        .set("admin.token_env", json!("TOP_TOKEN"))
+        .env("TOP_TOKEN", "s3cret-and-long-enough")
+        .start_unready()
+        .await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("drover.yaml");
+    let text = json!({"admin": {"addr": gateway.admin, "token_env": "TOP_TOKEN"}}).to_string();
+    std::fs::write(&config, text).unwrap();
+    let run = Command::new(DROVER)
+        .args(["top", "--once", "--config"])
+        .arg(&config)
+        .env("TOP_TOKEN", "s3cret-and-long-enough")
+        .env("DROVER_ADMIN_TOKEN", "of another gateway")
+        .output()
+        .await
+        .unwrap();
+    let (text, error) = (String::from_utf8(run.stdout), String::from_utf8(run.stderr));
+    assert!(run.status.success(), "{error:?}");
+    assert!(text.unwrap().contains("sessions"));
+}
+
 #[tokio::test]
 async fn without_a_terminal_it_says_what_to_do() {
     let run = Command::new(DROVER).arg("top").output().await.unwrap();

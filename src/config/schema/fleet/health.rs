@@ -80,9 +80,9 @@ pub struct Watchdog {
     #[serde(with = "units::duration")]
     #[schemars(schema_with = "units::duration_schema")]
     pub drain_for: Duration,
-    /// Command that brings a wedged backend back, such as `["systemctl", "restart", "llama@gpu0"]`: program and
-    /// arguments, no shell. It is told `DROVER_BACKEND`, `DROVER_ADDRESS` and `DROVER_FINDING` in its environment, which
-    /// has `PATH` besides and nothing else. Empty: none.
+    /// Command that brings a wedged backend back, such as `["/etc/drover/heal.sh"]`: program and arguments, no shell. The
+    /// same one is run for every backend: it is told which by `DROVER_BACKEND`, `DROVER_ADDRESS` and `DROVER_FINDING` in its
+    /// environment, which has `PATH` besides and nothing else. Its output is not kept. Empty: none.
     pub hook: Vec<String>,
     /// Longest time the hook may take.
     #[serde(with = "units::duration")]
