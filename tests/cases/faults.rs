@@ -53,16 +53,16 @@ fn cut_at_most(fault: &str, most: usize, all: &[Asked]) {
 /// `kill -9` of a process; another one starts later in its place.
 #[tokio::test]
 async fn a_process_is_killed_and_started_again() {
-    let (dies, lives) = (Sim::start(SIM).await, Sim::start(SIM).await);
+    let (mut dies, lives) = (Sim::start(SIM).await, Sim::start(SIM).await);
     let urls = [dies.url.clone(), lives.url.clone()];
     let gateway = settings(Setup::urls(&urls)).start().await;
     let load = Load::on(&gateway);
     load.reached(REQUESTS / 4).await;
     let killed = Instant::now();
-    let again = tokio::spawn(dies.killed_for(Duration::from_millis(500), SIM));
+    dies.kill().await;
     gateway.backend_is("b0", "down").await;
     known("kill -9", killed.elapsed(), secs(2));
-    let again = again.await.unwrap();
+    let again = dies.again(SIM).await;
     let started = Instant::now();
     gateway.backend_serves("b0").await;
     recovered("kill -9", started.elapsed(), secs(2));
@@ -88,9 +88,10 @@ async fn streams_outlive_processes_that_are_killed() {
     let load = Load::on(&gateway);
     for kill in 1..=4 {
         load.reached(kill * REQUESTS / 5).await;
-        let again = tokio::spawn(dies.killed_for(Duration::from_millis(300), SLOW));
+        dies.kill().await;
+        // Regression: started again after a fixed time, it was up before anybody had seen it down.
         gateway.backend_is("b0", "down").await;
-        dies = again.await.unwrap();
+        dies = dies.again(SLOW).await;
         let started = Instant::now();
         gateway.backend_serves("b0").await;
         recovered("kill -9 with resuming", started.elapsed(), secs(2));

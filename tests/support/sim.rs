@@ -25,10 +25,13 @@ impl Sim {
         Self::start_at("127.0.0.1:0", args).await
     }
 
-    /// Kills it, and starts another one at its address after a while.
-    pub(crate) async fn killed_for(mut self, time: Duration, args: &[&str]) -> Self {
+    /// Kills it; [`Self::again`] starts another one in its place.
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
-        sleep(time).await;
+    }
+
+    /// Another one at its address.
+    pub(crate) async fn again(self, args: &[&str]) -> Self {
         let at = self.url.strip_prefix("http://").unwrap();
         Self::start_at(at, args).await
     }
