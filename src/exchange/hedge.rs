@@ -239,6 +239,10 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
     /// pool may still pay for it; and the tokens of its prompt that should be in the cache there.
     fn second(&mut self, lease: &Lease) -> Option<((Lease, u64), UpstreamRequest)> {
         let pool = self.exchange.pool;
+        // Before a place is taken, which others would see as taken and given back at once.
+        if !pool.may_hedge() {
+            return None;
+        }
         let mut except = self.now.backend.except.clone();
         except.push(lease.id().clone());
         let ask = Ask {

@@ -118,6 +118,26 @@ fn what_leaving_a_cache_costs_is_told_whichever_way_it_goes() {
     assert_eq!(asked(None), ("b".into(), None, true));
 }
 
+/// A session after the rollback of `new`, which `old` is the baseline of.
+fn rolled_back() -> Assigned {
+    let routing = Routing {
+        rollout: "r".into(),
+        pool: "p".into(),
+        run: 1,
+        step: 0,
+        crossed: false,
+        pair: None,
+        candidate: Subject::Backend("new".into()),
+        baseline: Subject::Backend("old".into()),
+        control: "old".into(),
+        mode: Mode::Baseline,
+    };
+    Assigned {
+        arm: Arm::Baseline,
+        routing: Arc::new(routing),
+    }
+}
+
 /// After a rollback, and with the baseline's only backend busy, it was offered the place of a third one and could not take
 /// it: nobody in the queue got anything any more.
 #[tokio::test(start_paused = true)]
@@ -133,23 +153,8 @@ async fn after_a_rollback_a_turn_takes_whatever_is_not_the_candidate() {
         choose(&pool, &others, &Wish::default()).0
     };
     let (_new, old, third) = (held("new"), held("old"), held("third"));
-    let routing = Routing {
-        rollout: "r".into(),
-        pool: "p".into(),
-        run: 1,
-        step: 0,
-        crossed: false,
-        pair: None,
-        candidate: Subject::Backend("new".into()),
-        baseline: Subject::Backend("old".into()),
-        control: "old".into(),
-        mode: Mode::Baseline,
-    };
     let wish = Wish {
-        rollout: Some(Assigned {
-            arm: Arm::Baseline,
-            routing: Arc::new(routing),
-        }),
+        rollout: Some(rolled_back()),
         ..wish(1, None)
     };
     let ask = |wish: &Wish| Ask {
@@ -165,6 +170,32 @@ async fn after_a_rollback_a_turn_takes_whatever_is_not_the_candidate() {
     assert_eq!(granted.lease.id().as_str(), "third");
     drop(old);
     assert_eq!(choose(&pool, &[], &wish).0.id().as_str(), "old");
+}
+
+/// Regression: it waited for backends that had failed it, beside the candidate's idle slot.
+#[tokio::test(start_paused = true)]
+async fn after_a_rollback_a_turn_that_all_others_have_failed_takes_the_candidate() {
+    let slots = |name, port| format!("{{name: {name}, url: 'http://127.0.0.1:{port}', slots: 1}}");
+    let fleet = fleet_of(&[slots("new", 1), slots("old", 2)].join(", "));
+    ready(&fleet);
+    let pool = fleet.pool("p").unwrap();
+    let (old, new): (BackendId, BackendId) = ("old".into(), "new".into());
+    let held = choose(&pool, std::slice::from_ref(&old), &Wish::default()).0;
+    assert_eq!(*held.id(), new);
+    let ask = Ask {
+        except: [old].into_iter().collect(),
+        wish: Wish {
+            rollout: Some(rolled_back()),
+            ..wish(1, None)
+        },
+        ..Ask::default()
+    };
+    let Ok(Admitted::Later(mut waiting)) = pool.admit(ask, None) else {
+        panic!("its slot is taken");
+    };
+    drop(held);
+    let granted = tokio::time::timeout(Duration::from_millis(1), waiting.granted()).await;
+    assert_eq!(*granted.unwrap().unwrap().lease.id(), new);
 }
 
 /// A restarted server was given all of its conversations back at once, however slowly it was to start.

@@ -165,12 +165,12 @@ impl Slots {
         busy.map(|slot| Work {
             slot: slot.id,
             task: slot.id_task,
-            done: slot.n_prompt_tokens_processed
-                + slot
-                    .next_token
-                    .iter()
-                    .map(|next| next.n_decoded)
-                    .sum::<u64>(),
+            done: slot
+                .next_token
+                .iter()
+                .fold(slot.n_prompt_tokens_processed, |done, next| {
+                    done.saturating_add(next.n_decoded)
+                }),
         })
         .collect()
     }
@@ -227,7 +227,8 @@ impl Facts {
             build: props.build_info,
             model_alias: props.model_alias,
             n_ctx,
-            total_slots: props.total_slots,
+            // None at all is nothing that a request could be given.
+            total_slots: props.total_slots.filter(|slots| *slots > 0),
             chat_template_caps: props.chat_template_caps,
             modalities: props.modalities,
             is_sleeping: props.is_sleeping,
@@ -272,12 +273,12 @@ impl Facts {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             n_ctx: slots.iter().filter_map(|s| s.n_ctx).min().or(self.n_ctx),
-            total_slots: Some(count(slots.len())),
+            total_slots: Some(count(slots.len())).filter(|slots| *slots > 0),
             idle_slots: Some(count(idle)),
             kv_tokens: slots
                 .iter()
                 .filter_map(|s| s.n_prompt_tokens)
-                .reduce(|a, b| a + b),
+                .reduce(u64::saturating_add),
             speculative,
             ..self.clone()
         }

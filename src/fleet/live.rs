@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::{Notify, watch};
 
-use super::admission::{Pace, Queue};
+use super::admission::{Pace, Queues};
 use super::backend::{BackendId, Others, Probed, Silent};
 use super::breaker::Breaker;
 use super::cancelled::Cancelled;
@@ -49,7 +49,7 @@ pub(super) struct Live {
     /// A request has failed there since the last check.
     pub(super) doubted: Notify,
     /// Who waits for its places.
-    pub(super) queue: Mutex<Option<Arc<Queue>>>,
+    pub(super) queues: Mutex<Queues>,
     pub(super) comeback: Comeback,
     pub(super) cancelled: Cancelled,
     /// Slots that are not this gateway's.
@@ -94,7 +94,7 @@ impl Live {
             breaker: Mutex::default(),
             suspect: AtomicBool::new(false),
             doubted: Notify::new(),
-            queue: Mutex::default(),
+            queues: Mutex::default(),
             comeback: Comeback::new(),
             cancelled: Cancelled::new(Voice::of(id)),
             others: Others::default(),

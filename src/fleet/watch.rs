@@ -121,6 +121,12 @@ async fn round(orders: &Orders, shared: &Arc<dyn Probe>, memory: &mut Memory) {
             if facts_are_fresh {
                 memory.learner.learn(probe, backend, patience).await;
             }
+            let is_cold = !facts_are_fresh && backend.facts().preset.is_some_and(Preset::is_cold);
+            if is_cold && backend.state() == BackendState::Wedged {
+                // Whatever hung in it is gone, and only a request has its router load it again.
+                memory.watchdog.forget();
+                backend.observe(Observation::Unwedged, "its model is no longer in memory");
+            }
             backend.observe(Observation::Well, "it answers its checks");
             // An ejection may have ended.
             backend.offer_place();

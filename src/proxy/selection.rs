@@ -107,7 +107,7 @@ pub(super) fn answered(
         pool.has_read(backend.id(), timings.prompt_n, time);
     }
     if let (Some(lineage), Some(visit), Some(backend)) = (lineage, &ctx.visit, &outcome.backend) {
-        let tokens = usage.prompt + usage.completion;
+        let tokens = usage.prompt.saturating_add(usage.completion);
         pool.served(backend.id(), visit.conversation(lineage), tokens);
     }
     if usage.prompt == 0 {

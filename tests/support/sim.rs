@@ -1,11 +1,9 @@
 //! Simulated servers in processes of their own.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::time::sleep;
 
 use super::client::Client;
 use super::gateway::DROVER;

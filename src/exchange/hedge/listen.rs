@@ -8,8 +8,11 @@ use tokio::time::Instant;
 
 use super::super::patience::Failed;
 use super::super::{Connection, Connector, UpstreamHead, UpstreamRequest};
-use crate::dialect::llama::{FirstWord, Word};
+use crate::dialect::llama::{FirstWord, Word, stream_fault};
 use crate::fleet::{Backend, Failure};
+
+/// Bytes kept of an answer that has not said anything: progress for hours takes less.
+const MOST_KEPT: usize = 8 << 20;
 
 /// An answer that has begun: what was read of it so far.
 pub(in crate::exchange) struct Begun<N> {
@@ -49,10 +52,16 @@ pub(super) async fn listen<C: Connector>(
     if begun.head.status != 200 {
         return Ok(begun);
     }
-    let mut words = FirstWord::default();
+    let (mut words, mut kept) = (FirstWord::default(), 0);
     while let Some(chunk) = begun.connection.chunk().await.map_err(broken)? {
         let word = words.push(&chunk).map_err(|fault| (None, fault))?;
+        kept += chunk.len();
         begun.read.push(chunk);
+        if kept > MOST_KEPT {
+            return Err(broken(stream_fault(
+                "the backend sends much and says nothing",
+            )));
+        }
         match word {
             Word::None => {}
             Word::Alive => *heard.0.lock() = Some(Instant::now()),

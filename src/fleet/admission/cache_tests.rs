@@ -300,6 +300,21 @@ async fn smaller_turns_overtake_a_large_one_for_a_while_only() {
     here(&mut third).await;
 }
 
+/// Regression: who waited behind it found out at the next check of the backend only.
+#[tokio::test(start_paused = true)]
+async fn who_leaves_lets_in_those_for_whom_there_was_no_room_beside_it() {
+    let (_fleet, pool) = unified("a");
+    let first = now(&pool, takes(600));
+    let large = later(&pool, takes(900));
+    let _second = now(&pool, takes(300));
+    advance(Duration::from_secs(3)).await;
+    drop(first);
+    let mut third = later(&pool, takes(300));
+    assert!(waits(&mut third).await);
+    drop(large);
+    here(&mut third).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cache_is_no_longer_kept_for_one_that_has_left() {
     let (_fleet, pool) = unified("a");

@@ -11,6 +11,7 @@ mod evict;
 mod giving;
 mod line;
 mod pace;
+mod queues;
 mod ring;
 mod waiter;
 mod waiting;
@@ -24,9 +25,12 @@ use tokio::time::Instant;
 pub use caller::Caller;
 pub(super) use drain::Mean;
 pub(super) use pace::Pace;
+pub(super) use queues::Queues;
 pub use waiting::Waiting;
 
 use self::core::{Core, Placed, Undelivered};
+use self::line::Ticket;
+use self::waiter::Waiter;
 use super::backend::BackendId;
 use super::decision::Decision;
 use super::lease::{Lease, Unavailable};
@@ -146,6 +150,18 @@ impl Queue {
         let undelivered = core.pump(now);
         drop(core);
         drop(undelivered);
+    }
+
+    /// Takes out one that no longer waits. What was kept for it, or for the turns of its conversation behind it, may
+    /// be somebody else's now.
+    fn lets_go(&self, ticket: Ticket) -> Option<Waiter> {
+        let now = self.born.elapsed();
+        let mut core = self.core.lock();
+        let left = core.remove(ticket)?;
+        let undelivered = core.pump(now);
+        drop(core);
+        drop(undelivered);
+        Some(left)
     }
 
     fn admit(

@@ -262,6 +262,28 @@ async fn a_reload_serves_who_waits_by_the_new_configuration() {
     assert!(now_pool.admit(of(5), None).is_err(), "the new bound");
 }
 
+/// Regression: freed slots went to the queue of the new name alone, and who waited under the old one was refused in the end.
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_a_pool_that_is_renamed_gets_its_places_first() {
+    let (fleet, pool) = fleet("");
+    let (one, two) = (now(&pool, of(1)), now(&pool, of(1)));
+    let mut waiting = later(&pool, of(2));
+    let text = "fleet: {pools: [{name: q, models: [m], backends: \
+        [{name: a, url: 'http://127.0.0.1:1', slots: 1}, {name: b, url: 'http://127.0.0.1:2', slots: 1}]}]}";
+    let config = config::parse(text, std::iter::empty()).unwrap();
+    let prepared = fleet.prepare(&config).await.unwrap();
+    fleet.commit(prepared);
+    let renamed = fleet.pool("q").unwrap();
+    let mut newcomer = later(&renamed, of(3));
+    let freed = one.id().clone();
+    drop(one);
+    let got = here(&mut waiting).await;
+    assert_eq!(*got.lease.id(), freed);
+    assert!(waits(&mut newcomer).await);
+    drop(two);
+    here(&mut newcomer).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_says_when_by_how_fast_places_became_free() {
     let (_fleet, pool) = fleet("max_waiting: 1");

@@ -52,8 +52,7 @@ impl Waiting {
     }
 
     fn give_up(&mut self) -> Answer {
-        let left = self.queue.core.lock().remove(self.ticket);
-        match left {
+        match self.queue.lets_go(self.ticket) {
             Some(_) => Err(self.too_long()),
             // It was served at this very moment.
             None => self
@@ -72,7 +71,6 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let left = self.queue.core.lock().remove(self.ticket);
-        drop(left);
+        drop(self.queue.lets_go(self.ticket));
     }
 }

@@ -283,22 +283,18 @@ impl Backend {
 
     /// Its places go to those who wait here.
     pub(in crate::fleet) fn serves_queue(&self, queue: &Arc<Queue>) {
-        *self.live.queue.lock() = Some(Arc::clone(queue));
+        self.live.queues.lock().is_now(queue);
     }
 
     /// One of its places became free.
     pub(in crate::fleet) fn place_freed(&self) {
-        let queue = self.live.queue.lock().clone();
-        if let Some(queue) = queue {
-            queue.freed();
-        }
+        let queues = self.live.queues.lock().all();
+        queues.iter().for_each(|queue| queue.freed());
     }
 
     /// It may have a free place: whoever waits for one gets it.
     pub(in crate::fleet) fn offer_place(&self) {
-        let queue = self.live.queue.lock().clone();
-        if let Some(queue) = queue {
-            queue.offered();
-        }
+        let queues = self.live.queues.lock().all();
+        queues.iter().for_each(|queue| queue.offered());
     }
 }

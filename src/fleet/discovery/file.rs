@@ -11,10 +11,13 @@ pub(super) async fn look(source: &FileSource, teller: &Teller) {
     loop {
         // Before it is read: what is written meanwhile is seen at the next look.
         let mut watch = FileWatch::new(Stamp::of(path));
-        teller.tell(read(source).await);
+        let told = read(source).await;
+        // What could not be read may be readable later without having changed; a mistake in it stays one.
+        let again = told.is_err() && tokio::fs::read(path).await.is_err();
+        teller.tell(told);
         loop {
             sleep(source.every).await;
-            if watch.look(Stamp::of(path)) {
+            if again || watch.look(Stamp::of(path)) {
                 break;
             }
         }

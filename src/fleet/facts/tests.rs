@@ -24,6 +24,26 @@ fn props_and_slots_complete_each_other() {
     assert_eq!(facts.with_props(PROPS).unwrap(), facts);
 }
 
+/// Regression: a fleet that is full went on to a backend without a slot, and sums of what it told overflowed.
+#[test]
+fn hostile_numbers_of_slots_are_nothing_known() {
+    let none = Facts::default().with_slots(&Slots::parse(b"[]").unwrap());
+    assert_eq!(none.total_slots, None);
+    let props = br#"{"default_generation_settings":{"n_ctx":2048},"total_slots":0}"#;
+    assert_eq!(
+        Facts::default().with_props(props).unwrap().total_slots,
+        None
+    );
+    let huge = br#"[{"id":0,"is_processing":true,"n_prompt_tokens":18446744073709551615,"n_prompt_tokens_processed":18446744073709551615,
+        "next_token":[{"n_decoded":7}]},{"id":1,"is_processing":true,"n_prompt_tokens":9}]"#;
+    let slots = Slots::parse(huge).unwrap();
+    assert_eq!(
+        Facts::default().with_slots(&slots).kv_tokens,
+        Some(u64::MAX)
+    );
+    assert_eq!(slots.busy()[0].done, u64::MAX);
+}
+
 #[test]
 fn what_the_slots_hold_is_counted() {
     let slots = br#"[{"id":0,"n_ctx":2048,"is_processing":true,"n_prompt_tokens":76},

@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 
 use super::{Asked, Pool};
-use crate::fleet::backend::Backend;
+use crate::fleet::backend::{Backend, BackendId};
 use crate::fleet::candidates::{Candidates, Standing};
 use crate::fleet::decision::Armed;
 use crate::fleet::wish::Wish;
@@ -50,12 +50,18 @@ impl Pool {
         own(backend) || !self.backends.iter().any(|b| b.available() && own(b))
     }
 
-    /// Whether a request that waits may take a place there.
-    pub(in crate::fleet) fn may_wait_for(&self, backend: &Backend, wish: &Wish) -> bool {
+    /// Whether a request that waits, and which `except` have failed, may take a place there.
+    pub(in crate::fleet) fn may_wait_for(
+        &self,
+        backend: &Backend,
+        wish: &Wish,
+        except: &[BackendId],
+    ) -> bool {
         let strict = wish.rollout.as_ref().filter(|assigned| is_strict(assigned));
         strict.is_none_or(|assigned| {
             let spared = |b: &Backend| rank(assigned, b) < LAST;
-            spared(backend) || !self.backends.iter().any(|b| b.available() && spared(b))
+            let is_open = |b: &Backend| !except.contains(b.id()) && self.welcomes(b);
+            spared(backend) || !self.backends.iter().any(|b| is_open(b) && spared(b))
         })
     }
 }

@@ -29,10 +29,14 @@ impl Allowance {
         self.0 = (self.0 + share).min(MOST);
     }
 
+    fn is_left(&self) -> bool {
+        // Shares are sums of fractions: one that is a hair below 1 is 1.
+        self.0 >= 1.0 - 1e-9
+    }
+
     /// One is to be hedged; false where that would be too many.
     pub(super) fn spend(&mut self) -> bool {
-        // Shares are sums of fractions: one that is a hair below 1 is 1.
-        let may = self.0 >= 1.0 - 1e-9;
+        let may = self.is_left();
         if may {
             self.0 -= 1.0;
         }
@@ -44,6 +48,11 @@ impl Pool {
     /// A turn begins of which this share may be hedged.
     pub fn earn_hedge(&self, share: f64) {
         self.now(|state| state.hedges.earn(share));
+    }
+
+    /// Whether one turn more may be; nothing is spent yet.
+    pub fn may_hedge(&self) -> bool {
+        self.now(|state| state.hedges.is_left())
     }
 
     /// Whether one turn more may be.

@@ -215,7 +215,9 @@ impl Pool {
     fn join(&self, all: &mut Candidates) {
         for (view, at) in all.views.iter_mut().zip(&all.places) {
             if self.backends[*at].may_be_joined() {
-                view.others = view.slots.map_or(0, |slots| slots as usize - 1);
+                view.others = view
+                    .slots
+                    .map_or(0, |slots| (slots as usize).saturating_sub(1));
                 view.inflight = view.others;
             }
         }

@@ -335,6 +335,23 @@ async fn a_model_that_is_not_loaded_takes_requests_little_by_little() {
     );
 }
 
+/// Regression: it was wedged for good, since only a request has its router load it again.
+#[tokio::test(start_paused = true)]
+async fn a_wedged_model_that_its_router_has_unloaded_takes_requests_again() {
+    let script = router(true);
+    script.set(ABOUT_Q, Answer::Reply(200, PROPS));
+    let bench = bench(OF_ROUTER, script);
+    after(3000).await;
+    bench
+        .backend
+        .observe(Observation::Wedged, "a slot is stuck");
+    after(4000).await;
+    assert_eq!(bench.backend.state(), BackendState::Wedged);
+    bench.script.set(ABOUT_Q, NOT_LOADED);
+    after(3000).await;
+    assert_eq!(bench.backend.state(), BackendState::Ready);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_model_that_failed_is_down_and_open_to_a_try_once_a_minute() {
     let script = router(true);

@@ -39,9 +39,14 @@ enum End {
 /// Tells the backends of the service, and again whenever they change.
 pub(super) async fn look(source: &KubernetesSource, like: &Template, teller: &Teller) {
     loop {
-        if let Err(why) = list_and_watch(source, like, teller).await {
-            teller.tell(Err(why));
-            sleep(RETRY).await;
+        let began = Instant::now();
+        match list_and_watch(source, like, teller).await {
+            // A server whose list is always too old for its watch is not asked for it in a tight loop.
+            Ok(()) => sleep_until(began + SHORTEST).await,
+            Err(why) => {
+                teller.tell(Err(why));
+                sleep(RETRY).await;
+            }
         }
     }
 }
