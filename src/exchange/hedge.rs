@@ -22,7 +22,7 @@ use super::{
     Connector, Continuation, Exchange, Outcome, Stopped, TurnBudget, UpstreamRequest, place,
 };
 use crate::dialect::llama::Fault;
-use crate::fleet::{Ask, Decision, Grant, Lease, Wish};
+use crate::fleet::{Ask, Decision, Failure, Grant, Lease, Wish};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Configured, Hedged, Why};
 pub(super) use listen::Begun;
@@ -135,7 +135,7 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
                 continue;
             };
             let told = self
-                .between(lease, &mut one, &heard, other, request)
+                .between(lease, (&mut one, &mut stuck), &heard, other, request)
                 .await?;
             if let Some(begun) = told {
                 return Ok(begun);
@@ -147,7 +147,10 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
     async fn between(
         &mut self,
         lease: &mut Lease,
-        one: &mut (impl Future<Output = Result<Begun<C::Connection>, Failed>> + Unpin),
+        (one, stuck): (
+            &mut (impl Future<Output = Result<Begun<C::Connection>, Failed>> + Unpin),
+            &mut Stuck<'_>,
+        ),
         heard: &Heard,
         (other, cached): (Lease, u64),
         request: UpstreamRequest,
@@ -155,20 +158,25 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
         let heard_two = Heard::default();
         let connector = self.exchange.connector;
         let backend = Arc::clone(&other);
+        let mut stuck_two = Stuck::new(self.exchange.pool, &other, &self.now.backend);
         let mut other = Second {
             lease: Some(other),
             cached,
         };
         let mut two = pin!(listen(connector, backend, request, &heard_two));
         let mut first_failed = false;
+        // What the first said when it refused: told only if the second does no better.
+        let mut refusal = None;
         loop {
-            let silent = heard.last().max(heard_two.last());
-            let deadline = self.deadline(silent);
+            let (last, last_two) = (heard.last(), heard_two.last());
+            let deadline = self.deadline(last.max(last_two));
             let first = async {
+                let one = stuck.or_failed(last, WayOn::Anew, &mut *one);
+                let two = stuck_two.or_failed(last_two, WayOn::Anew, two.as_mut());
                 tokio::select! {
                     biased;
-                    told = &mut *one, if !first_failed => First::One(told),
-                    told = two.as_mut() => First::Two(told),
+                    told = one, if !first_failed => First::One(told),
+                    told = two => First::Two(told),
                 }
             };
             let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
@@ -188,6 +196,10 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
                 }
             };
             match told {
+                First::One(Ok(begun)) if begun.head.status >= 500 => {
+                    first_failed = true;
+                    refusal = Some(begun);
+                }
                 First::One(Ok(begun)) => {
                     self.lost(lease, Hedged::Lost);
                     return Ok(Some(begun));
@@ -197,6 +209,9 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
                     first_failed = true;
                 }
                 First::Two(Ok(begun)) if begun.head.status == 200 => {
+                    if let Some(refusal) = refusal {
+                        self.refused(lease, &refusal);
+                    }
                     if let Some(winner) = other.lease.take() {
                         self.won(lease, winner, other.cached, first_failed);
                     }
@@ -213,7 +228,7 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
                     // Both have: the turn goes on without them.
                     if let (true, Some(other)) = (first_failed, failed) {
                         self.now.backend.except.push(other.id().clone());
-                        return Err(Stopped::Fault(why.1));
+                        return refusal.map(Some).ok_or(Stopped::Fault(why.1));
                     }
                     return Ok(None);
                 }
@@ -304,6 +319,12 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
             .begin(Why::Hedge, lease, self.exchange.wish, cached);
         self.conversion
             .begin(attempt::target_of(self.exchange, lease), None);
+    }
+
+    /// The first one answered that it does not want what the second took.
+    fn refused<N>(&mut self, lease: &Lease, answer: &Begun<N>) {
+        let failure = (!is_failing(answer)).then_some(Failure::Loading);
+        gone_wrong(lease, (failure, refused()), self.outcome);
     }
 
     fn lost(&mut self, lease: &Lease, how: Hedged) {

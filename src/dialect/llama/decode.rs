@@ -202,14 +202,15 @@ impl ChunkDecoder {
     }
 
     /// Tokens, as far as the backend has told: its final report, else the timings so far, else
-    /// what it said about the prompt when it began.
+    /// what it said about the prompt when it began and the pieces since.
     pub fn usage(&self) -> Usage {
         let from_timings = || self.timings().map(|timings| timings.usage());
         let from_prompt = || {
             self.prompt.map(|p| Usage {
                 prompt: p.total,
                 cached: p.cache,
-                completion: 0,
+                // Of an answer that broke off: the first piece has only the role.
+                completion: self.pieces.saturating_sub(1),
             })
         };
         self.usage

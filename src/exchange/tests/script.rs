@@ -16,7 +16,7 @@ use crate::exchange::{
     Head, Outcome, Report, UpstreamHead, UpstreamRequest, run,
 };
 use crate::fleet::tests::{fleet_of, ready};
-use crate::fleet::{Backend, Footprint, Wish};
+use crate::fleet::{Backend, Footprint, WhyClosed, Wish};
 use crate::guard::intervention::Intervention;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Configured;
@@ -142,6 +142,7 @@ pub(super) struct Script {
     names: Vec<String>,
     leaves: Option<Duration>,
     hedge: Option<config::Hedge>,
+    stuck: Option<Duration>,
     preset: Preset,
     dialect: Dialect,
     start: Instant,
@@ -158,6 +159,7 @@ impl Script {
             names: Vec::new(),
             leaves: None,
             hedge: None,
+            stuck: None,
             preset: Preset::Standard,
             dialect: Dialect::OpenAi,
             start: Instant::now(),
@@ -186,6 +188,12 @@ impl Script {
             factor: 2.0,
             after: Duration::from_secs(2),
         });
+        self
+    }
+
+    /// The watchdog has everything closed that has been silent for a second then.
+    pub(super) fn stuck_after(mut self, time: Duration) -> Self {
+        self.stuck = Some(time);
         self
     }
 
@@ -229,6 +237,16 @@ impl Script {
             .collect();
         let fleet = fleet_of(&list.join(", "));
         ready(&fleet);
+        if let Some(time) = self.stuck {
+            let fleet = Arc::clone(&fleet);
+            tokio::spawn(async move {
+                sleep(time).await;
+                let since = Instant::now() - Duration::from_secs(1);
+                for backend in fleet.backends() {
+                    backend.close_if_silent_since(since, WhyClosed::Stuck);
+                }
+            });
+        }
         let (pool, _) = fleet.resolve("m").unwrap();
         pool.has_read(pool.backends()[0].id(), 1000, Duration::from_secs(1));
         let wish = Wish {

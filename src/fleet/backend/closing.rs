@@ -7,7 +7,7 @@ use super::Backend;
 
 impl Backend {
     /// Has requests closed that were silent since then.
-    pub(in crate::fleet) fn close_if_silent_since(&self, since: Instant, why: WhyClosed) {
+    pub(crate) fn close_if_silent_since(&self, since: Instant, why: WhyClosed) {
         let silent = Silent { since, why };
         self.live.closed_if_silent.send_replace(Some(silent));
     }
