@@ -165,6 +165,7 @@ fn told(props: &Props, listing: Listing, wanted: &str) -> Told {
     let args = status.as_ref().map(|status| status.args.as_slice());
     let args = args.unwrap_or_default();
     let slots = argument(args, "--parallel").and_then(|n| u32::try_from(n).ok());
+    let slots = slots.filter(|slots| *slots > 0);
     let shared = args.iter().any(|arg| arg == "--kv-unified");
     let split = slots.filter(|_| !shared);
     Told {

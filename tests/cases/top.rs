@@ -18,6 +18,8 @@ const SIZE: PtySize = PtySize {
     pixel_height: 0,
 };
 
+const TOKEN: &str = "s3cret-and-long-enough";
+
 /// The program in a terminal.
 struct Screen {
     child: Box<dyn Child + Send + Sync>,
@@ -141,14 +143,19 @@ async fn shows_the_fleet_and_what_happens_until_a_key_ends_it() {
     assert!(!seen.screen().alternate_screen() && !seen.screen().hide_cursor());
 }
 
+/// A gateway that asks for a token.
+async fn guarded(backend: &Backend) -> Gateway {
+    Setup::to(&[backend])
+        .set("admin.token_env", json!("TOP_TOKEN"))
+        .env("TOP_TOKEN", TOKEN)
+        .start_unready()
+        .await
+}
+
 #[tokio::test]
 async fn once_prints_text_with_the_token_of_the_configuration() {
     let backend = Backend::start().await;
-    let gateway = Setup::to(&[&backend])
-        .set("admin.token_env", json!("TOP_TOKEN"))
-        .env("TOP_TOKEN", "s3cret-and-long-enough")
-        .start_unready()
-        .await;
+    let gateway = guarded(&backend).await;
     let admin = gateway.admin.to_string();
     let run = async |token: &str| {
         let run = Command::new(DROVER)
@@ -160,7 +167,7 @@ async fn once_prints_text_with_the_token_of_the_configuration() {
             .unwrap()
             .unwrap()
     };
-    let good = run("s3cret-and-long-enough").await;
+    let good = run(TOKEN).await;
     let text = String::from_utf8(good.stdout).unwrap();
     assert!(
         good.status.success() && text.contains("backend") && text.contains("sessions"),
@@ -180,11 +187,7 @@ async fn once_prints_text_with_the_token_of_the_configuration() {
 #[tokio::test]
 async fn the_token_of_a_given_configuration_comes_first() {
     let backend = Backend::start().await;
-    let gateway = Setup::to(&[&backend])
-        .set("admin.token_env", json!("TOP_TOKEN"))
-        .env("TOP_TOKEN", "s3cret-and-long-enough")
-        .start_unready()
-        .await;
+    let gateway = guarded(&backend).await;
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("drover.yaml");
     let text = json!({"admin": {"addr": gateway.admin, "token_env": "TOP_TOKEN"}}).to_string();
@@ -192,7 +195,7 @@ async fn the_token_of_a_given_configuration_comes_first() {
     let run = Command::new(DROVER)
         .args(["top", "--once", "--config"])
         .arg(&config)
-        .env("TOP_TOKEN", "s3cret-and-long-enough")
+        .env("TOP_TOKEN", TOKEN)
         .env("DROVER_ADMIN_TOKEN", "of another gateway")
         .output()
         .await

@@ -16,6 +16,13 @@ fn fast() -> Play {
     Play::new().wait(secs(1)).text("second").finish()
 }
 
+fn refuses_after(seconds: u64, status: u16) -> Play {
+    let loading = r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#;
+    let broken = r#"{"error":{"message":"Compute error."}}"#;
+    let text = if status == 503 { loading } else { broken };
+    Play::new().wait_head(secs(seconds)).status(status, text)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_backend_is_overtaken_and_closed_at_once() {
     for body in [STREAM, WHOLE] {
@@ -106,47 +113,19 @@ async fn when_the_first_dies_the_second_goes_on() {
     let deaths = [
         Play::new().wait(secs(3)).cut(),
         Play::new().wait_head(secs(3)).broken_head(),
+        // Regression: an error of the first one closed the second in the middle of its work.
+        refuses_after(3, 500),
+        refuses_after(3, 503),
     ];
-    for death in deaths {
+    for (number, death) in deaths.into_iter().enumerate() {
         let script = hedged(death, slow(9));
         let opened = script.opened();
         let (outcome, client) = script.run(STREAM).await;
-        assert_eq!(outcome.end, End::Complete);
+        assert_eq!(outcome.end, End::Complete, "{number}");
         assert_eq!(outcome.attempts, [Why::First, Why::Hedge]);
         assert_eq!(opened.lock().len(), 2, "asked already");
         assert_whole_stream(&client);
     }
-}
-
-fn refuses_after(seconds: u64, status: u16) -> Play {
-    let loading = r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#;
-    let broken = r#"{"error":{"message":"Compute error."}}"#;
-    let text = if status == 503 { loading } else { broken };
-    Play::new().wait_head(secs(seconds)).status(status, text)
-}
-
-/// Regression: an error of the first one closed the second in the middle of its work.
-#[tokio::test(start_paused = true)]
-async fn when_the_first_refuses_the_second_goes_on() {
-    for status in [500, 503] {
-        let script = hedged(refuses_after(3, status), slow(9));
-        let opened = script.opened();
-        let (outcome, client) = script.run(STREAM).await;
-        assert_eq!(outcome.end, End::Complete, "{status}");
-        assert_eq!(outcome.attempts, [Why::First, Why::Hedge]);
-        assert_eq!(opened.lock().len(), 2, "asked already");
-        assert_whole_stream(&client);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn when_both_refuse_a_third_one_is_asked() {
-    let script = hedged(refuses_after(3, 500), refuses_after(3, 500)).on("c", fast());
-    let (outcome, client) = script.run(STREAM).await;
-    assert_eq!(outcome.end, End::Complete);
-    assert_eq!(outcome.attempts, [Why::First, Why::Failover]);
-    assert_eq!(outcome.lost, [Why::Hedge]);
-    assert_whole_stream(&client);
 }
 
 /// Regression: once hedged, a turn heard neither the checks nor the watchdog, and waited for ten minutes.
@@ -165,16 +144,14 @@ async fn when_both_are_stuck_a_third_one_is_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn when_both_die_a_third_one_is_asked() {
-    let script = hedged(
-        Play::new().wait(secs(3)).cut(),
-        Play::new().wait(secs(3)).cut(),
-    )
-    .on("c", fast());
-    let (outcome, client) = script.run(STREAM).await;
-    assert_eq!(outcome.end, End::Complete);
-    assert_eq!(outcome.attempts, [Why::First, Why::Failover]);
-    assert_eq!(outcome.lost, [Why::Hedge]);
-    assert_whole_stream(&client);
+    for death in [Play::new().wait(secs(3)).cut(), refuses_after(3, 500)] {
+        let script = hedged(death.clone(), death).on("c", fast());
+        let (outcome, client) = script.run(STREAM).await;
+        assert_eq!(outcome.end, End::Complete);
+        assert_eq!(outcome.attempts, [Why::First, Why::Failover]);
+        assert_eq!(outcome.lost, [Why::Hedge]);
+        assert_whole_stream(&client);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,6 @@ impl Queues {
         // Whoever waits holds its queue.
         self.before
             .retain(|other| other.strong_count() > 0 && !is_now(other));
-        self.before.dedup_by(|one, two| one.ptr_eq(two));
     }
 
     /// In the order in which they get places.

@@ -76,8 +76,7 @@ impl Waiter {
                 && only.is_none_or(|only| *only == one.id)
                 && kept.is_none_or(|kept| *kept != one.id)
                 && one.fits(self.ask.wish.footprint)
-                && (pool.usable(&one.id))
-                    .is_none_or(|b| pool.may_wait_for(b, &self.ask.wish, except))
+                && (pool.usable(&one.id)).is_none_or(|b| pool.may_wait_for(self.ask.asked(None), b))
         })
     }
 

@@ -1,5 +1,8 @@
 //! Backends listed in a file of their own.
 
+use std::io;
+use std::path::Path;
+
 use tokio::time::sleep;
 
 use super::{Teller, Told};
@@ -11,10 +14,10 @@ pub(super) async fn look(source: &FileSource, teller: &Teller) {
     loop {
         // Before it is read: what is written meanwhile is seen at the next look.
         let mut watch = FileWatch::new(Stamp::of(path));
-        let told = read(source).await;
+        let text = tokio::fs::read_to_string(path).await;
         // What could not be read may be readable later without having changed; a mistake in it stays one.
-        let again = told.is_err() && tokio::fs::read(path).await.is_err();
-        teller.tell(told);
+        let again = text.is_err();
+        teller.tell(parsed(path, text));
         loop {
             sleep(source.every).await;
             if again || watch.look(Stamp::of(path)) {
@@ -24,9 +27,8 @@ pub(super) async fn look(source: &FileSource, teller: &Teller) {
     }
 }
 
-async fn read(source: &FileSource) -> Told {
-    let path = source.path.display();
-    let text = tokio::fs::read_to_string(&source.path).await;
+fn parsed(path: &Path, text: io::Result<String>) -> Told {
+    let path = path.display();
     let text = text.map_err(|error| format!("{path} cannot be read: {error}"))?;
     config::listed(&text).map_err(|error| format!("{path}: {error}"))
 }

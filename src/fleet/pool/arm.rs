@@ -3,10 +3,12 @@
 //! A session is served in any case: on its own side while that has room, else where there is some. After a rollback
 //! the candidate gets nothing as long as any other backend is up, busy or not.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::{Asked, Pool};
-use crate::fleet::backend::{Backend, BackendId};
+use crate::fleet::backend::Backend;
 use crate::fleet::candidates::{Candidates, Standing};
 use crate::fleet::decision::Armed;
 use crate::fleet::wish::Wish;
@@ -50,18 +52,14 @@ impl Pool {
         own(backend) || !self.backends.iter().any(|b| b.available() && own(b))
     }
 
-    /// Whether a request that waits, and which `except` have failed, may take a place there.
-    pub(in crate::fleet) fn may_wait_for(
-        &self,
-        backend: &Backend,
-        wish: &Wish,
-        except: &[BackendId],
-    ) -> bool {
-        let strict = wish.rollout.as_ref().filter(|assigned| is_strict(assigned));
+    /// Whether a request that waits may take a place there.
+    pub(in crate::fleet) fn may_wait_for(&self, asked: Asked<'_>, backend: &Backend) -> bool {
+        let assigned = asked.wish.rollout.as_ref();
+        let strict = assigned.filter(|assigned| is_strict(assigned));
         strict.is_none_or(|assigned| {
             let spared = |b: &Backend| rank(assigned, b) < LAST;
-            let is_open = |b: &Backend| !except.contains(b.id()) && self.welcomes(b);
-            spared(backend) || !self.backends.iter().any(|b| is_open(b) && spared(b))
+            let other = |b: &Arc<Backend>| spared(b) && self.is_open_to(asked, b);
+            spared(backend) || !self.backends.iter().any(other)
         })
     }
 }
