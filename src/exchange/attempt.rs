@@ -183,7 +183,7 @@ async fn begin<C: Connector, D: Downstream>(
         opened.map_err(|fault| (Some(Failure::Connect), fault))
     });
     // A large request can be stuck halfway.
-    let opening = stuck.or_failed(None, way_on, opening.as_mut());
+    let opening = stuck.or_failed(|| None, way_on, opening.as_mut());
     let unbegun = lease.begins();
     let mut connection = match client.wait(first.at, opening, &mut ping).await {
         Waited::Ready(opened) => opened.map_err(|why| gone_wrong(lease, why, outcome))?,

@@ -112,7 +112,7 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
             let due = second.map(|plan| plan.at.max(silent.map_or(plan.at, |at| at + plan.after)));
             let deadline = self.deadline(silent);
             let until = due.map_or(deadline.at, |due| due.min(deadline.at));
-            let listening = stuck.or_failed(silent, WayOn::Anew, one.as_mut());
+            let listening = stuck.or_failed(|| heard.last(), WayOn::Anew, one.as_mut());
             let mut ping = |out: &mut BytesMut| self.conversion.ping(out);
             match self.client.wait(until, listening, &mut ping).await {
                 Waited::Ready(told) => {
@@ -168,11 +168,10 @@ impl<C: Connector, D: Downstream> Race<'_, '_, C, D> {
         // What the first said when it refused: told only if the second does no better.
         let mut refusal = None;
         loop {
-            let (last, last_two) = (heard.last(), heard_two.last());
-            let deadline = self.deadline(last.max(last_two));
+            let deadline = self.deadline(heard.last().max(heard_two.last()));
             let first = async {
-                let one = stuck.or_failed(last, WayOn::Anew, &mut *one);
-                let two = stuck_two.or_failed(last_two, WayOn::Anew, two.as_mut());
+                let one = stuck.or_failed(|| heard.last(), WayOn::Anew, &mut *one);
+                let two = stuck_two.or_failed(|| heard_two.last(), WayOn::Anew, two.as_mut());
                 tokio::select! {
                     biased;
                     told = one, if !first_failed => First::One(told),

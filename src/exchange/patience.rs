@@ -101,14 +101,14 @@ impl<'a> Stuck<'a> {
         tokio::select! {
             biased;
             told = told => told.map_err(|fault| (Some(Failure::Broken), fault)),
-            left = self.left(last, way_on) => Err(left),
+            left = self.left(|| last, way_on) => Err(left),
         }
     }
 
-    /// The same where it is known how it failed.
+    /// The same where it is known how it failed, and signs of life come while it is waited for.
     pub(super) async fn or_failed<T>(
         &mut self,
-        last: Option<Instant>,
+        last: impl Fn() -> Option<Instant>,
         way_on: WayOn,
         told: impl Future<Output = Result<T, Failed>>,
     ) -> Result<T, Failed> {
@@ -120,21 +120,22 @@ impl<'a> Stuck<'a> {
     }
 
     /// Completes when it is to be left.
-    async fn left(&mut self, last: Option<Instant>, way_on: WayOn) -> Failed {
-        let silent_since = last.unwrap_or(self.began);
+    async fn left(&mut self, last: impl Fn() -> Option<Instant>, way_on: WayOn) -> Failed {
+        let began = self.began;
+        let silent_since = || last().unwrap_or(began);
         let (pool, except, backend) = (self.pool, &self.except.except, &self.backend);
         let goes_on = || match way_on {
             WayOn::Anew => pool.has_other(except, backend),
             WayOn::Resumed => pool.has_other_that(except, backend, |b| b.continues_answers()),
             WayOn::None => false,
         };
-        let why = self.closing.of_silent_since(silent_since, goes_on).await;
+        let why = self.closing.of_silent_since(&silent_since, goes_on).await;
         // That it is down is known already.
         let (failure, stage) = match why {
             WhyClosed::Stuck => (Some(Failure::Broken), "fleet.watchdog.stuck_after"),
             WhyClosed::Down => (None, "fleet.health.timeout"),
         };
-        let after = silent_since.elapsed();
+        let after = silent_since().elapsed();
         let error = TurnError::Timeout { stage, after };
         (failure, Fault::Transient(error))
     }

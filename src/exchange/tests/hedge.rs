@@ -4,6 +4,9 @@
 use super::*;
 use crate::guard::intervention;
 
+const PROGRESS: &str =
+    "data: {\"choices\":[],\"prompt_progress\":{\"total\":9,\"cache\":0,\"processed\":1}}\n\n";
+
 fn hedged(first: Play, second: Play) -> Script {
     Script::new().hedged().on("a", first).on("b", second)
 }
@@ -61,11 +64,9 @@ async fn the_first_still_wins_when_it_speaks_first() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_in_time_is_not_hedged_nor_who_tells_of_progress() {
-    let progress =
-        "data: {\"choices\":[],\"prompt_progress\":{\"total\":9,\"cache\":0,\"processed\":1}}\n\n";
     let mut reads = Play::new();
     for _ in 0..8 {
-        reads = reads.wait(secs(1)).raw(progress);
+        reads = reads.wait(secs(1)).raw(PROGRESS);
     }
     for play in [slow(1), reads.text("first").finish()] {
         let script = hedged(play, fast());
@@ -77,7 +78,7 @@ async fn who_is_in_time_is_not_hedged_nor_who_tells_of_progress() {
     }
     // It has told of progress, and then nothing more.
     let script = hedged(
-        Play::new().wait(secs(1)).raw(progress).wait(secs(60)),
+        Play::new().wait(secs(1)).raw(PROGRESS).wait(secs(60)),
         fast(),
     );
     let opened = script.opened();
@@ -140,6 +141,22 @@ async fn when_both_are_stuck_a_third_one_is_asked() {
     let third = opened.lock()[2];
     assert!(third >= secs(5) && third < secs(10), "{third:?}");
     assert_whole_stream(&client);
+}
+
+/// Regression: its signs of life since the hedge had failed were not seen, and the watchdog's word closed it at work.
+#[tokio::test(start_paused = true)]
+async fn a_first_one_that_gets_on_again_is_not_stuck() {
+    let mut reads = Play::new().wait(secs(2));
+    for _ in 0..20 {
+        reads = reads.wait(secs(1)).raw(PROGRESS);
+    }
+    let script = hedged(reads.text("first").finish(), Play::refused())
+        .on("c", fast())
+        .stuck_after(Duration::from_millis(15_500));
+    let (outcome, client) = script.run(STREAM).await;
+    assert_eq!(outcome.end, End::Complete);
+    assert_eq!(outcome.attempts, [Why::First]);
+    assert!(client.text().contains("first"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,11 +43,12 @@ impl Closing {
     /// elsewhere, asked again each time.
     pub async fn of_silent_since(
         &mut self,
-        then: Instant,
+        then: impl Fn() -> Instant,
         goes_on: impl Fn() -> bool,
     ) -> WhyClosed {
-        let closes =
-            |silent: &Silent| then <= silent.since && (silent.why == WhyClosed::Stuck || goes_on());
+        let closes = |silent: &Silent| {
+            then() <= silent.since && (silent.why == WhyClosed::Stuck || goes_on())
+        };
         let told = self
             .0
             .wait_for(|silent| silent.as_ref().is_some_and(closes));

@@ -33,26 +33,26 @@ async fn a_backend_that_goes_down_in_silence_has_its_silent_requests_closed() {
     after(6990).await;
     let young = Instant::now();
     assert!(
-        timeout(Duration::ZERO, closing.of_silent_since(old, || true))
+        timeout(Duration::ZERO, closing.of_silent_since(|| old, || true))
             .await
             .is_err()
     );
     after(20).await;
-    let why = timeout(Duration::ZERO, closing.of_silent_since(old, || true)).await;
+    let why = timeout(Duration::ZERO, closing.of_silent_since(|| old, || true)).await;
     assert_eq!(why, Ok(WhyClosed::Down));
-    let stays = closing.of_silent_since(old, || false);
+    let stays = closing.of_silent_since(|| old, || false);
     assert!(
         timeout(Duration::ZERO, stays).await.is_err(),
         "it can go nowhere"
     );
-    let waits = closing.of_silent_since(young, || true);
+    let waits = closing.of_silent_since(|| young, || true);
     assert!(
         timeout(Duration::ZERO, waits).await.is_err(),
         "it has just come"
     );
     let later = timeout(
         Duration::from_secs(10),
-        closing.of_silent_since(young, || true),
+        closing.of_silent_since(|| young, || true),
     );
     assert_eq!(later.await, Ok(WhyClosed::Down));
 }
@@ -66,7 +66,7 @@ async fn a_backend_that_is_down_and_answers_keeps_its_requests() {
     bench.script.set("/health", Answer::Reply(502, ""));
     let closed = timeout(
         Duration::from_secs(60),
-        closing.of_silent_since(began, || true),
+        closing.of_silent_since(|| began, || true),
     );
     assert!(closed.await.is_err());
     assert_eq!(bench.backend.state(), BackendState::Down);
